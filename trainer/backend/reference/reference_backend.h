@@ -1,0 +1,19 @@
+// ReferenceBackend: every operation of Backend as the plain loops of its definition. It is slow and
+// it is the truth: the other backends are compared with it, and it is compared with finite
+// differences (in f64). Tests only.
+
+#ifndef DELTAWORKS_TRAINER_BACKEND_REFERENCE_REFERENCE_BACKEND_H_
+#define DELTAWORKS_TRAINER_BACKEND_REFERENCE_REFERENCE_BACKEND_H_
+
+#include <memory>
+
+#include "trainer/backend/backend.h"
+
+namespace deltaworks::trainer {
+
+// `type`, kF64 or kF32, is both the compute and the wide type.
+std::unique_ptr<Backend> NewReferenceBackend(DType type);
+
+}  // namespace deltaworks::trainer
+
+#endif  // DELTAWORKS_TRAINER_BACKEND_REFERENCE_REFERENCE_BACKEND_H_
