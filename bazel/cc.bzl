@@ -4,11 +4,13 @@ dw_library, dw_binary and dw_test take the arguments of cc_library, cc_binary an
 """
 
 # -Wno-sign-compare: sizes are int64_t in our interfaces and size_t in the containers.
+# -Wno-missing-field-initializers: designated initialisers name what differs from the defaults.
 COPTS = [
     "-Wall",
     "-Wextra",
     "-Werror",
     "-Wno-sign-compare",
+    "-Wno-missing-field-initializers",
     "-Wnon-virtual-dtor",
     "-Woverloaded-virtual",
     "-Wcast-qual",

@@ -35,6 +35,12 @@ inline uint32_t DropoutThreshold(float p) {
   return static_cast<uint32_t>(std::llround(static_cast<double>(p) * 4294967296.0));
 }
 
+// Second counter words other than a dropout site (layer << 8 | input, layers below 2^16).
+inline constexpr uint32_t kInitializationSite = 0xff000000;
+inline constexpr uint32_t kShuffleSite = 0xff000001;
+inline constexpr uint32_t kSamplingSite = 0xff000002;
+inline constexpr uint32_t kBootstrapSite = 0xff000003;
+
 // The words of features 4 * quad .. 4 * quad + 3 of a token: key = job seed, counter = {step, site,
 // token number within the step, quad}.
 inline PhiloxWords DropoutWords(uint64_t seed, uint32_t step, uint32_t site, uint32_t token,
