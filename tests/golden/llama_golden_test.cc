@@ -1,0 +1,130 @@
+// Logits and gradients of small models equal those of transformers and PEFT (README.md).
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/golden/golden_files.h"
+#include "trainer/backend/reference/reference_backend.h"
+#include "trainer/lora/peft_format.h"
+#include "trainer/model/llama.h"
+
+namespace deltaworks::trainer {
+namespace {
+
+struct LoadedModel {
+  explicit LoadedModel(const std::string& folder)
+      : golden(folder), backend(NewReferenceBackend(DType::kF32)), workspace(*backend, golden.config) {
+    auto created = Llama::Create(*backend, golden.config, golden.file->tensors(),
+                                 {.positions_max = 128});
+    CHECK(created.ok()) << created.status();
+    model = std::move(*created);
+  }
+  const GoldenModel golden;
+  const std::unique_ptr<Backend> backend;
+  Workspace workspace;
+  std::unique_ptr<Llama> model;
+};
+
+std::unique_ptr<Adapter> LoadAdapter(const Llama& model, const std::string& name) {
+  const auto peft = ReadPeftFolder(GoldenPath("adapters/" + name), model.modules());
+  CHECK(peft.ok()) << peft.status();
+  auto adapter = Adapter::Create(model.backend(), peft->targets, /*trainable=*/true);
+  CHECK(adapter.ok()) << adapter.status();
+  (*adapter)->WriteParameters(peft->values);
+  return std::move(*adapter);
+}
+
+std::vector<int32_t> AllRows(size_t count) {
+  std::vector<int32_t> rows(count);
+  for (size_t i = 0; i < count; ++i) rows[i] = static_cast<int32_t>(i);
+  return rows;
+}
+
+float LargestDifference(const std::vector<float>& got, const ConstTensorView& want) {
+  CHECK_EQ(static_cast<int64_t>(got.size()), want.elements());
+  float largest = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    largest = std::max(largest, std::abs(got[i] - want.as<const float>()[i]));
+  }
+  return largest;
+}
+
+class LogitsTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(LogitsTest, AreThoseOfTransformers) {
+  LoadedModel loaded(GetParam());
+  const Json sequences = GoldenJson("sequences.json")[GetParam()];
+  const auto want = GoldenTensors(std::string("logits_") + GetParam() + ".safetensors");
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const std::vector<int32_t> ids = GoldenIds(sequences[i]);
+    PackedBatch batch;
+    batch.AppendDocument(ids, std::vector<int32_t>(ids.size(), -1), 1);
+    const auto got = loaded.model->Logits(batch, AllRows(ids.size()), loaded.workspace);
+    ASSERT_TRUE(got.ok()) << got.status();
+    const ConstTensorView* logits = want->contents().Find("logits_" + std::to_string(i));
+    ASSERT_NE(logits, nullptr);
+    // Two f32 orders of summation: transformers' own two attention paths differ by 1.5e-5.
+    EXPECT_LT(LargestDifference(*got, *logits), 1e-4) << "sequence " << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, LogitsTest, ::testing::Values("tiny", "tiny_untied"));
+
+TEST(AdapterLogitsTest, AnAdapterOfPeftAnswersAsInPeft) {
+  LoadedModel loaded("tiny");
+  const std::vector<int32_t> ids = GoldenIds(GoldenJson("sequences.json")["tiny"][1]);
+  for (const char* name : {"all_linear", "attention_rslora"}) {
+    const auto adapter = LoadAdapter(*loaded.model, std::string(name) + "_final");
+    PackedBatch batch;
+    batch.BeginSegment(adapter.get(), {});
+    batch.AppendDocument(ids, std::vector<int32_t>(ids.size(), -1), 1);
+    batch.EndSegment();
+    const auto got = loaded.model->Logits(batch, AllRows(ids.size()), loaded.workspace);
+    ASSERT_TRUE(got.ok()) << got.status();
+    const auto want = GoldenTensors(std::string("merged_") + name + ".safetensors");
+    EXPECT_LT(LargestDifference(*got, *want->contents().Find("logits_adapter")), 1e-4) << name;
+  }
+}
+
+TEST(GradientsTest, AreThoseOfPeft) {
+  LoadedModel loaded("tiny");
+  const auto adapter = LoadAdapter(*loaded.model, "all_linear_final");
+  const Json step = GoldenJson("train_data.json")["steps"][0];
+  int64_t label_count = 0;
+  for (const Json& example : step) {
+    const std::vector<int32_t> labels = GoldenIds(example["labels"]);
+    label_count += std::count_if(labels.begin() + 1, labels.end(), [](int32_t l) { return l >= 0; });
+  }
+  PackedBatch batch;
+  batch.BeginSegment(adapter.get(), {});
+  for (const Json& example : step) {
+    const std::vector<int32_t> ids = GoldenIds(example["ids"]);
+    std::vector<int32_t> next = GoldenIds(example["labels"]);
+    next.erase(next.begin());
+    next.push_back(-1);
+    batch.AppendDocument(ids, next, 1.0 / static_cast<double>(label_count));
+  }
+  batch.EndSegment();
+  const auto losses = loaded.model->LossesAndGradients(batch, loaded.workspace);
+  ASSERT_TRUE(losses.ok()) << losses.status();
+  double loss = 0;
+  for (const double value : *losses) loss += value / static_cast<double>(label_count);
+  const auto want = GoldenTensors("gradients_all_linear.safetensors");
+  EXPECT_NEAR(loss, want->contents().Find("loss")->as<const float>()[0], 1e-5 * loss);
+  const float* gradient = adapter->gradient().as<float>();
+  for (const AdapterTensor& tensor : adapter->tensors()) {
+    const ConstTensorView* view = want->contents().Find(tensor.name);
+    ASSERT_NE(view, nullptr) << tensor.name;
+    const std::vector<float> got(gradient + tensor.offset,
+                                 gradient + tensor.offset + tensor.elements());
+    // The original differs from itself by 9.5e-7.
+    EXPECT_LT(LargestDifference(got, *view), 1e-5) << tensor.name;
+  }
+}
+
+}  // namespace
+}  // namespace deltaworks::trainer

@@ -1,0 +1,88 @@
+// Workspace: the memory of passes over one model: activations kept for backward, and what a layer
+// needs while it runs. It grows when a pass needs more rows, labels or rank than any before, and
+// is reused otherwise. Thread-compatible. `backend` must outlive it.
+
+#ifndef DELTAWORKS_TRAINER_MODEL_WORKSPACE_H_
+#define DELTAWORKS_TRAINER_MODEL_WORKSPACE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "trainer/backend/backend.h"
+#include "trainer/model/config.h"
+
+namespace deltaworks::trainer {
+
+// Linears that read the same input.
+enum LinearGroup { kQkvGroup = 0, kOutGroup = 1, kGateUpGroup = 2, kDownGroup = 3 };
+inline constexpr int kLinearGroups = 4;
+
+struct WorkspaceSize {
+  int64_t rows = 0;    // T of the largest batch.
+  int64_t labels = 0;  // Labelled (or asked for) rows.
+  // Columns of each group's hidden values: the largest sum of ranks of a segment.
+  std::array<int64_t, kLinearGroups> hidden = {};
+  bool training = false;
+};
+
+// Views have the rows that they were reserved with; Rows(view, T) gives the first T.
+struct LayerActivations {
+  TensorView x_in, x_mid;                // [T,D] wide: inputs of the two blocks.
+  TensorView rstd_in, rstd_mid;          // [T] wide.
+  TensorView q, k, v, attended;          // compute.
+  TensorView lse;                        // [T, heads] wide.
+  TensorView gate, up;                   // [T,I] compute.
+  std::array<TensorView, kLinearGroups> hidden;
+};
+
+class Workspace {
+ public:
+  Workspace(Backend& backend, const ModelConfig& config) : backend_(backend), config_(config) {}
+
+  // ResourceExhausted if the device has no room; then the workspace is empty and may be used again.
+  absl::Status Reserve(const WorkspaceSize& size);
+
+  // An upper bound of what Reserve(size) allocates.
+  static int64_t Bytes(const Backend& backend, const ModelConfig& config,
+                       const WorkspaceSize& size);
+
+  // One set per layer when reserved for training, else all layers share one.
+  const LayerActivations& layer(int64_t index) const {
+    return layers_[layers_.size() == 1 ? 0 : index];
+  }
+
+  TensorView ids, positions;             // [T] i32.
+  TensorView x_out;                      // [T,D] wide: after the last layer.
+  TensorView rstd_out;                   // [T] wide.
+  TensorView normed, branch;             // [T,D] compute.
+  TensorView activated;                  // [T,I] compute.
+  TensorView label_rows, labels;         // [L] i32.
+  TensorView label_weights, losses;      // [L] wide.
+  TensorView labelled, dlabelled;        // [L,D] compute.
+  // Training only.
+  TensorView dx;                         // [T,D] wide.
+  TensorView dbranch, dnormed;           // [T,D] compute.
+  TensorView dq, dk, dv, dattended;      // compute.
+  TensorView dactivated, dgate, dup;     // [T,I] compute.
+  TensorView dhidden;                    // [T, largest hidden] compute.
+
+ private:
+  class Planner;
+  void Plan(Planner& planner, const WorkspaceSize& size);
+
+  Backend& backend_;
+  const ModelConfig config_;
+  WorkspaceSize size_;
+  std::unique_ptr<DeviceBuffer> buffer_;
+  std::vector<LayerActivations> layers_;
+};
+
+// The first `rows` rows of `view`.
+TensorView Rows(const TensorView& view, int64_t rows);
+
+}  // namespace deltaworks::trainer
+
+#endif  // DELTAWORKS_TRAINER_MODEL_WORKSPACE_H_
