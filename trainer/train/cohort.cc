@@ -1,0 +1,44 @@
+#include "trainer/train/cohort.h"
+
+#include <utility>
+
+#include "trainer/base/status_macros.h"
+
+namespace deltaworks::trainer {
+
+absl::StatusOr<std::vector<RunMetrics>> Cohort::Pass(absl::Span<TrainingRun* const> runs) {
+  // Decided before anything runs: a run that ends its evaluation here trains in the next pass.
+  std::vector<TrainingRun*> training, evaluating;
+  for (TrainingRun* run : runs) {
+    if (run->active()) (run->evaluating() ? evaluating : training).push_back(run);
+  }
+  std::vector<RunMetrics> metrics;
+  DW_RETURN_IF_ERROR(PassOf(training, /*evaluating=*/false, &metrics));
+  DW_RETURN_IF_ERROR(PassOf(evaluating, /*evaluating=*/true, &metrics));
+  return metrics;
+}
+
+absl::Status Cohort::PassOf(const std::vector<TrainingRun*>& runs, bool evaluating,
+                            std::vector<RunMetrics>* metrics) {
+  if (runs.empty()) return absl::OkStatus();
+  PackedBatch batch;
+  std::vector<size_t> label_ends;
+  for (const TrainingRun* run : runs) {
+    run->AppendMicroBatch(&batch);
+    label_ends.push_back(batch.labels.size());
+  }
+  DW_ASSIGN_OR_RETURN(const std::vector<double> losses,
+                      evaluating ? model_.Losses(batch, workspace_)
+                                 : model_.LossesAndGradients(batch, workspace_));
+  size_t begin = 0;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const auto own = absl::MakeConstSpan(losses).subspan(begin, label_ends[i] - begin);
+    begin = label_ends[i];
+    if (std::optional<StepMetrics> step = runs[i]->Complete(own)) {
+      metrics->push_back({runs[i], *std::move(step)});
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace deltaworks::trainer
