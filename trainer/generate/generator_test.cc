@@ -1,0 +1,142 @@
+#include "trainer/generate/generator.h"
+
+#include <cmath>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "glog/logging.h"
+#include "gtest/gtest.h"
+#include "trainer/backend/reference/reference_backend.h"
+#include "trainer/testing/random_model.h"
+
+namespace deltaworks::trainer {
+namespace {
+
+using Ids = std::vector<int32_t>;
+using Finish = GeneratedToken::Finish;
+
+class GeneratorTest : public ::testing::Test {
+ protected:
+  GeneratorTest()
+      : weights_(SmallConfig(), DType::kF32, /*seed=*/3),
+        backend_(NewReferenceBackend(DType::kF32)) {
+    auto model =
+        Llama::Create(*backend_, weights_.config(), weights_.tensors(), {.positions_max = 40});
+    CHECK(model.ok()) << model.status();
+    model_ = std::move(*model);
+    adapter_ = *Adapter::Create(*backend_, *ResolveTargets({.rank = 2}, model_->modules()), false);
+    std::vector<float> values;
+    for (int64_t i = 0; i < adapter_->elements(); ++i) values.push_back(0.3f * std::sin(i + 1.0f));
+    adapter_->WriteParameters(values);
+  }
+
+  // Runs until all streams are done; tokens by stream.
+  static std::map<int64_t, Ids> Drain(Generator& generator) {
+    std::map<int64_t, Ids> tokens;
+    while (generator.active() > 0) {
+      const auto step = generator.Step();
+      CHECK(step.ok()) << step.status();
+      for (const GeneratedToken& token : *step) {
+        if (token.token >= 0) tokens[token.stream].push_back(token.token);
+      }
+    }
+    return tokens;
+  }
+
+  Ids Alone(const GenerationRequest& request) {
+    const auto generator = *Generator::Create(*model_, 1);
+    const int64_t stream = *generator->Add(request);
+    return Drain(*generator)[stream];
+  }
+
+  const RandomModel weights_;
+  const std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Llama> model_;
+  std::unique_ptr<Adapter> adapter_;
+};
+
+TEST_F(GeneratorTest, GreedyTokensAreTheLargestLogitsOfTheWholeText) {
+  Ids text = {5, 9, 2};
+  const Ids got = Alone({.prompt = text, .adapter = adapter_.get(), .max_new_tokens = 6});
+  Workspace workspace(*backend_, model_->config());
+  for (const int32_t token : got) {
+    PackedBatch batch;
+    batch.BeginSegment(adapter_.get(), {});
+    batch.AppendDocument(text, Ids(text.size(), -1), 1);
+    batch.EndSegment();
+    const auto logits =
+        *model_->Logits(batch, {static_cast<int32_t>(text.size()) - 1}, workspace);
+    EXPECT_EQ(token, SampleToken(logits, {}, 0));
+    text.push_back(token);
+  }
+  EXPECT_EQ(got.size(), 6u);
+}
+
+TEST_F(GeneratorTest, AStreamDoesNotDependOnItsNeighbours) {
+  const GenerationRequest base{.prompt = {1, 2, 3, 4}, .max_new_tokens = 8};
+  const GenerationRequest adapted{.prompt = {7}, .adapter = adapter_.get(),
+                                  .sampling = {.temperature = 1.5, .seed = 9},
+                                  .max_new_tokens = 5};
+  const auto generator = *Generator::Create(*model_, 3);
+  const int64_t first = *generator->Add(base);
+  ASSERT_TRUE(generator->Step().ok());
+  const int64_t second = *generator->Add(adapted);
+  const int64_t third = *generator->Add(base);
+  const std::map<int64_t, Ids> tokens = Drain(*generator);
+  EXPECT_EQ(tokens.at(second), Alone(adapted));
+  EXPECT_EQ(tokens.at(third), Alone(base));
+  // The first token of the first stream came before.
+  const Ids whole = Alone(base);
+  EXPECT_EQ(tokens.at(first), Ids(whole.begin() + 1, whole.end()));
+}
+
+TEST_F(GeneratorTest, AStopTokenEndsTheStreamAndIsNotHandedOut) {
+  const GenerationRequest request{.prompt = {5, 9, 2}, .max_new_tokens = 6};
+  const Ids whole = Alone(request);
+  GenerationRequest stopped = request;
+  stopped.stop_tokens = {whole[2]};
+  const auto generator = *Generator::Create(*model_, 1);
+  ASSERT_TRUE(generator->Add(stopped).ok());
+  std::vector<GeneratedToken> tokens;
+  while (generator->active() > 0) {
+    const std::vector<GeneratedToken> step = *generator->Step();
+    tokens.insert(tokens.end(), step.begin(), step.end());
+  }
+  const size_t first = std::find(whole.begin(), whole.end(), whole[2]) - whole.begin();
+  ASSERT_EQ(tokens.size(), first + 1);
+  EXPECT_EQ(tokens.back().finish, Finish::kStop);
+  EXPECT_EQ(tokens.back().token, -1);
+}
+
+TEST_F(GeneratorTest, PlacesAreGivenBack) {
+  const GenerationRequest request{.prompt = {5}, .max_new_tokens = 2};
+  const auto generator = *Generator::Create(*model_, 1);
+  const int64_t stream = *generator->Add(request);
+  EXPECT_TRUE(absl::IsResourceExhausted(generator->Add(request).status()));
+  EXPECT_TRUE(generator->Remove(stream).ok());
+  EXPECT_TRUE(absl::IsNotFound(generator->Remove(stream)));
+  const int64_t next = *generator->Add(request);
+  EXPECT_EQ(Drain(*generator)[next], Alone(request));
+  EXPECT_TRUE(generator->Add(request).ok());
+}
+
+TEST_F(GeneratorTest, ARequestOutOfBoundsIsNamed) {
+  const auto generator = *Generator::Create(*model_, 1);
+  const auto error = [&](GenerationRequest request) {
+    const absl::Status status = generator->Add(std::move(request)).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    return std::string(status.message());
+  };
+  EXPECT_EQ(error({}), "the prompt has 0 tokens, want at least 1");
+  EXPECT_EQ(error({.prompt = {1}, .max_new_tokens = 0}), "max_new_tokens is 0, want >= 1");
+  EXPECT_EQ(error({.prompt = {1}, .max_new_tokens = 40}),
+            "prompt of 1 and max_new_tokens of 40 tokens, want at most 40 together");
+  EXPECT_EQ(error({.prompt = {50}, .max_new_tokens = 1}), "the prompt has token 50, want 0..49");
+  EXPECT_EQ(error({.prompt = {1}, .sampling = {.top_p = 2}}),
+            "top_p is 2, want 0 < top_p <= 1");
+}
+
+}  // namespace
+}  // namespace deltaworks::trainer
