@@ -8,7 +8,10 @@
 
 #include "gtest/gtest.h"
 #include "tests/golden/golden_files.h"
+#include "trainer/backend/cpu/cpu_backend.h"
 #include "trainer/backend/reference/reference_backend.h"
+#include "trainer/generate/generator.h"
+#include "trainer/lora/merge.h"
 #include "trainer/lora/peft_format.h"
 #include "trainer/model/llama.h"
 
@@ -88,6 +91,64 @@ TEST(AdapterLogitsTest, AnAdapterOfPeftAnswersAsInPeft) {
     const auto want = GoldenTensors(std::string("merged_") + name + ".safetensors");
     EXPECT_LT(LargestDifference(*got, *want->contents().Find("logits_adapter")), 1e-4) << name;
   }
+}
+
+TEST(MergeTest, WeightsAndLogitsAreThoseOfPeft) {
+  const GoldenModel golden("tiny");
+  const auto backend = *NewCpuBackend({.compute_type = DType::kF32, .threads = 2});
+  const std::vector<int32_t> ids = GoldenIds(GoldenJson("sequences.json")["tiny"][1]);
+  for (const char* name : {"all_linear", "attention_rslora"}) {
+    const auto peft = *ReadPeftFolder(GoldenPath(std::string("adapters/") + name + "_final"),
+                                      LlamaModules(golden.config));
+    const auto merged = MergedWeights::Create(golden.file->tensors(), peft.targets, peft.values);
+    ASSERT_TRUE(merged.ok()) << merged.status();
+    const auto want = GoldenTensors(std::string("merged_") + name + ".safetensors");
+    const std::string weight = "model.layers.0.self_attn.q_proj.weight";
+    const ConstTensorView& got_weight = (*merged)->tensors().at(weight);
+    const float* data = got_weight.as<const float>();
+    // Both round the product and the sum in f32; weights are of order 0.1.
+    EXPECT_LT(LargestDifference(std::vector<float>(data, data + got_weight.elements()),
+                                *want->contents().Find(weight)),
+              1e-7)
+        << name;
+    const auto model =
+        *Llama::Create(*backend, golden.config, (*merged)->tensors(), {.positions_max = 128});
+    Workspace workspace(*backend, golden.config);
+    PackedBatch batch;
+    batch.AppendDocument(ids, std::vector<int32_t>(ids.size(), -1), 1);
+    const auto logits = *model->Logits(batch, AllRows(ids.size()), workspace);
+    EXPECT_LT(LargestDifference(logits, *want->contents().Find("logits_merged")), 1e-4) << name;
+  }
+}
+
+TEST(GenerationTest, GreedyTokensAreThoseOfTransformersAndPeft) {
+  const GoldenModel golden("tiny");
+  const auto backend = *NewCpuBackend({.compute_type = DType::kF32, .threads = 2});
+  const auto model =
+      *Llama::Create(*backend, golden.config, golden.file->tensors(), {.positions_max = 128});
+  const Json file = GoldenJson("generation.json");
+  int compared = 0;
+  for (const Json& generation : file["generations"]) {
+    if (generation["base"] != "tiny") continue;
+    const std::string name = generation["adapter"];
+    const auto adapter = name.empty() ? nullptr : LoadAdapter(*model, name);
+    const std::vector<int32_t> want = GoldenIds(generation["tokens"]);
+    const auto generator = *Generator::Create(*model, 1);
+    ASSERT_TRUE(generator
+                    ->Add({.prompt = GoldenIds(generation["prompt"]),
+                           .adapter = adapter.get(),
+                           .max_new_tokens = static_cast<int64_t>(want.size())})
+                    .ok());
+    std::vector<int32_t> got;
+    while (generator->active() > 0) {
+      const auto step = generator->Step();
+      ASSERT_TRUE(step.ok()) << step.status();
+      for (const GeneratedToken& token : *step) got.push_back(token.token);
+    }
+    EXPECT_EQ(got, want) << "adapter \"" << name << "\"";
+    ++compared;
+  }
+  EXPECT_EQ(compared, 3);
 }
 
 TEST(GradientsTest, AreThoseOfPeft) {

@@ -5,13 +5,14 @@
 #include "tests/golden/training_golden.h"
 
 #include <cmath>
-#include <functional>
+#include <iostream>
 #include <memory>
 #include <string>
 #include <tuple>
 
 #include "gtest/gtest.h"
 #include "tests/golden/golden_files.h"
+#include "trainer/backend/cpu/cpu_backend.h"
 #include "trainer/backend/reference/reference_backend.h"
 #include "trainer/lora/peft_format.h"
 
@@ -19,8 +20,9 @@ namespace deltaworks::trainer {
 namespace {
 
 std::unique_ptr<Backend> MakeBackend(const std::string& name) {
-  CHECK_EQ(name, "reference");
-  return NewReferenceBackend(DType::kF32);
+  if (name == "reference") return NewReferenceBackend(DType::kF32);
+  CHECK_EQ(name, "cpu");
+  return *NewCpuBackend({.compute_type = DType::kF32, .threads = 2});
 }
 
 class TrainingGoldenTest
@@ -58,7 +60,7 @@ TEST_P(TrainingGoldenTest, FiftyStepsAreThoseOfPeft) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, TrainingGoldenTest,
-                         ::testing::Combine(::testing::Values("reference"),
+                         ::testing::Combine(::testing::Values("reference", "cpu"),
                                             ::testing::Values("all_linear",
                                                               "attention_rslora")));
 

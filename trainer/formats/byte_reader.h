@@ -19,7 +19,8 @@
 
 namespace deltaworks::trainer {
 
-static_assert(std::endian::native == std::endian::little, "numbers in files are copied as they are");
+static_assert(std::endian::native == std::endian::little,
+              "numbers in files are copied as they are");
 
 class ByteReader {
  public:

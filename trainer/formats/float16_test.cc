@@ -3,6 +3,7 @@
 #include "trainer/formats/float16.h"
 
 #include <cmath>
+#include <limits>
 
 #include "gtest/gtest.h"
 
@@ -14,8 +15,8 @@ TEST(Float16Test, EveryFiniteHalfHasTheValueOfItsDefinition) {
     const int exponent = (bits >> 10) & 31;
     const int fraction = bits & 1023;
     if (exponent == 31) continue;
-    const double magnitude = exponent == 0 ? std::ldexp(fraction, -24)
-                                           : std::ldexp(1024 + fraction, exponent - 25);
+    const double magnitude =
+        exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
     const float value = FloatFromHalf(static_cast<uint16_t>(bits));
     ASSERT_EQ(value, (bits & 0x8000) != 0 ? -magnitude : magnitude) << bits;
     ASSERT_EQ(std::signbit(value), (bits & 0x8000) != 0) << bits;

@@ -91,9 +91,8 @@ class GgufParser {
     if (value.type == kGgufArray) {
       DW_ASSIGN_OR_RETURN(value.element_type, reader_.Read<uint32_t>(key));
       const int64_t scalar_bytes = GgufScalarBytes(value.element_type);
-      DW_ASSIGN_OR_RETURN(value.count,
-                          Count(absl::StrCat("count of ", Quoted(key)),
-                                scalar_bytes > 0 ? scalar_bytes : sizeof(uint64_t)));
+      DW_ASSIGN_OR_RETURN(value.count, Count(absl::StrCat("count of ", Quoted(key)),
+                                             scalar_bytes > 0 ? scalar_bytes : sizeof(uint64_t)));
     }
     DW_RETURN_IF_ERROR(ReadElements(key, value));
     if (!gguf_.metadata_.emplace(key, value).second) {
@@ -111,7 +110,8 @@ class GgufParser {
     } else if (value.element_type == kGgufString) {
       for (uint64_t i = 0; i < value.count; ++i) DW_RETURN_IF_ERROR(ReadString(key).status());
     } else {
-      return Error("metadata ", Quoted(key), " has ", value.type == kGgufArray ? "elements of " : "",
+      return Error("metadata ", Quoted(key), " has ",
+                   value.type == kGgufArray ? "elements of " : "",
                    GgufValueTypeName(value.element_type),
                    ", want a number, bool, string or an array of these");
     }
@@ -173,8 +173,8 @@ class GgufParser {
                    tensor.type->name);
     }
     int64_t bytes = tensor.type->block_bytes;
-    bool overflow = __builtin_mul_overflow(
-        bytes, tensor.row_elements() / tensor.type->block_elements, &bytes);
+    bool overflow =
+        __builtin_mul_overflow(bytes, tensor.row_elements() / tensor.type->block_elements, &bytes);
     for (size_t i = 0; i + 1 < tensor.shape.size(); ++i) {
       overflow = overflow || __builtin_mul_overflow(bytes, tensor.shape[i], &bytes);
     }
@@ -214,9 +214,8 @@ class GgufParser {
       const GgufTensor& before = gguf_.tensors_[order[i - 1].second];
       if (order[i - 1].first + before.bytes.size() > order[i].first) {
         return Error("tensor ", Quoted(gguf_.tensors_[order[i].second].name), " begins at offset ",
-                     order[i].first, ", want at least ",
-                     order[i - 1].first + before.bytes.size(), ", the end of ",
-                     Quoted(before.name));
+                     order[i].first, ", want at least ", order[i - 1].first + before.bytes.size(),
+                     ", the end of ", Quoted(before.name));
       }
     }
     return absl::OkStatus();

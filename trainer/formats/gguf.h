@@ -86,8 +86,8 @@ class Gguf {
 // Parses the bytes of a whole file; `subject` begins every message.
 absl::StatusOr<Gguf> ParseGguf(absl::string_view bytes, absl::string_view subject);
 
-// Rows [row_begin, row_end) of `tensor` as f32. `out` has room for exactly that (CHECK). A tensor of
-// one dimension is one row.
+// Rows [row_begin, row_end) of `tensor` as f32. `out` has room for exactly that (CHECK). A tensor
+// of one dimension is one row.
 void DequantizeRows(const GgufTensor& tensor, int64_t row_begin, int64_t row_end,
                     absl::Span<float> out);
 

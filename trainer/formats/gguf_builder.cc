@@ -12,7 +12,8 @@ constexpr uint32_t kArray = 9;
 
 template <typename T>
 std::string ArrayBytes(uint32_t element_type, const std::vector<T>& values) {
-  std::string bytes = GgufBuilder::Bytes(element_type) + GgufBuilder::Bytes<uint64_t>(values.size());
+  std::string bytes =
+      GgufBuilder::Bytes(element_type) + GgufBuilder::Bytes<uint64_t>(values.size());
   for (const T& value : values) bytes += GgufBuilder::Bytes(value);
   return bytes;
 }
@@ -22,9 +23,7 @@ std::string ArrayBytes(uint32_t element_type, const std::vector<T>& values) {
 void GgufBuilder::AddUint32(const std::string& key, uint32_t value) {
   AddRaw(key, 4, Bytes(value));
 }
-void GgufBuilder::AddInt64(const std::string& key, int64_t value) {
-  AddRaw(key, 11, Bytes(value));
-}
+void GgufBuilder::AddInt64(const std::string& key, int64_t value) { AddRaw(key, 11, Bytes(value)); }
 void GgufBuilder::AddFloat32(const std::string& key, float value) {
   AddRaw(key, kFloat32, Bytes(value));
 }

@@ -13,18 +13,17 @@ namespace {
 enum TypeId : uint32_t { kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ8_0 = 8, kBF16 = 30 };
 
 constexpr GgufTensorType kTypes[] = {
-    {kF32, "F32", 1, 4},    {kF16, "F16", 1, 2},    {kQ4_0, "Q4_0", 32, 18},
+    {kF32, "F32", 1, 4},     {kF16, "F16", 1, 2},     {kQ4_0, "Q4_0", 32, 18},
     {kQ4_1, "Q4_1", 32, 20}, {kQ8_0, "Q8_0", 32, 34}, {kBF16, "BF16", 1, 2},
 };
 
 // Types of ggml that we refuse, so that the refusal can name them.
 constexpr GgufTensorType kRefusedTypes[] = {
-    {6, "Q5_0"},     {7, "Q5_1"},     {9, "Q8_1"},    {10, "Q2_K"},   {11, "Q3_K"},
-    {12, "Q4_K"},    {13, "Q5_K"},    {14, "Q6_K"},   {15, "Q8_K"},   {16, "IQ2_XXS"},
-    {17, "IQ2_XS"},  {18, "IQ3_XXS"}, {19, "IQ1_S"},  {20, "IQ4_NL"}, {21, "IQ3_S"},
-    {22, "IQ2_S"},   {23, "IQ4_XS"},  {24, "I8"},     {25, "I16"},    {26, "I32"},
-    {27, "I64"},     {28, "F64"},     {29, "IQ1_M"},  {34, "TQ1_0"},  {35, "TQ2_0"},
-    {39, "MXFP4"},
+    {6, "Q5_0"},   {7, "Q5_1"},    {9, "Q8_1"},   {10, "Q2_K"},    {11, "Q3_K"},   {12, "Q4_K"},
+    {13, "Q5_K"},  {14, "Q6_K"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+    {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"}, {24, "I8"},
+    {25, "I16"},   {26, "I32"},    {27, "I64"},   {28, "F64"},     {29, "IQ1_M"},  {34, "TQ1_0"},
+    {35, "TQ2_0"}, {39, "MXFP4"},
 };
 
 constexpr int64_t kBlock = 32;
@@ -103,9 +102,8 @@ void DequantizeGguf(const GgufTensorType& type, const char* source, int64_t elem
       return each_block(
           [](const char* in, float* value) { *value = FloatFromHalf(Load<uint16_t>(in)); });
     case kBF16:
-      return each_block([](const char* in, float* value) {
-        *value = static_cast<float>(Load<BFloat16>(in));
-      });
+      return each_block(
+          [](const char* in, float* value) { *value = static_cast<float>(Load<BFloat16>(in)); });
     case kQ4_0:
       return each_block(DequantizeQ4_0);
     case kQ4_1:

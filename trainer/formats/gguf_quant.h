@@ -1,8 +1,8 @@
 // The tensor types of GGUF that we read, and how their bytes become f32.
 //
-// A row (the last dimension) is cut in blocks; numbers are little-endian, d and m are F16, and every
-// formula below is computed in f32 in the order written, without fused multiply-add, so that the
-// result equals that of ggml's and gguf-py's dequantisers bit for bit. The layouts are those of
+// A row (the last dimension) is cut in blocks; numbers are little-endian, d and m are F16, and
+// every formula below is computed in f32 in the order written, without fused multiply-add, so that
+// the result equals that of ggml's and gguf-py's dequantisers bit for bit. The layouts are those of
 // ggml's quantisation definitions (ggml-common.h: block_q4_0, block_q4_1, block_q8_0).
 //
 //   type   id  elements  bytes   layout                      element i of a block

@@ -92,7 +92,7 @@ TEST(GgufTest, EveryScalarTypeIsRead) {
   builder.AddRaw("i16", 3, Bytes<int16_t>(-30000));
   builder.AddRaw("u32", 4, Bytes<uint32_t>(4'000'000'000));
   builder.AddRaw("i32", 5, Bytes<int32_t>(-2'000'000'000));
-  builder.AddRaw("u64", 10, Bytes<uint64_t>(1) );
+  builder.AddRaw("u64", 10, Bytes<uint64_t>(1));
   builder.AddRaw("i64", 11, Bytes<int64_t>(-1));
   builder.AddRaw("f64", 12, Bytes<double>(0.1));
   const std::string file = builder.Build();
@@ -161,8 +161,8 @@ std::string Nibbles() {
 
 TEST(GgufQuantTest, Q4_0IsScaleTimesNibbleMinus8) {
   GgufBuilder builder;
-  builder.AddTensor({"t", {64}, 2, Bytes(kHalfTwo) + Nibbles() + Bytes(kHalfMinusHalf) + Nibbles(),
-                     {}});
+  builder.AddTensor(
+      {"t", {64}, 2, Bytes(kHalfTwo) + Nibbles() + Bytes(kHalfMinusHalf) + Nibbles(), {}});
   const std::string file = builder.Build();
   const std::vector<float> values = Dequantized(Parsed(file), "t");
   for (int i = 0; i < 16; ++i) {
@@ -175,11 +175,12 @@ TEST(GgufQuantTest, Q4_0IsScaleTimesNibbleMinus8) {
 
 TEST(GgufQuantTest, Q4_1IsScaleTimesNibblePlusMinimum) {
   GgufBuilder builder;
-  builder.AddTensor(
-      {"t", {32, 2}, 3,
-       Bytes(kHalfTwo) + Bytes(kHalfMinusHalf) + Nibbles() + Bytes(kHalfOne) + Bytes(kHalfTwo) +
-           Nibbles(),
-       {}});
+  builder.AddTensor({"t",
+                     {32, 2},
+                     3,
+                     Bytes(kHalfTwo) + Bytes(kHalfMinusHalf) + Nibbles() + Bytes(kHalfOne) +
+                         Bytes(kHalfTwo) + Nibbles(),
+                     {}});
   const std::string file = builder.Build();
   const Gguf gguf = Parsed(file);
   const std::vector<float> values = Dequantized(gguf, "t");
@@ -213,8 +214,8 @@ TEST(GgufLiesTest, ATruncatedFileIsRefusedAtEveryByte) {
   for (size_t size = 0; size < file.size(); ++size) {
     // A buffer of exactly this size, so that a sanitizer sees a read beyond it.
     const std::vector<char> cut(file.begin(), file.begin() + size);
-    EXPECT_TRUE(absl::IsInvalidArgument(
-        ParseGguf(absl::string_view(cut.data(), cut.size()), "x").status()))
+    EXPECT_TRUE(
+        absl::IsInvalidArgument(ParseGguf(absl::string_view(cut.data(), cut.size()), "x").status()))
         << size;
   }
 }
@@ -273,8 +274,9 @@ TEST(GgufLiesTest, ValueTypesAreKnownAndArraysAreFlat) {
   EXPECT_THAT(ErrorAfter([](GgufBuilder& b) { b.AddRaw("t", 13, ""); }),
               HasSubstr("metadata \"t\" has type 13, want a number, bool, string or an array"));
   EXPECT_THAT(ErrorAfter([](GgufBuilder& b) {
-                b.AddRaw("t", 9, Bytes<uint32_t>(9) + Bytes<uint64_t>(1) + Bytes<uint32_t>(0) +
-                                     Bytes<uint64_t>(1) + "x");
+                b.AddRaw("t", 9,
+                         Bytes<uint32_t>(9) + Bytes<uint64_t>(1) + Bytes<uint32_t>(0) +
+                             Bytes<uint64_t>(1) + "x");
               }),
               HasSubstr("has elements of array"));
 }
@@ -315,9 +317,8 @@ TEST(GgufLiesTest, ShapesHaveOneToFourDimensionsAndDoNotOverflow) {
 }
 
 TEST(GgufLiesTest, TypesThatWeDoNotReadAreRefusedByName) {
-  EXPECT_THAT(
-      ErrorAfter([](GgufBuilder& b) { b.tensors()[1].type = 12; }),
-      HasSubstr("tensor \"q8\" is Q4_K, want one of F32, F16, Q4_0, Q4_1, Q8_0, BF16"));
+  EXPECT_THAT(ErrorAfter([](GgufBuilder& b) { b.tensors()[1].type = 12; }),
+              HasSubstr("tensor \"q8\" is Q4_K, want one of F32, F16, Q4_0, Q4_1, Q8_0, BF16"));
   EXPECT_THAT(ErrorAfter([](GgufBuilder& b) { b.tensors()[0].type = 8; }),
               HasSubstr("tensor \"plain\" has rows of 3, want a multiple of 32 for Q8_0"));
 }
@@ -334,8 +335,7 @@ TEST(GgufLiesTest, OffsetsAreAlignedInsideTheFileAndDoNotOverlap) {
 }
 
 TEST(GgufFileTest, AMissingFileIsNotFound) {
-  EXPECT_TRUE(
-      absl::IsNotFound(GgufFile::Open(::testing::TempDir() + "/missing.gguf").status()));
+  EXPECT_TRUE(absl::IsNotFound(GgufFile::Open(::testing::TempDir() + "/missing.gguf").status()));
 }
 
 }  // namespace

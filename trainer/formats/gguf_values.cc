@@ -13,9 +13,9 @@
 namespace deltaworks::trainer {
 namespace {
 
-constexpr absl::string_view kNames[] = {"uint8",   "int8", "uint16", "int16", "uint32",
-                                        "int32",   "float32", "bool", "string", "array",
-                                        "uint64", "int64", "float64"};
+constexpr absl::string_view kNames[] = {"uint8",  "int8",    "uint16", "int16",  "uint32",
+                                        "int32",  "float32", "bool",   "string", "array",
+                                        "uint64", "int64",   "float64"};
 
 template <typename T>
 T Load(const GgufValue& value, uint64_t index) {

@@ -101,20 +101,19 @@ ManifestFile Describe(absl::string_view bytes, std::string name) {
 
 absl::Status Compare(const ManifestFile& got, const ManifestFile& want, absl::string_view path) {
   if (got.size_bytes != want.size_bytes) {
-    return absl::DataLossError(absl::StrCat(path, ": has ", got.size_bytes, " bytes, want ",
-                                            want.size_bytes));
+    return absl::DataLossError(
+        absl::StrCat(path, ": has ", got.size_bytes, " bytes, want ", want.size_bytes));
   }
   for (size_t i = 0; i < want.chunk_digests.size(); ++i) {
     if (got.chunk_digests[i] == want.chunk_digests[i]) continue;
     const int64_t begin = static_cast<int64_t>(i) * kChunkBytes;
-    return absl::DataLossError(absl::StrCat(
-        path, ": chunk ", i, " (bytes ", begin, "..",
-        std::min(begin + kChunkBytes, want.size_bytes), ") is ", got.chunk_digests[i], ", want ",
-        want.chunk_digests[i]));
+    return absl::DataLossError(absl::StrCat(path, ": chunk ", i, " (bytes ", begin, "..",
+                                            std::min(begin + kChunkBytes, want.size_bytes), ") is ",
+                                            got.chunk_digests[i], ", want ",
+                                            want.chunk_digests[i]));
   }
   if (got.digest != want.digest) {
-    return absl::DataLossError(
-        absl::StrCat(path, ": is ", got.digest, ", want ", want.digest));
+    return absl::DataLossError(absl::StrCat(path, ": is ", got.digest, ", want ", want.digest));
   }
   return absl::OkStatus();
 }

@@ -26,7 +26,7 @@
 //    "form": "bf16",                  bf16 or f32
 //    "format_version": 1,
 //    "parameters": 134515008,         elements of all tensors
-//    "source_digest": "sha256:...",   names the base whatever its form: trainer/import/source_digest.h
+//    "source_digest": "sha256:...",   names the base whatever its form (import/source_digest.h)
 //    "source_name": "org/model"       hub id or path that an exported adapter names; may be empty
 //   }
 //
@@ -88,8 +88,8 @@ std::optional<DType> FormFromName(absl::string_view name);
 // Hashes the file `folder`/`name`.
 absl::StatusOr<ManifestFile> DescribeFile(const std::string& folder, const std::string& name);
 
-// Reads every file that the manifest of `folder` lists. DataLoss names the first that is missing, of
-// another size, or wrong, with the first chunk in which it is.
+// Reads every file that the manifest of `folder` lists. DataLoss names the first that is missing,
+// of another size, or wrong, with the first chunk in which it is.
 absl::Status VerifyModelFolder(const std::string& folder);
 
 }  // namespace deltaworks::trainer

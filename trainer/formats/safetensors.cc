@@ -66,10 +66,10 @@ absl::StatusOr<Header> ParseHeader(absl::string_view bytes, absl::string_view su
   ByteReader reader(bytes, subject);
   DW_ASSIGN_OR_RETURN(const uint64_t length, reader.Read<uint64_t>("the header's length"));
   if (length > reader.remaining() || length > kHeaderBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        subject, ": the header's length is ", length, ", want at most ",
-        std::min<uint64_t>(reader.remaining(), kHeaderBytesMax), " in a file of ", bytes.size(),
-        " bytes"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(subject, ": the header's length is ", length, ", want at most ",
+                     std::min<uint64_t>(reader.remaining(), kHeaderBytesMax), " in a file of ",
+                     bytes.size(), " bytes"));
   }
   DW_ASSIGN_OR_RETURN(const absl::string_view text, reader.ReadBytes(length, "the header"));
   const std::string header_subject = absl::StrCat(subject, ": header");

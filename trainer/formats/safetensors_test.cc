@@ -21,8 +21,8 @@ std::string TempPath(const std::string& name) { return ::testing::TempDir() + "/
 
 std::string FileOf(absl::string_view header, absl::string_view data) {
   const uint64_t length = header.size();
-  return absl::StrCat(
-      absl::string_view(reinterpret_cast<const char*>(&length), sizeof(length)), header, data);
+  return absl::StrCat(absl::string_view(reinterpret_cast<const char*>(&length), sizeof(length)),
+                      header, data);
 }
 
 // The message of the error that `header` over `data_bytes` zero bytes gives; "" if there is none.

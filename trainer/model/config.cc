@@ -69,11 +69,12 @@ absl::Status CheckSupported(const Json& json, absl::string_view subject) {
     return Wrong(subject, "model_type", absl::StrCat("\"", model_type, "\""),
                  "\"llama\", the only supported one");
   }
-  if (JsonHas(json, "architectures") && json["architectures"] != Json::array({"LlamaForCausalLM"})) {
+  if (JsonHas(json, "architectures") &&
+      json["architectures"] != Json::array({"LlamaForCausalLM"})) {
     return Wrong(subject, "architectures", Short(json["architectures"]), "[\"LlamaForCausalLM\"]");
   }
   const std::initializer_list<std::pair<const char*, Json>> only = {
-      {"hidden_act", "silu"},     {"attention_bias", false},  {"mlp_bias", false},
+      {"hidden_act", "silu"},      {"attention_bias", false},      {"mlp_bias", false},
       {"rope_interleaved", false}, {"partial_rotary_factor", 1.0},
   };
   for (const auto& [name, value] : only) {
@@ -142,9 +143,9 @@ absl::Status ParseShape(const Json& json, absl::string_view subject, ModelConfig
     return absl::OkStatus();
   }
   if (config.num_attention_heads < 1 || config.hidden_size % config.num_attention_heads != 0) {
-    return Wrong(subject, "num_attention_heads", absl::StrCat(config.num_attention_heads),
-                 absl::StrCat("a divisor of hidden_size ", config.hidden_size,
-                              ", or a head_dim beside it"));
+    return Wrong(
+        subject, "num_attention_heads", absl::StrCat(config.num_attention_heads),
+        absl::StrCat("a divisor of hidden_size ", config.hidden_size, ", or a head_dim beside it"));
   }
   config.head_dim = config.hidden_size / config.num_attention_heads;
   return absl::OkStatus();
@@ -170,8 +171,7 @@ absl::Status CheckSizes(const ModelConfig& config, absl::string_view subject) {
   };
   for (const IntBound& bound : bounds) {
     if (bound.value < 1 || bound.value > bound.max) {
-      return Wrong(subject, bound.name, absl::StrCat(bound.value),
-                   absl::StrCat("1..", bound.max));
+      return Wrong(subject, bound.name, absl::StrCat(bound.value), absl::StrCat("1..", bound.max));
     }
   }
   if (config.head_dim % 2 != 0) {

@@ -40,7 +40,7 @@ struct Llama3RopeScaling {
 };
 
 struct ModelConfig {
-  int64_t vocab_size = 0;         // Rows of the embedding; the tokenizer may know fewer tokens.
+  int64_t vocab_size = 0;  // Rows of the embedding; the tokenizer may know fewer tokens.
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;  // Of the feed-forward network.
   int64_t num_hidden_layers = 0;

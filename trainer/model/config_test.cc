@@ -203,7 +203,8 @@ TEST(ModelConfigRefusalTest, SizesArePositiveAndBounded) {
     for (const int64_t wrong : {int64_t{0}, int64_t{-1}, int64_t{1} << 40}) {
       EXPECT_THAT(ErrorWith(name, wrong), HasSubstr(name)) << wrong;
     }
-    EXPECT_THAT(ErrorWith(name, "12"), HasSubstr(absl::StrCat(name, " is \"12\", want an integer")));
+    EXPECT_THAT(ErrorWith(name, "12"),
+                HasSubstr(absl::StrCat(name, " is \"12\", want an integer")));
     EXPECT_NE(ErrorWith(name, 2.5), "");
   }
 }

@@ -63,16 +63,15 @@ absl::Status CheckLlamaTensors(const ModelConfig& config, const ShapeMap& got,
     if (it == got.end()) {
       missing.push_back(absl::StrCat(name, " ", ShapeText(shape)));
     } else if (it->second != shape) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(subject, ": tensor ", name, " has shape ", ShapeText(it->second), ", want ",
-                       ShapeText(shape), " by the config"));
+      return absl::InvalidArgumentError(absl::StrCat(subject, ": tensor ", name, " has shape ",
+                                                     ShapeText(it->second), ", want ",
+                                                     ShapeText(shape), " by the config"));
     }
   }
   if (!missing.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(subject, ": has ", got.size(), " tensors without ", SomeOf(missing),
-                     ", want all ", want.size(), " of a Llama model with ",
-                     config.num_hidden_layers, " layers"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        subject, ": has ", got.size(), " tensors without ", SomeOf(missing), ", want all ",
+        want.size(), " of a Llama model with ", config.num_hidden_layers, " layers"));
   }
   std::vector<std::string> extra;
   for (const auto& [name, shape] : got) {

@@ -4,9 +4,9 @@
 //   model.embed_tokens.weight                              [vocab_size, hidden_size]
 //   model.layers.N.input_layernorm.weight                  [hidden_size]
 //   model.layers.N.self_attn.q_proj.weight                 [heads * head_dim, hidden_size]
-//   model.layers.N.self_attn.k_proj.weight, v_proj         [key_value_heads * head_dim, hidden_size]
-//   model.layers.N.self_attn.o_proj.weight                 [hidden_size, heads * head_dim]
-//   model.layers.N.post_attention_layernorm.weight         [hidden_size]
+//   model.layers.N.self_attn.k_proj.weight, v_proj         [key_value_heads * head_dim,
+//   hidden_size] model.layers.N.self_attn.o_proj.weight                 [hidden_size, heads *
+//   head_dim] model.layers.N.post_attention_layernorm.weight         [hidden_size]
 //   model.layers.N.mlp.gate_proj.weight, up_proj           [intermediate_size, hidden_size]
 //   model.layers.N.mlp.down_proj.weight                    [hidden_size, intermediate_size]
 //   model.norm.weight                                      [hidden_size]

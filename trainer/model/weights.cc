@@ -44,9 +44,9 @@ absl::Status CheckTensors(const SafetensorsFile& file, const ModelManifest& mani
   for (const auto& [name, view] : file.tensors()) {
     const DType want = StoredDType(manifest.form, view.shape);
     if (view.dtype != want) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          file.path(), ": tensor ", name, " is ", NameOf(view.dtype), ", want ", NameOf(want),
-          " in the form ", FormName(manifest.form)));
+      return absl::InvalidArgumentError(absl::StrCat(file.path(), ": tensor ", name, " is ",
+                                                     NameOf(view.dtype), ", want ", NameOf(want),
+                                                     " in the form ", FormName(manifest.form)));
     }
   }
   return file.contents().CheckAligned(file.path());
@@ -57,9 +57,9 @@ absl::Status CheckTensors(const SafetensorsFile& file, const ModelManifest& mani
 absl::StatusOr<std::unique_ptr<ModelWeights>> ModelWeights::Open(const std::string& folder) {
   DW_ASSIGN_OR_RETURN(ModelManifest manifest, ModelManifest::Read(folder));
   if (manifest.architecture != kArchitecture) {
-    return absl::InvalidArgumentError(absl::StrCat(folder, "/", kManifestFile,
-                                                   ": architecture is ", manifest.architecture,
-                                                   ", want ", kArchitecture));
+    return absl::InvalidArgumentError(absl::StrCat(folder, "/", kManifestFile, ": architecture is ",
+                                                   manifest.architecture, ", want ",
+                                                   kArchitecture));
   }
   DW_RETURN_IF_ERROR(CheckSizes(manifest, folder));
   const std::string config_path = absl::StrCat(folder, "/", kConfigFile);

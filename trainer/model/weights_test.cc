@@ -33,10 +33,10 @@ ModelConfig Tiny() {
 
 // What a test may lie about.
 struct Lies {
-  ModelConfig config = Tiny();            // As written to config.json.
+  ModelConfig config = Tiny();  // As written to config.json.
   ShapeMap shapes = LlamaTensorShapes(Tiny());
-  DType form = DType::kBF16;              // As written to manifest.json.
-  DType matrices = DType::kBF16;          // As written to model.safetensors.
+  DType form = DType::kBF16;      // As written to manifest.json.
+  DType matrices = DType::kBF16;  // As written to model.safetensors.
   std::string architecture = "llama";
 };
 

@@ -15,7 +15,8 @@ A .golden file has a line per text: three fields separated by tabs.
   2  FNV-1a of the UTF-8 of the first ids decoded with special tokens, a zero byte, and decoded without
   3  the first ids themselves, on every 16th line (small: 4th), else empty
   4  the text; backslashes and what is not printable are \\ooo, three octal digits a byte
-A .sweep file has a hash of ids per 1,024 code points: of the lines "aXaX1X X X\\n" of each X.
+A .sweep file has a hash of ids per 1,024 code points: of the lines
+  "aXaX1X X XYZ\\n" of each X, where Y and Z are U+0334 and U+0323, marks that NFC may move or compose
 """
 import json
 import os
@@ -78,7 +79,7 @@ class Reference:
 
     def sweep(self):
         for begin in range(0, 0x110000, SWEEP_BLOCK):
-            text = "".join("a{0}a{0}1{0} {0} {0}\n".format(chr(c)) for c in range(begin, begin + SWEEP_BLOCK)
+            text = "".join("a{0}a{0}1{0} {0} {0}\u0334\u0323\n".format(chr(c)) for c in range(begin, begin + SWEEP_BLOCK)
                            if not 0xD800 <= c < 0xE000)
             yield fnv1a(id_bytes([self.ids(text, True)]))
 

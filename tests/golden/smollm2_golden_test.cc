@@ -1,0 +1,167 @@
+// The real model, SmolLM2-135M-Instruct, on the cpu backend against transformers and PEFT: logits,
+// 50 training steps, generation. The stored models are folders named by the environment variables
+// DELTAWORKS_SMOLLM2_F32 and DELTAWORKS_SMOLLM2_BF16 (tests/run sets them).
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "glog/logging.h"
+#include "gtest/gtest.h"
+#include "tests/golden/golden_files.h"
+#include "tests/golden/training_golden.h"
+#include "trainer/backend/cpu/cpu_backend.h"
+#include "trainer/generate/generator.h"
+#include "trainer/lora/peft_format.h"
+#include "trainer/model/weights.h"
+
+namespace deltaworks::trainer {
+namespace {
+
+// The model of one form on the cpu backend of that compute type.
+struct RealModel {
+  explicit RealModel(DType type) {
+    const char* folder =
+        std::getenv(type == DType::kF32 ? "DELTAWORKS_SMOLLM2_F32" : "DELTAWORKS_SMOLLM2_BF16");
+    CHECK(folder != nullptr) << "set DELTAWORKS_SMOLLM2_F32 and DELTAWORKS_SMOLLM2_BF16";
+    weights = *ModelWeights::Open(folder);
+    const int threads = static_cast<int>(std::thread::hardware_concurrency());
+    backend = *NewCpuBackend({.compute_type = type, .threads = threads});
+    auto created = Llama::Create(*backend, weights->config(), weights->tensors(),
+                                 {.positions_max = 256});
+    CHECK(created.ok()) << created.status();
+    model = std::move(*created);
+  }
+  std::unique_ptr<ModelWeights> weights;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Llama> model;
+};
+
+TEST(SmolLm2GoldenTest, LogitsInF32AreThoseOfTransformers) {
+  const RealModel real(DType::kF32);
+  Workspace workspace(*real.backend, real.model->config());
+  const auto tensors = GoldenTensors("smollm2_logits.safetensors");
+  const Json golden = GoldenJson("smollm2_logits.json");
+  float largest = 0;
+  for (size_t i = 0; i < golden["prompts"].size(); ++i) {
+    const Json& prompt = golden["prompts"][i];
+    const std::vector<int32_t> ids = GoldenIds(prompt["ids"]);
+    PackedBatch batch;
+    batch.AppendDocument(ids, std::vector<int32_t>(ids.size(), -1), 1);
+    const std::vector<int32_t> positions = GoldenIds(prompt["positions"]);
+    const auto logits = real.model->Logits(batch, positions, workspace);
+    ASSERT_TRUE(logits.ok()) << logits.status();
+    const float* sixteenth =
+        tensors->contents().Find("every_16th_" + std::to_string(i))->as<const float>();
+    const float* top = tensors->contents().Find("top_" + std::to_string(i))->as<const float>();
+    const int64_t vocab = real.model->config().vocab_size;
+    for (size_t p = 0; p < positions.size(); ++p) {
+      for (int64_t v = 0; v < vocab; v += 16) {
+        largest = std::max(largest, std::abs((*logits)[p * vocab + v] -
+                                             sixteenth[p * (vocab / 16) + v / 16]));
+      }
+      const std::vector<int32_t> top_ids = GoldenIds(prompt["top_ids"][p]);
+      for (size_t j = 0; j < top_ids.size(); ++j) {
+        largest = std::max(largest, std::abs((*logits)[p * vocab + top_ids[j]] -
+                                             top[p * top_ids.size() + j]));
+      }
+    }
+  }
+  std::cout << "largest difference of a logit: " << largest << "\n";
+  EXPECT_LT(largest, 1e-3);
+}
+
+std::vector<StepMetrics> Train(const RealModel& real, const GoldenTraining& golden,
+                               const Json& setting, std::unique_ptr<TrainingRun>* run,
+                               std::vector<float>* start) {
+  *start = GoldenStart(setting, *ResolveTargets(golden.config.lora, real.model->modules()));
+  return RunToEnd(*real.model, golden, *start, run);
+}
+
+TEST(SmolLm2GoldenTest, FiftyStepsInF32AreThoseOfPeft) {
+  const RealModel real(DType::kF32);
+  const Json training = GoldenJson("train_smollm2.json");
+  const GoldenTraining golden(training, training);
+  std::unique_ptr<TrainingRun> run;
+  std::vector<float> start;
+  const auto metrics = Train(real, golden, training["setting"], &run, &start);
+  ASSERT_EQ(metrics.size(), 50u);
+  double worst = 0;
+  for (size_t i = 0; i < metrics.size(); ++i) {
+    worst = std::max(worst, std::abs(metrics[i].loss / golden.losses[i] - 1));
+  }
+  EXPECT_LT(worst, 1e-5);
+  const auto want = *ReadPeftFolder(GoldenPath("adapters/smollm2_final"), real.model->modules());
+  const AdapterDistance distance = Distance(run->adapter().ReadParameters(), want.values, start);
+  std::cout << "losses differ by at most " << worst << ", adapter by " << distance.relative_norm
+            << " of its change, share of elements off by more than 1e-3: "
+            << distance.share_above_1e3 << "\n";
+  EXPECT_LT(distance.relative_norm, 1e-3);
+  EXPECT_LE(distance.share_above_1e3, 1e-5);
+}
+
+TEST(SmolLm2GoldenTest, FiftyStepsInBf16StayNearF32) {
+  const Json training = GoldenJson("train_smollm2.json");
+  const GoldenTraining golden(training, training);
+  std::vector<StepMetrics> metrics[2];
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    const RealModel real(type);
+    std::unique_ptr<TrainingRun> run;
+    std::vector<float> start;
+    metrics[type == DType::kBF16] = Train(real, golden, training["setting"], &run, &start);
+  }
+  const std::vector<double> autocast = training["loss_bf16_autocast"];
+  double mean = 0, largest = 0, peft_mean = 0, peft_largest = 0;
+  for (size_t i = 0; i < 50; ++i) {
+    const double difference = metrics[1][i].loss - metrics[0][i].loss;
+    const double peft = autocast[i] - golden.losses[i];
+    std::cout << "step " << i + 1 << ": " << difference << " PEFT: " << peft << "\n";
+    mean += difference / 50;
+    peft_mean += peft / 50;
+    largest = std::max(largest, std::abs(difference));
+    peft_largest = std::max(peft_largest, std::abs(peft));
+  }
+  std::cout << "bf16 - f32: mean " << mean << ", largest " << largest
+            << "; PEFT's autocast: mean " << peft_mean << ", largest " << peft_largest << "\n";
+  EXPECT_LT(std::abs(mean), 2e-3);
+  EXPECT_LT(largest, 1.5e-2);
+}
+
+TEST(SmolLm2GoldenTest, GreedyAnswersAreThoseOfTransformers) {
+  const RealModel real(DType::kF32);
+  int compared = 0;
+  const Json file = GoldenJson("generation.json");
+  for (const Json& golden : file["generations"]) {
+    if (golden["base"] != "smollm2") continue;
+    std::unique_ptr<Adapter> adapter;
+    if (const std::string name = golden["adapter"]; !name.empty()) {
+      const auto peft = *ReadPeftFolder(GoldenPath("adapters/" + name), real.model->modules());
+      adapter = *Adapter::Create(*real.backend, peft.targets, /*trainable=*/false);
+      adapter->WriteParameters(peft.values);
+    }
+    const std::vector<int32_t> want = GoldenIds(golden["tokens"]);
+    const auto generator = *Generator::Create(*real.model, 1);
+    ASSERT_TRUE(generator
+                    ->Add({.prompt = GoldenIds(golden["prompt"]),
+                           .adapter = adapter.get(),
+                           .max_new_tokens = static_cast<int64_t>(want.size())})
+                    .ok());
+    std::vector<int32_t> got;
+    while (generator->active() > 0) {
+      const auto step = generator->Step();
+      ASSERT_TRUE(step.ok()) << step.status();
+      for (const GeneratedToken& token : *step) got.push_back(token.token);
+    }
+    EXPECT_EQ(got, want) << "adapter: " << golden["adapter"];
+    ++compared;
+  }
+  EXPECT_GE(compared, 2);
+}
+
+}  // namespace
+}  // namespace deltaworks::trainer

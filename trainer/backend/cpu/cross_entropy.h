@@ -1,0 +1,21 @@
+// Output layer, cross entropy and its gradient (backend.h has the contract), one tile of rows after
+// the other: only a tile's logits exist at a time, as [kTileRows, V] f32.
+
+#ifndef DELTAWORKS_TRAINER_BACKEND_CPU_CROSS_ENTROPY_H_
+#define DELTAWORKS_TRAINER_BACKEND_CPU_CROSS_ENTROPY_H_
+
+#include "trainer/backend/cpu/context.h"
+
+namespace deltaworks::trainer {
+
+void CrossEntropyInTiles(CpuContext& context, const ConstTensorView& weight,
+                         const ConstTensorView& x, const ConstTensorView& labels,
+                         const ConstTensorView& weights, const TensorView& losses,
+                         const TensorView& dx);
+
+void LogitsInTiles(CpuContext& context, const ConstTensorView& weight, const ConstTensorView& x,
+                   const TensorView& logits);
+
+}  // namespace deltaworks::trainer
+
+#endif  // DELTAWORKS_TRAINER_BACKEND_CPU_CROSS_ENTROPY_H_

@@ -1,0 +1,59 @@
+#include "trainer/backend/cpu/host_memory.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "gtest/gtest.h"
+
+namespace deltaworks::trainer {
+namespace {
+
+TEST(HostMemoryTest, BlocksAreAlignedAndZero) {
+  for (const int64_t bytes : {0, 1, 63, 4096, (2 << 20) - 1, 2 << 20, (5 << 20) + 7}) {
+    const auto memory = HostMemory::Allocate(bytes);
+    ASSERT_TRUE(memory.ok()) << memory.status();
+    EXPECT_EQ((*memory)->bytes(), bytes);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>((*memory)->data()) % 64, 0);
+    const char* data = static_cast<const char*>((*memory)->data());
+    EXPECT_TRUE(std::all_of(data, data + bytes, [](char c) { return c == 0; })) << bytes;
+  }
+}
+
+TEST(HostMemoryTest, WhatTheSystemHasNotIsResourceExhausted) {
+  for (const int64_t bytes : {int64_t{1} << 46, int64_t{1} << 50, INT64_MAX}) {
+    const auto memory = HostMemory::Allocate(bytes);
+    EXPECT_TRUE(absl::IsResourceExhausted(memory.status())) << bytes;
+  }
+}
+
+TEST(WorkspaceTest, BlocksKeepTheirPlaceAndDoNotOverlap) {
+  Workspace workspace;
+  for (int round = 0; round < 3; ++round) {
+    char* first = workspace.Get<char>(100);
+    std::fill_n(first, 100, 'a');
+    char* large = workspace.Get<char>(3 << 20);
+    std::fill_n(large, 3 << 20, 'b');
+    float* last = workspace.Get<float>(7);
+    std::fill_n(last, 7, 1.0f);
+    EXPECT_TRUE(std::all_of(first, first + 100, [](char c) { return c == 'a'; }));
+    EXPECT_TRUE(std::all_of(large, large + (3 << 20), [](char c) { return c == 'b'; }));
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(last) % 64, 0);
+    workspace.Reset();
+  }
+}
+
+TEST(WorkspaceTest, TheSameUseTakesTheSamePlaceAgain) {
+  Workspace workspace;
+  workspace.Get<char>(1000);
+  workspace.Get<char>(8 << 20);
+  workspace.Reset();
+  const char* first = workspace.Get<char>(1000);
+  const char* second = workspace.Get<char>(8 << 20);
+  workspace.Reset();
+  EXPECT_EQ(workspace.Get<char>(1000), first);
+  EXPECT_EQ(workspace.Get<char>(8 << 20), second);
+}
+
+}  // namespace
+}  // namespace deltaworks::trainer

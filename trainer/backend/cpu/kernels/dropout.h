@@ -1,0 +1,101 @@
+// Dropout masks (philox.h), 64 features of a token at a time: lane i of the four words belongs to
+// features 4 * i .. 4 * i + 3.
+
+#ifndef DELTAWORKS_TRAINER_BACKEND_CPU_KERNELS_DROPOUT_H_
+#define DELTAWORKS_TRAINER_BACKEND_CPU_KERNELS_DROPOUT_H_
+
+#include "trainer/backend/cpu/kernels/kernels.h"
+#include "trainer/backend/cpu/kernels/simd.h"
+
+namespace deltaworks::trainer::DW_ISA {
+
+inline constexpr int kDropoutFeatures = 4 * kLanes;
+
+DW_INLINE NativeU Products(NativeU a, NativeU b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<NativeU>(
+      _mm512_mul_epu32(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<NativeU>(
+      _mm256_mul_epu32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+#else
+  return reinterpret_cast<NativeU>(
+      _mm_mul_epu32(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(b)));
+#endif
+}
+
+// The two halves of the 64-bit products of all lanes with a constant.
+DW_INLINE void MultiplyWide(U32 a, uint32_t factor, U32* high, U32* low) {
+  typedef uint64_t Native64 __attribute__((vector_size(kNative * 4)));
+  DW_EACH_PART(
+      const NativeU factors = NativeU{} + factor;
+      const Native64 even = reinterpret_cast<Native64>(Products(a.part[i], factors));
+      const Native64 odd = reinterpret_cast<Native64>(Products(
+          reinterpret_cast<NativeU>(reinterpret_cast<Native64>(a.part[i]) >> 32), factors));
+      const Native64 upper = Native64{} + 0xffffffff00000000u;
+      high->part[i] = reinterpret_cast<NativeU>((even >> 32) | (odd & upper));
+      low->part[i] = reinterpret_cast<NativeU>((even & ~upper) | (odd << 32)))
+}
+
+// words[j] lane i: the word of feature first_feature + 4 * i + j.
+DW_INLINE void DropoutWords(const DropoutMask& mask, uint32_t token, int64_t first_feature,
+                            U32 words[4]) {
+  U32 c0 = BroadcastU(mask.step);
+  U32 c1 = BroadcastU(mask.site);
+  U32 c2 = BroadcastU(token);
+  alignas(64) static constexpr uint32_t kIota[kLanes] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                                         8, 9, 10, 11, 12, 13, 14, 15};
+  U32 c3;
+  std::memcpy(&c3, kIota, sizeof(c3));
+  DW_EACH_PART(c3.part[i] += static_cast<uint32_t>(first_feature / 4))
+  uint32_t key0 = static_cast<uint32_t>(mask.seed);
+  uint32_t key1 = static_cast<uint32_t>(mask.seed >> 32);
+  for (int round = 0; round < 10; ++round) {
+    U32 high0, low0, high1, low1;
+    MultiplyWide(c0, 0xD2511F53u, &high0, &low0);
+    MultiplyWide(c2, 0xCD9E8D57u, &high1, &low1);
+    DW_EACH_PART(c0.part[i] = high1.part[i] ^ c1.part[i] ^ key0;
+                 c2.part[i] = high0.part[i] ^ c3.part[i] ^ key1)
+    c1 = low1;
+    c3 = low0;
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+  words[0] = c0;
+  words[1] = c1;
+  words[2] = c2;
+  words[3] = c3;
+}
+
+// Factors of 64 features in their order: kept_scale or 0.
+DW_INLINE void DropoutFactors(const DropoutMask& mask, uint32_t token, int64_t first_feature,
+                              float factors[kDropoutFeatures]) {
+  U32 words[4];
+  DropoutWords(mask, token, first_feature, words);
+  float by_word[4][kLanes];
+  for (int j = 0; j < 4; ++j) {
+    F32 factor;
+    DW_EACH_PART(factor.part[i] =
+                     words[j].part[i] >= mask.threshold ? NativeF{} + mask.kept_scale : NativeF{})
+    Store(by_word[j], factor);
+  }
+  for (int quad = 0; quad < kLanes; ++quad) {
+    for (int j = 0; j < 4; ++j) factors[4 * quad + j] = by_word[j][quad];
+  }
+}
+
+// body(offset, n, factors) for chunks of up to 16 features.
+template <typename Body>
+DW_INLINE void ForMaskedChunks(const DropoutMask& mask, uint32_t token, int64_t feature, int64_t n,
+                               Body body) {
+  float factors[kDropoutFeatures];
+  for (int64_t begin = 0; begin < n; begin += kDropoutFeatures) {
+    DropoutFactors(mask, token, feature + begin, factors);
+    const int64_t count = n - begin < kDropoutFeatures ? n - begin : kDropoutFeatures;
+    ForChunks(count, [&](int64_t i, int64_t lanes) { body(begin + i, lanes, Load(factors + i)); });
+  }
+}
+
+}  // namespace deltaworks::trainer::DW_ISA
+
+#endif  // DELTAWORKS_TRAINER_BACKEND_CPU_KERNELS_DROPOUT_H_

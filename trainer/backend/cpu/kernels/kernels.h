@@ -1,0 +1,132 @@
+// KernelSet: the inner loops of the cpu backend, one set for each instruction set and compute type.
+//
+// The sources beside this file are compiled once for each instruction set (BUILD) and the set is
+// chosen once, when the backend is made. A kernel works on one row, block or tile, on the calling
+// thread. All of them compute in f32 and give an element the same bits wherever it stands: tails
+// run the instructions of the body on a padded copy.
+//
+// "compute" below is the set's compute type: float, or BFloat16 as its bits.
+
+#ifndef DELTAWORKS_TRAINER_BACKEND_CPU_KERNELS_KERNELS_H_
+#define DELTAWORKS_TRAINER_BACKEND_CPU_KERNELS_KERNELS_H_
+
+#include <cstdint>
+
+namespace deltaworks::trainer {
+
+// The dropout mask of one segment (DropoutKey, philox.h) as the kernels want it.
+struct DropoutMask {
+  uint64_t seed = 0;
+  uint32_t step = 0;
+  uint32_t site = 0;
+  uint32_t threshold = 0;
+  float kept_scale = 1;  // 1 / (1 - p).
+};
+
+struct AdamWScalars {
+  float gradient_scale = 1;
+  float decay = 1;  // 1 - learning rate * weight decay.
+  float beta1 = 0;
+  float one_minus_beta1 = 0;
+  float beta2 = 0;
+  float one_minus_beta2 = 0;
+  float step_size = 0;         // Learning rate / bias correction 1.
+  float root_correction2 = 0;  // sqrt(bias correction 2).
+  float epsilon = 0;
+};
+
+// Keys and values of one span and kv head, widened, in blocks of kKeyBlock keys. `width` is the
+// head size rounded up to 16; what is behind a row's end is zero.
+struct PackedHead {
+  const float* keys = nullptr;               // [blocks, kKeyBlock, width]; backward only.
+  const float* keys_transposed = nullptr;    // [blocks, width, kKeyBlock].
+  const float* values = nullptr;             // [blocks, kKeyBlock, width]; forward only.
+  const float* values_transposed = nullptr;  // [blocks, width, kKeyBlock]; backward only.
+  int64_t key_count = 0;
+};
+
+// One block of queries of one head.
+struct QueryBlock {
+  int64_t rows = 0;     // At most kQueryBlock.
+  int64_t visible = 0;  // Keys that the first row sees, all of them unless causal.
+  bool causal = true;   // Row i sees `visible` + i keys.
+};
+
+inline constexpr int64_t kKeyBlock = 64;
+inline constexpr int64_t kQueryBlock = 48;
+
+struct KernelSet {
+  const char* isa;
+
+  // Vectors of n elements.
+  void (*widen)(const void* compute_x, float* y, int64_t n);
+  void (*round)(const float* x, void* compute_y, int64_t n);
+  // out = x + y; out may be x.
+  void (*add_wide)(const float* x, const void* compute_y, float* out, int64_t n);
+  // y += scale * x.
+  void (*accumulate)(const float* x, float scale, float* y, int64_t n);
+  // out = round(scale * x).
+  void (*scale_round)(const float* x, float scale, void* compute_out, int64_t n);
+  // out = round(c + scale * add).
+  void (*add_scaled_round)(const float* c, const float* add, float scale, void* compute_out,
+                           int64_t n);
+  // out = round(c + mask * add) and out = round(mask * x) for features [feature, feature + n) of a
+  // token; `feature` is a multiple of 4.
+  void (*add_masked_round)(const float* c, const float* add, const DropoutMask& mask,
+                           uint32_t token, int64_t feature, void* compute_out, int64_t n);
+  void (*drop)(const void* compute_x, const DropoutMask& mask, uint32_t token, int64_t feature,
+               void* compute_out, int64_t n);
+  void (*swiglu_forward)(const void* gate, const void* up, void* out, int64_t n);
+  void (*swiglu_backward)(const void* gate, const void* up, const void* dout, void* dgate,
+                          void* dup, int64_t n);
+  double (*sum_of_squares)(const float* x, int64_t n);
+  void (*adamw)(const AdamWScalars& scalars, const float* gradient, float* parameter, float* m,
+                float* v, int64_t n);
+
+  // One row. Returns rstd.
+  float (*rms_norm_forward)(const float* x, const float* weight, double epsilon, void* compute_y,
+                            int64_t n);
+  void (*rms_norm_backward)(const float* x, const float* weight, float rstd, const void* compute_dy,
+                            float* dx, int64_t n);
+  // One row of `heads` heads; `sine_sign` is 1, or -1 for the inverse.
+  void (*rope)(void* compute_x, int64_t heads, int64_t head_dim, const float* cosines,
+               const float* sines, float sine_sign);
+
+  // out[t * out_row + j] = sum_p x[t * x_row + p] * w[j * w_row + p], p < k. x is padded with zeros
+  // to a multiple of 16. Weights are read once for all rows.
+  void (*dot)(const float* x, int64_t x_row, int64_t rows, const void* compute_w, int64_t w_row,
+              int64_t w_rows, int64_t k, float* out, int64_t out_row);
+
+  // Softmax over a row in panels. The largest of x, and the sum of exp(x - *max).
+  void (*panel_statistics)(const float* x, int64_t n, float* max, float* sum);
+  // out = round(weight * (exp(x - log_sum) - [index == label])); no index equals -1.
+  void (*softmax_gradient)(const float* x, float log_sum, float weight, int64_t label,
+                           void* compute_out, int64_t n);
+
+  // out[i * out_row + j] = scale * x[i * x_row + j] for j < columns, zero up to out_row.
+  void (*pack_rows)(const void* compute_x, int64_t x_row, int64_t rows, int64_t columns,
+                    float scale, float* out, int64_t out_row);
+  // out[j * out_row + i] = x[i * x_row + j]; zero up to out_row and, for j >= columns, up to
+  // `padded_columns`.
+  void (*pack_transposed)(const void* compute_x, int64_t x_row, int64_t rows, int64_t columns,
+                          float* out, int64_t out_row, int64_t padded_columns);
+  // q [rows, width], scaled. out [rows, width] f32, lse [rows].
+  // scratch: kQueryBlock * kKeyBlock floats.
+  void (*attention_forward)(const QueryBlock& block, const float* q, const PackedHead& head,
+                            int64_t width, float* scratch, float* out, float* lse);
+  // The part of one block of keys: dq, dkeys and dvalues are accumulated. q is scaled, so dkeys is
+  // complete and dq lacks the scale. delta[i] = dout_i . out_i.
+  // scratch: 2 * kQueryBlock * kKeyBlock floats.
+  void (*attention_backward)(const QueryBlock& block, const float* q, const float* dout,
+                             const float* lse, const float* delta, const PackedHead& head,
+                             int64_t key_block, int64_t width, float* scratch, float* dq,
+                             float* dkeys, float* dvalues);
+  // sum_j a_j * b_j.
+  float (*inner_product)(const float* a, const float* b, int64_t n);
+  // exp of each element, for tests of its error bound.
+  void (*exp)(const float* x, float* y, int64_t n);
+};
+
+}  // namespace deltaworks::trainer
+
+#endif  // DELTAWORKS_TRAINER_BACKEND_CPU_KERNELS_KERNELS_H_

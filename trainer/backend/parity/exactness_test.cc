@@ -1,0 +1,435 @@
+// The promise that everything above rests on: what a job gets depends on the job alone. Each test
+// compares bytes between batches that share a job and differ in everything else: number of rows,
+// place in the batch, neighbours (NaN among them), number of threads.
+
+#include <immintrin.h>
+
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "trainer/backend/parity/backends.h"
+#include "trainer/backend/parity/job_batch.h"
+#include "trainer/backend/philox.h"
+
+namespace deltaworks::trainer {
+namespace {
+
+constexpr int kThreads[] = {1, 2, 3, 8};
+
+class ExactnessTest : public ::testing::TestWithParam<BackendParameter> {
+ protected:
+  std::vector<std::unique_ptr<Backend>> BackendsOfAllThreads() {
+    std::vector<std::unique_ptr<Backend>> backends;
+    for (const int threads : kThreads) backends.push_back(MakeBackend(GetParam(), threads));
+    return backends;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Backends, ExactnessTest, AllBackends(), BackendName);
+
+// oneDNN is the same under each of our instruction sets: its large shapes are tried once.
+class ProductExactnessTest : public ExactnessTest {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Backends, ProductExactnessTest,
+    ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16),
+                       ::testing::Values(SupportedKernelIsas().back())),
+    BackendName);
+
+constexpr int64_t kAllRows = 2048;
+
+// y and dx of all rows at once, then of windows of them, wherever they begin: each row's bytes stay.
+class Windows {
+ public:
+  Windows(Backend& backend, int64_t n, int64_t k)
+      : n_(n),
+        k_(k),
+        type_(backend.compute_type()),
+        x_(backend, type_, {kAllRows + kSlack, k}),
+        dy_(backend, type_, {kAllRows + kSlack, n}),
+        weight_(backend, type_, {n, k}),
+        a_(backend, type_, {kRank, k}),
+        b_(backend, type_, {n, kRank}) {
+    std::mt19937_64 random(n * 7 + k);
+    for (HostTensor* tensor : {&x_, &dy_, &weight_, &a_, &b_}) tensor->FillRandom(random);
+    pair_ = {a_.view, b_.view, 0.5f, {}, {}};
+    all_y_ = Forward(backend, 0, kAllRows, ProductPath::kBatch);
+    all_dx_ = Backward(backend, 0, kAllRows);
+    decoded_y_ = Forward(backend, 0, 64, ProductPath::kDecode);
+  }
+
+  void ExpectSame(Backend& backend, int64_t begin, int64_t rows) {
+    const int64_t y_row = n_ * SizeOf(type_);
+    const int64_t dx_row = k_ * SizeOf(type_);
+    EXPECT_EQ(FirstDifference(Forward(backend, begin, rows, ProductPath::kBatch), all_y_,
+                              begin * y_row, y_row),
+              -1)
+        << "row of y, of " << rows << " rows from " << begin << ", N " << n_ << " K " << k_;
+    EXPECT_EQ(FirstDifference(Backward(backend, begin, rows), all_dx_, begin * dx_row, dx_row), -1)
+        << "row of dx, of " << rows << " rows from " << begin << ", N " << n_ << " K " << k_;
+  }
+
+  void ExpectSameDecoding(Backend& backend, int64_t begin, int64_t rows) {
+    const int64_t y_row = n_ * SizeOf(type_);
+    EXPECT_EQ(FirstDifference(Forward(backend, begin, rows, ProductPath::kDecode), decoded_y_,
+                              begin * y_row, y_row),
+              -1)
+        << "row of y, of " << rows << " rows from " << begin << ", N " << n_ << " K " << k_;
+  }
+
+ private:
+  static constexpr int64_t kRank = 8;
+  static constexpr int64_t kSlack = 128;  // What the last tile may read.
+
+  static int64_t FirstDifference(const std::string& got, const std::string& all, int64_t offset,
+                                 int64_t row_bytes) {
+    for (int64_t i = 0; i < got.size(); i += row_bytes) {
+      if (std::memcmp(got.data() + i, all.data() + offset + i, row_bytes) != 0) return i / row_bytes;
+    }
+    return -1;
+  }
+
+  ConstTensorView Rows(const HostTensor& tensor, int64_t begin, int64_t rows) const {
+    const int64_t width = tensor.view.dim(1);
+    return {static_cast<const char*>(tensor.view.data) + begin * width * SizeOf(type_), type_,
+            {rows, width}};
+  }
+
+  std::string Forward(Backend& backend, int64_t begin, int64_t rows, ProductPath path) {
+    Segment segment;
+    segment.row_end = rows;
+    segment.adapters = {&pair_};
+    HostTensor hidden(backend, type_, {rows, kRank}), y(backend, type_, {rows, n_});
+    const auto linear = backend.Pack(weight_.view);
+    backend.LinearGroupForward({linear.get()}, {segment}, Rows(x_, begin, rows), hidden.view,
+                               {y.view}, path);
+    return y.Bytes();
+  }
+
+  std::string Backward(Backend& backend, int64_t begin, int64_t rows) {
+    HostTensor dx(backend, type_, {rows, k_});
+    const auto linear = backend.Pack(weight_.view);
+    backend.LinearGroupBackward({linear.get()}, {}, Rows(x_, begin, rows), {},
+                                {Rows(dy_, begin, rows)}, {}, dx.view);
+    return dx.Bytes();
+  }
+
+  const int64_t n_, k_;
+  const DType type_;
+  HostTensor x_, dy_, weight_, a_, b_;
+  LoraPair pair_;
+  std::string all_y_, all_dx_, decoded_y_;
+};
+
+TEST_P(ProductExactnessTest, ARowIsTheSameAmongAnyNumberOfRowsAndThreads) {
+  const auto backends = BackendsOfAllThreads();
+  for (const auto& [n, k] : std::vector<std::pair<int64_t, int64_t>>{
+           {576, 576}, {192, 576}, {1536, 576}, {576, 1536}, {64, 14336}, {33, 77}, {300, 130}}) {
+    Windows windows(*backends[0], n, k);
+    std::mt19937_64 random(3);
+    // Large products: every third number of rows, another third for each shape.
+    const int64_t stride = n * k > 100000 ? 3 : 1;
+    for (int64_t rows = 1 + (n + k) % stride; rows <= 300; rows += stride) {
+      windows.ExpectSame(*backends[rows / stride % 4], random() % (kAllRows - rows), rows);
+    }
+    for (int i = 0; i < 20; ++i) {
+      const int64_t rows = 1 + random() % (n * k > 100000 ? 1024 : kAllRows);
+      windows.ExpectSame(*backends[i % 4], random() % (kAllRows - rows + 1), rows);
+    }
+  }
+}
+
+TEST_P(ExactnessTest, ADecodedRowIsTheSameAmongAnyNumberOfRowsAndThreads) {
+  const auto backends = BackendsOfAllThreads();
+  for (const auto& [n, k] :
+       std::vector<std::pair<int64_t, int64_t>>{{576, 576}, {33, 77}, {130, 1536}}) {
+    Windows windows(*backends[0], n, k);
+    for (int64_t rows = 1; rows <= 33; ++rows) {
+      windows.ExpectSameDecoding(*backends[rows % 4], rows % 31, rows);
+    }
+  }
+}
+
+// Jobs of every awkward length; alone, and in all kinds of company.
+TEST_P(ExactnessTest, AJobGetsTheSameBytesInAnyCompany) {
+  const GroupShape shape = {96, {64, 33, 48}};
+  const std::vector<JobSpec> specs = {{129, {8, 0, 3}, 0},       {1, {0, 4, 0}, 0},
+                                      {33, {8, 8, 8}, 0.1f},     {128, {0, 0, 0}, 0},
+                                      {200, {33, 1, 0}, 0.25f},  {127, {8, 8, 8}, 0}};
+  std::vector<Job> jobs;
+  const auto backends = BackendsOfAllThreads();
+  for (const JobSpec& spec : specs) jobs.emplace_back(*backends[0], shape, spec, jobs.size());
+  JobBatch batch(*backends[0], shape);
+  std::vector<JobResult> alone;
+  for (const Job& job : jobs) alone.push_back(batch.Run(*backends[0], {&job})[0]);
+
+  std::mt19937_64 random(5);
+  for (int trial = 0; trial < 24; ++trial) {
+    std::vector<int> order(jobs.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), random);
+    order.resize(2 + trial % (jobs.size() - 1));
+    std::vector<const Job*> company;
+    for (const int i : order) company.push_back(&jobs[i]);
+    const auto results = batch.Run(*backends[trial % 4], company, /*gap=*/trial % 3 * 7);
+    for (size_t i = 0; i < order.size(); ++i) {
+      SCOPED_TRACE(testing::Message() << "trial " << trial << " job " << order[i]);
+      ExpectSameBytes(results[i], alone[order[i]]);
+    }
+  }
+}
+
+TEST_P(ExactnessTest, NaNOfOneJobReachesNoOther) {
+  const GroupShape shape = {65, {64, 33}};
+  const auto backend = MakeBackend(GetParam(), 2);
+  Job first(*backend, shape, {61, {8, 3}, 0}, 0);
+  Job sick(*backend, shape, {70, {8, 5}, 0.1f}, 1);
+  Job last(*backend, shape, {30, {0, 9}, 0.1f}, 2);
+  JobBatch batch(*backend, shape);
+  const auto before = batch.Run(*backend, {&first, &sick, &last});
+  sick.FillWithNaN();
+  const auto after = batch.Run(*backend, {&first, &sick, &last});
+  ExpectSameBytes(after[0], before[0]);
+  ExpectSameBytes(after[2], before[2]);
+  EXPECT_NE(after[1].y, before[1].y);
+}
+
+// A [K,K] identity shows drop(x) itself in `hidden`: one term of each sum is not zero.
+TEST_P(ExactnessTest, DropoutMasksAreThoseOfPhilox) {
+  const auto backend = MakeBackend(GetParam(), 2);
+  const DType type = backend->compute_type();
+  const int64_t k = 150, rows = 140, begin = 3;
+  HostTensor x(*backend, type, {rows, k}), a(*backend, type, {k, k}), b(*backend, type, {1, k});
+  HostTensor weight(*backend, type, {1, k}), hidden(*backend, type, {rows, k});
+  HostTensor y(*backend, type, {rows, 1});
+  backend->Fill(x.view, 1);
+  backend->Fill(a.view, 0);
+  backend->Fill(b.view, 0);
+  backend->Fill(weight.view, 0);
+  for (int64_t i = 0; i < k; ++i) a.Set(i * k + i, 1);
+  const LoraPair pair = {a.view, b.view, 1, {}, {}};
+  Segment segment;
+  segment.row_begin = begin;
+  segment.row_end = rows;
+  segment.adapters = {&pair};
+  segment.dropout = {0.25f, /*seed=*/0x123456789abcdef, /*step=*/7, /*site=*/0x1703, /*token=*/900};
+  const auto linear = backend->Pack(weight.view);
+  for (const ProductPath path : {ProductPath::kBatch, ProductPath::kDecode}) {
+    backend->LinearGroupForward({linear.get()}, {segment}, x.view, hidden.view, {y.view}, path);
+    int64_t kept = 0;
+    for (int64_t t = begin; t < rows; ++t) {
+      for (int64_t f = 0; f < k; ++f) {
+        const uint32_t word = DropoutWords(segment.dropout.seed, 7, 0x1703, 900 + (t - begin),
+                                           f / 4)[f % 4];
+        const bool keep = word >= DropoutThreshold(0.25f);
+        kept += keep;
+        const double rounding = type == DType::kBF16 ? 0x1p-8 : 0x1p-23;
+        ASSERT_NEAR(hidden.At(t * k + f), keep ? 1 / 0.75 : 0, rounding) << t << " " << f;
+      }
+    }
+    EXPECT_NEAR(kept, 0.75 * (rows - begin) * k, 5 * std::sqrt(0.1875 * rows * k));
+  }
+}
+
+TEST_P(ExactnessTest, AttentionOfASpanIsTheSameInAnyCompany) {
+  const auto backends = BackendsOfAllThreads();
+  const DType type = backends[0]->compute_type();
+  const AttentionShape shape = {6, 2, 24, 0.2f, true};
+  std::mt19937_64 random(9);
+  struct Document {
+    HostTensor q, k, v, dout;
+    int64_t rows;
+  };
+  std::vector<Document> documents;
+  for (const int64_t rows : {1, 31, 48, 64, 65, 129, 200}) {
+    const auto tensor = [&](int64_t heads) {
+      HostTensor values(*backends[0], type, {rows, heads * shape.head_dim});
+      values.FillRandom(random);
+      return values;
+    };
+    documents.push_back({tensor(6), tensor(2), tensor(2), tensor(6), rows});
+  }
+  // The bytes of each document's out, lse, dq, dk and dv.
+  const auto run = [&](Backend& backend, const std::vector<int>& order, int64_t gap, bool sick) {
+    int64_t rows = 0;
+    for (const int i : order) rows += documents[i].rows + gap;
+    HostTensor q(backend, type, {rows, 6 * 24}), k(backend, type, {rows, 2 * 24});
+    HostTensor v(backend, type, {rows, 2 * 24}), dout(backend, type, {rows, 6 * 24});
+    HostTensor out(backend, type, {rows, 6 * 24}), lse(backend, DType::kF32, {rows, 6});
+    HostTensor dq(backend, type, {rows, 6 * 24}), dk(backend, type, {rows, 2 * 24});
+    HostTensor dv(backend, type, {rows, 2 * 24});
+    std::vector<AttentionSpan> spans;
+    int64_t row = 0;
+    for (const int i : order) {
+      // A sick batch has NaN in all documents but the first.
+      if (!sick || spans.empty()) {
+        q.CopyRows(documents[i].q, row);
+        k.CopyRows(documents[i].k, row);
+        v.CopyRows(documents[i].v, row);
+        dout.CopyRows(documents[i].dout, row);
+      }
+      spans.push_back({row, row + documents[i].rows, row, row + documents[i].rows});
+      row += documents[i].rows + gap;
+    }
+    backend.AttentionForward(shape, spans, q.view, k.view, v.view, out.view, lse.view);
+    backend.AttentionBackward(shape, spans, q.view, k.view, v.view, out.view, lse.view, dout.view,
+                              dq.view, dk.view, dv.view);
+    std::vector<std::string> results;
+    for (const AttentionSpan& span : spans) {
+      std::string bytes;
+      for (const HostTensor* tensor : {&out, &lse, &dq, &dk, &dv}) {
+        bytes += tensor->RowBytes(span.query_begin, span.query_end);
+      }
+      results.push_back(bytes);
+    }
+    return results;
+  };
+  std::vector<std::string> alone;
+  for (int i = 0; i < documents.size(); ++i) alone.push_back(run(*backends[0], {i}, 0, false)[0]);
+  for (int trial = 0; trial < 16; ++trial) {
+    std::vector<int> order(documents.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), random);
+    const bool sick = trial % 4 == 3;
+    const auto together = run(*backends[trial % 4], order, trial % 3 * 5, sick);
+    for (size_t i = 0; i < (sick ? 1 : order.size()); ++i) {
+      EXPECT_EQ(together[i], alone[order[i]]) << "trial " << trial << " document " << order[i];
+    }
+  }
+}
+
+TEST_P(ExactnessTest, ALossIsTheSameAmongAnyRows) {
+  const auto backends = BackendsOfAllThreads();
+  const DType type = backends[0]->compute_type();
+  const int64_t rows = 300, d = 64, vocabulary = 4500;
+  std::mt19937_64 random(4);
+  HostTensor x(*backends[0], type, {rows, d}), weight(*backends[0], type, {vocabulary, d});
+  HostTensor labels(*backends[0], DType::kI32, {rows}), weights(*backends[0], DType::kF32, {rows});
+  for (HostTensor* tensor : {&x, &weight, &weights}) tensor->FillRandom(random);
+  for (int64_t i = 0; i < rows; ++i) labels.view.as<int32_t>()[i] = random() % vocabulary;
+  const auto run = [&](Backend& backend, const std::vector<int>& order, bool sick) {
+    const int64_t count = order.size();
+    HostTensor some_x(backend, type, {count, d}), some_labels(backend, DType::kI32, {count});
+    HostTensor some_weights(backend, DType::kF32, {count}), losses(backend, DType::kF32, {count});
+    HostTensor dx(backend, type, {count, d});
+    for (int64_t i = 0; i < count; ++i) {
+      if (!sick || i == 0) some_x.CopyRow(x, order[i], i);
+      some_labels.view.as<int32_t>()[i] = labels.view.as<int32_t>()[order[i]];
+      some_weights.view.as<float>()[i] = weights.view.as<float>()[order[i]];
+    }
+    const auto linear = backend.Pack(weight.view);
+    backend.CrossEntropy(*linear, some_x.view, some_labels.view, some_weights.view, losses.view,
+                         dx.view);
+    std::vector<std::string> results;
+    for (int64_t i = 0; i < count; ++i) {
+      results.push_back(losses.RowBytes(i, i + 1) + dx.RowBytes(i, i + 1));
+    }
+    return results;
+  };
+  std::vector<int> all(rows);
+  std::iota(all.begin(), all.end(), 0);
+  const auto expected = run(*backends[0], all, false);
+  for (const int64_t count : {1, 2, 127, 128, 129, 300}) {
+    std::shuffle(all.begin(), all.end(), random);
+    const std::vector<int> order(all.begin(), all.begin() + count);
+    for (const bool sick : {false, true}) {
+      const auto got = run(*backends[count % 4], order, sick);
+      for (int64_t i = 0; i < (sick ? 1 : count); ++i) {
+        ASSERT_EQ(got[i], expected[order[i]]) << "row " << i << " of " << count;
+      }
+    }
+  }
+}
+
+TEST_P(ExactnessTest, ElementwiseOperationsDoNotDependOnPlaceOrThreads) {
+  const auto backends = BackendsOfAllThreads();
+  const DType type = backends[0]->compute_type();
+  const int64_t rows = 300, d = 77;
+  std::mt19937_64 random(6);
+  HostTensor x(*backends[0], DType::kF32, {rows, d}), weight(*backends[0], DType::kF32, {d});
+  HostTensor gate(*backends[0], type, {rows, d}), up(*backends[0], type, {rows, d});
+  for (HostTensor* tensor : {&x, &weight, &gate, &up}) tensor->FillRandom(random);
+  const auto run = [&](Backend& backend, int64_t begin, int64_t end) {
+    const std::vector<int64_t> shape = {end - begin, d};
+    HostTensor y(backend, type, shape), rstd(backend, DType::kF32, {end - begin});
+    HostTensor dx(backend, DType::kF32, shape), out(backend, type, shape);
+    HostTensor dgate(backend, type, shape), dup(backend, type, shape);
+    backend.Fill(dx.view, 0.5);
+    const auto rows_of = [&](const HostTensor& tensor) { return tensor.Rows(begin, end); };
+    backend.RmsNormForward(rows_of(x), weight.view, 1e-5, y.view, rstd.view);
+    backend.RmsNormBackward(rows_of(x), weight.view, rstd.view, rows_of(gate), dx.view);
+    backend.SwigluForward(rows_of(gate), rows_of(up), out.view);
+    backend.SwigluBackward(rows_of(gate), rows_of(up), y.view, dgate.view, dup.view);
+    backend.AddResidual(dx.view, out.view, dx.view);
+    std::vector<std::string> results;
+    for (int64_t i = 0; i < end - begin; ++i) {
+      std::string bytes;
+      for (const HostTensor* tensor : {&y, &rstd, &dx, &out, &dgate, &dup}) {
+        bytes += tensor->RowBytes(i, i + 1);
+      }
+      results.push_back(bytes);
+    }
+    return results;
+  };
+  const auto expected = run(*backends[0], 0, rows);
+  for (const auto& [begin, end] : std::vector<std::pair<int64_t, int64_t>>{
+           {0, 1}, {7, 9}, {100, 227}, {33, 300}, {1, 129}, {299, 300}}) {
+    const auto got = run(*backends[begin % 4], begin, end);
+    for (int64_t i = begin; i < end; ++i) ASSERT_EQ(got[i - begin], expected[i]) << "row " << i;
+  }
+}
+
+TEST_P(ExactnessTest, TheOptimiserDoesNotDependOnThreads) {
+  const auto backends = BackendsOfAllThreads();
+  const int64_t count = 100003;
+  std::mt19937_64 random(8);
+  HostTensor gradient(*backends[0], DType::kF32, {count});
+  gradient.FillRandom(random);
+  std::vector<std::string> parameters;
+  std::vector<double> norms;
+  for (const auto& backend : backends) {
+    HostTensor p(*backend, DType::kF32, {count}), m(*backend, DType::kF32, {count});
+    HostTensor v(*backend, DType::kF32, {count});
+    for (HostTensor* tensor : {&p, &m, &v}) backend->Fill(tensor->view, 0);
+    AdamWSettings settings;
+    settings.learning_rate = 0.01;
+    backend->AdamW(settings, gradient.view, p.view, m.view, v.view);
+    parameters.push_back(p.Bytes() + m.Bytes() + v.Bytes());
+    norms.push_back(backend->SumOfSquares(gradient.view));
+  }
+  for (size_t i = 1; i < backends.size(); ++i) {
+    EXPECT_EQ(parameters[i], parameters[0]);
+    EXPECT_EQ(norms[i], norms[0]);
+  }
+}
+
+// A caller that flushes denormals (some libraries switch that on) must not change results.
+TEST_P(ExactnessTest, TheCallersFloatModeDoesNotMatter) {
+  const auto backend = MakeBackend(GetParam(), 1);
+  HostTensor x(*backend, DType::kF32, {1, 33}), y(*backend, backend->compute_type(), {1, 33});
+  HostTensor sum(*backend, DType::kF32, {1, 33});
+  backend->Fill(x.view, 1e-39);
+  backend->Fill(y.view, 0);
+  const uint32_t mode = _mm_getcsr();
+  _mm_setcsr(mode | 0x8040);
+  backend->AddResidual(x.view, y.view, sum.view);
+  _mm_setcsr(mode);
+  EXPECT_EQ(sum.Bytes(), x.Bytes());
+}
+
+TEST_P(ExactnessTest, TheNumericsClassNamesWhatFixesTheBitsAndNotTheThreads) {
+  const auto backends = BackendsOfAllThreads();
+  const std::string name = backends[0]->numerics_class();
+  for (const auto& backend : backends) EXPECT_EQ(backend->numerics_class(), name);
+  const KernelSet& kernels = KernelsFor(std::get<1>(GetParam()), backends[0]->compute_type());
+  EXPECT_EQ(name.find("cpu/"), 0) << name;
+  EXPECT_NE(name.find(std::string("+") + kernels.isa + "/"), std::string::npos) << name;
+  const bool bf16 = backends[0]->compute_type() == DType::kBF16;
+  EXPECT_NE(name.find(bf16 ? "/bf16/onednn-" : "/f32/onednn-"), std::string::npos) << name;
+}
+
+}  // namespace
+}  // namespace deltaworks::trainer
