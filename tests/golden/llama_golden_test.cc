@@ -20,9 +20,11 @@ namespace {
 
 struct LoadedModel {
   explicit LoadedModel(const std::string& folder)
-      : golden(folder), backend(NewReferenceBackend(DType::kF32)), workspace(*backend, golden.config) {
-    auto created = Llama::Create(*backend, golden.config, golden.file->tensors(),
-                                 {.positions_max = 128});
+      : golden(folder),
+        backend(NewReferenceBackend(DType::kF32)),
+        workspace(*backend, golden.config) {
+    auto created =
+        Llama::Create(*backend, golden.config, golden.file->tensors(), {.positions_max = 128});
     CHECK(created.ok()) << created.status();
     model = std::move(*created);
   }
@@ -158,7 +160,8 @@ TEST(GradientsTest, AreThoseOfPeft) {
   int64_t label_count = 0;
   for (const Json& example : step) {
     const std::vector<int32_t> labels = GoldenIds(example["labels"]);
-    label_count += std::count_if(labels.begin() + 1, labels.end(), [](int32_t l) { return l >= 0; });
+    label_count +=
+        std::count_if(labels.begin() + 1, labels.end(), [](int32_t l) { return l >= 0; });
   }
   PackedBatch batch;
   batch.BeginSegment(adapter.get(), {});

@@ -32,8 +32,8 @@ struct RealModel {
     weights = *ModelWeights::Open(folder);
     const int threads = static_cast<int>(std::thread::hardware_concurrency());
     backend = *NewCpuBackend({.compute_type = type, .threads = threads});
-    auto created = Llama::Create(*backend, weights->config(), weights->tensors(),
-                                 {.positions_max = 256});
+    auto created =
+        Llama::Create(*backend, weights->config(), weights->tensors(), {.positions_max = 256});
     CHECK(created.ok()) << created.status();
     model = std::move(*created);
   }
@@ -62,13 +62,13 @@ TEST(SmolLm2GoldenTest, LogitsInF32AreThoseOfTransformers) {
     const int64_t vocab = real.model->config().vocab_size;
     for (size_t p = 0; p < positions.size(); ++p) {
       for (int64_t v = 0; v < vocab; v += 16) {
-        largest = std::max(largest, std::abs((*logits)[p * vocab + v] -
-                                             sixteenth[p * (vocab / 16) + v / 16]));
+        largest = std::max(
+            largest, std::abs((*logits)[p * vocab + v] - sixteenth[p * (vocab / 16) + v / 16]));
       }
       const std::vector<int32_t> top_ids = GoldenIds(prompt["top_ids"][p]);
       for (size_t j = 0; j < top_ids.size(); ++j) {
-        largest = std::max(largest, std::abs((*logits)[p * vocab + top_ids[j]] -
-                                             top[p * top_ids.size() + j]));
+        largest = std::max(
+            largest, std::abs((*logits)[p * vocab + top_ids[j]] - top[p * top_ids.size() + j]));
       }
     }
   }
@@ -126,8 +126,8 @@ TEST(SmolLm2GoldenTest, FiftyStepsInBf16StayNearF32) {
     largest = std::max(largest, std::abs(difference));
     peft_largest = std::max(peft_largest, std::abs(peft));
   }
-  std::cout << "bf16 - f32: mean " << mean << ", largest " << largest
-            << "; PEFT's autocast: mean " << peft_mean << ", largest " << peft_largest << "\n";
+  std::cout << "bf16 - f32: mean " << mean << ", largest " << largest << "; PEFT's autocast: mean "
+            << peft_mean << ", largest " << peft_largest << "\n";
   EXPECT_LT(std::abs(mean), 2e-3);
   EXPECT_LT(largest, 1.5e-2);
 }

@@ -25,8 +25,7 @@ std::unique_ptr<Backend> MakeBackend(const std::string& name) {
   return *NewCpuBackend({.compute_type = DType::kF32, .threads = 2});
 }
 
-class TrainingGoldenTest
-    : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {};
+class TrainingGoldenTest : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {};
 
 TEST_P(TrainingGoldenTest, FiftyStepsAreThoseOfPeft) {
   const auto backend = MakeBackend(std::get<0>(GetParam()));
@@ -36,7 +35,8 @@ TEST_P(TrainingGoldenTest, FiftyStepsAreThoseOfPeft) {
       *Llama::Create(*backend, files.config, files.file->tensors(), {.positions_max = 64});
   const Json training = GoldenJson("train_" + name + ".json");
   const GoldenTraining golden(training, GoldenJson("train_data.json"));
-  const auto initial = *ReadPeftFolder(GoldenPath("adapters/" + name + "_initial"), model->modules());
+  const auto initial =
+      *ReadPeftFolder(GoldenPath("adapters/" + name + "_initial"), model->modules());
   EXPECT_EQ(GoldenStart(training["setting"], initial.targets), initial.values);
 
   std::unique_ptr<TrainingRun> run;
@@ -61,8 +61,7 @@ TEST_P(TrainingGoldenTest, FiftyStepsAreThoseOfPeft) {
 
 INSTANTIATE_TEST_SUITE_P(All, TrainingGoldenTest,
                          ::testing::Combine(::testing::Values("reference", "cpu"),
-                                            ::testing::Values("all_linear",
-                                                              "attention_rslora")));
+                                            ::testing::Values("all_linear", "attention_rslora")));
 
 }  // namespace
 }  // namespace deltaworks::trainer

@@ -69,11 +69,11 @@ struct LoraPair {
 // Where the dropout mask of one input comes from:
 // the mask of token t, feature f is a pure function of these numbers (philox.h).
 struct DropoutKey {
-  float p = 0;            // Probability of a zero; 0 switches dropout off.
-  uint64_t seed = 0;      // The job's.
-  uint32_t step = 0;      // Optimiser step.
-  uint32_t site = 0;      // layer << 8 | number of the input within the layer.
-  uint32_t token = 0;     // Number, within the step, of the segment's first row.
+  float p = 0;         // Probability of a zero; 0 switches dropout off.
+  uint64_t seed = 0;   // The job's.
+  uint32_t step = 0;   // Optimiser step.
+  uint32_t site = 0;   // layer << 8 | number of the input within the layer.
+  uint32_t token = 0;  // Number, within the step, of the segment's first row.
 };
 
 // Rows [row_begin, row_end) of the batch and the adapters that act on them: one entry per linear of
@@ -93,12 +93,12 @@ struct Segment {
   }
 };
 
-// kBatch: any T. kDecode: for few rows, bound by memory bandwidth. Each path fixes a row's bits; the
-// two may differ from each other by rounding.
+// kBatch: any T. kDecode: for few rows, bound by memory bandwidth. Each path fixes a row's bits;
+// the two may differ from each other by rounding.
 enum class ProductPath { kBatch, kDecode };
 
-// Queries [query_begin, query_end) attend to keys [key_begin, key_end); the last query stands at the
-// last key, and with `causal` each query sees the keys up to its own place.
+// Queries [query_begin, query_end) attend to keys [key_begin, key_end); the last query stands at
+// the last key, and with `causal` each query sees the keys up to its own place.
 struct AttentionSpan {
   int64_t query_begin = 0;
   int64_t query_end = 0;
@@ -120,8 +120,8 @@ struct AdamWSettings {
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0;
-  int64_t step = 1;            // 1 for the first update.
-  double gradient_scale = 1;   // Applied to the gradient first: clipping.
+  int64_t step = 1;           // 1 for the first update.
+  double gradient_scale = 1;  // Applied to the gradient first: clipping.
 };
 
 class Backend {

@@ -20,7 +20,8 @@ TEST(PhiloxTest, TheDropoutThresholdIsTheShareOfWordsBelowIt) {
   EXPECT_EQ(DropoutThreshold(0.5f), 0x80000000u);
   int kept = 0;
   for (uint32_t quad = 0; quad < 2500; ++quad) {
-    for (const uint32_t word : DropoutWords(/*seed=*/7, /*step=*/1, /*site=*/2, /*token=*/3, quad)) {
+    for (const uint32_t word :
+         DropoutWords(/*seed=*/7, /*step=*/1, /*site=*/2, /*token=*/3, quad)) {
       kept += word >= DropoutThreshold(0.1f);
     }
   }

@@ -13,16 +13,12 @@ class BoundedBuilder : public nlohmann::detail::json_sax_dom_parser<Json> {
   using Base = nlohmann::detail::json_sax_dom_parser<Json>;
   explicit BoundedBuilder(Json& root) : Base(root, /*allow_exceptions_=*/false) {}
 
-  bool start_object(std::size_t size) {
-    return Deeper() && Base::start_object(size);
-  }
+  bool start_object(std::size_t size) { return Deeper() && Base::start_object(size); }
   bool end_object() {
     --depth_;
     return Base::end_object();
   }
-  bool start_array(std::size_t size) {
-    return Deeper() && Base::start_array(size);
-  }
+  bool start_array(std::size_t size) { return Deeper() && Base::start_array(size); }
   bool end_array() {
     --depth_;
     return Base::end_array();
@@ -47,8 +43,7 @@ class BoundedBuilder : public nlohmann::detail::json_sax_dom_parser<Json> {
 absl::Status WrongType(const Json& object, const std::string& name, absl::string_view subject,
                        absl::string_view want) {
   if (!object.is_object() || !object.contains(name)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(subject, ": ", name, " is absent, want ", want));
+    return absl::InvalidArgumentError(absl::StrCat(subject, ": ", name, " is absent, want ", want));
   }
   std::string got = JsonText(object[name]);
   if (got.size() > 60) got = absl::StrCat(got.substr(0, 60), "...");

@@ -17,7 +17,8 @@ struct Sha256Stream::State {
 
 Sha256Stream::Sha256Stream() : state_(std::make_unique<State>()) {
   // Fails only without memory or without SHA-256 in the library: nothing could go on.
-  if (state_->context == nullptr || EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr) != 1) {
+  if (state_->context == nullptr ||
+      EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr) != 1) {
     abort();
   }
 }

@@ -1,5 +1,6 @@
 // DW_RETURN_IF_ERROR(expr)         returns the absl::Status of `expr` unless it is OK.
-// DW_ASSIGN_OR_RETURN(lhs, expr)   returns the error of the StatusOr `expr`, else assigns its value.
+// DW_ASSIGN_OR_RETURN(lhs, expr)   returns the error of the StatusOr `expr`, else assigns its
+// value.
 
 #ifndef DELTAWORKS_TRAINER_BASE_STATUS_MACROS_H_
 #define DELTAWORKS_TRAINER_BASE_STATUS_MACROS_H_
@@ -9,11 +10,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define DW_RETURN_IF_ERROR(expr)                           \
-  do {                                                     \
+#define DW_RETURN_IF_ERROR(expr)                            \
+  do {                                                      \
     if (absl::Status dw_status = (expr); !dw_status.ok()) { \
-      return dw_status;                                    \
-    }                                                      \
+      return dw_status;                                     \
+    }                                                       \
   } while (false)
 
 #define DW_CONCAT_INNER_(a, b) a##b

@@ -30,8 +30,7 @@ void Summarise(std::vector<int64_t> lengths, DatasetReport* report) {
   report->tokens_p95 = Quantile(lengths, 0.95);
   report->tokens_max = lengths.back();
   for (int64_t limit = 256;; limit *= 2) {
-    const int64_t longer =
-        lengths.end() - std::upper_bound(lengths.begin(), lengths.end(), limit);
+    const int64_t longer = lengths.end() - std::upper_bound(lengths.begin(), lengths.end(), limit);
     report->longer_than[limit] = longer;
     if (longer == 0) return;
   }
@@ -67,7 +66,8 @@ DatasetReport CheckDataset(absl::string_view jsonl, const TextEncoder& encoder,
     AddProblem(problem.line, problem.message, &report);
   });
   if (report.problem_count == 0 && report.train_examples == 0) {
-    AddProblem(0, "every example is longer than max_length and skipped, want at least 1 to train on",
+    AddProblem(0,
+               "every example is longer than max_length and skipped, want at least 1 to train on",
                &report);
   }
   Summarise(std::move(lengths), &report);
@@ -80,11 +80,11 @@ absl::StatusOr<std::vector<Example>> ReadExamples(absl::string_view jsonl,
   const DatasetReport report = CheckDataset(jsonl, encoder, &examples);
   if (report.problem_count == 0) return examples;
   const RecordProblem& first = report.problems[0];
-  return absl::InvalidArgumentError(absl::StrCat(
-      first.line == 0 ? "" : absl::StrCat("line ", first.line, ": "), first.message,
-      report.problem_count == 1
-          ? ""
-          : absl::StrCat(" (and ", report.problem_count - 1, " more problems)")));
+  return absl::InvalidArgumentError(
+      absl::StrCat(first.line == 0 ? "" : absl::StrCat("line ", first.line, ": "), first.message,
+                   report.problem_count == 1
+                       ? ""
+                       : absl::StrCat(" (and ", report.problem_count - 1, " more problems)")));
 }
 
 }  // namespace deltaworks::trainer

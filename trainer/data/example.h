@@ -11,7 +11,8 @@ namespace deltaworks::trainer {
 
 struct Example {
   std::vector<int32_t> ids;
-  std::vector<bool> is_label;  // As long as ids: the loss counts this token. The first never counts.
+  std::vector<bool>
+      is_label;  // As long as ids: the loss counts this token. The first never counts.
 
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
   // Rows of a pass: all tokens but the last.

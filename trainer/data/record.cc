@@ -11,8 +11,7 @@
 namespace deltaworks::trainer {
 namespace {
 
-constexpr char kWantedForms[] =
-    "want {\"messages\"}, {\"prompt\", \"completion\"} or {\"text\"}";
+constexpr char kWantedForms[] = "want {\"messages\"}, {\"prompt\", \"completion\"} or {\"text\"}";
 
 absl::Status Empty(absl::string_view field) {
   return absl::InvalidArgumentError(absl::StrCat(field, " is empty, want text"));
@@ -22,15 +21,15 @@ absl::StatusOr<Message> ParseMessage(const Json& json, size_t index) {
   const std::string subject = absl::StrCat("messages[", index, "]");
   Message message;
   if (!json.is_object()) {
-    return absl::InvalidArgumentError(absl::StrCat(subject, " is ", json.type_name(),
-                                                   ", want {\"role\", \"content\"}"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(subject, " is ", json.type_name(), ", want {\"role\", \"content\"}"));
   }
   DW_ASSIGN_OR_RETURN(message.role, JsonString(json, "role", subject));
   DW_ASSIGN_OR_RETURN(message.content, JsonString(json, "content", subject));
   static const auto* const roles = new std::set<std::string>{"system", "user", "assistant"};
   if (!roles->contains(message.role)) {
-    return absl::InvalidArgumentError(absl::StrCat(subject, ": role is \"", message.role,
-                                                   "\", want system, user or assistant"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(subject, ": role is \"", message.role, "\", want system, user or assistant"));
   }
   if (message.role == "assistant" && message.content.empty()) {
     return Empty(absl::StrCat(subject, ".content"));
@@ -49,9 +48,9 @@ absl::StatusOr<Record> ParseChat(const Json& json) {
   Record record{.form = RecordForm::kChat};
   const Json& messages = json["messages"];
   if (!messages.is_array() || messages.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "messages is ", messages.is_array() ? "empty" : messages.type_name(),
-        ", want a list of {\"role\", \"content\"}"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("messages is ", messages.is_array() ? "empty" : messages.type_name(),
+                     ", want a list of {\"role\", \"content\"}"));
   }
   bool answered = false;
   for (size_t i = 0; i < messages.size(); ++i) {
@@ -106,7 +105,8 @@ absl::StatusOr<Record> ParseRecord(absl::string_view line) {
     return record;
   }
   std::string fields;
-  for (const auto& item : json.items()) absl::StrAppend(&fields, fields.empty() ? "" : ", ", item.key());
+  for (const auto& item : json.items())
+    absl::StrAppend(&fields, fields.empty() ? "" : ", ", item.key());
   if (fields.size() > 100) fields = absl::StrCat(fields.substr(0, 100), "...");
   return absl::InvalidArgumentError(
       absl::StrCat("line has the fields {", fields, "}, ", kWantedForms));

@@ -48,11 +48,9 @@ TEST(RecordTest, ABadLineTellsWhatItHasAndWhatIsWanted) {
             "messages[0]: role is \"tool\", want system, user or assistant");
   EXPECT_EQ(ErrorOf(R"({"messages": [{"role": "user", "content": "q"}]})"),
             "messages has no message of the assistant to learn from, want at least one");
-  EXPECT_EQ(
-      ErrorOf(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]})"),
-      "messages[0]: weight is 0.5, want 0 or 1");
-  EXPECT_EQ(ErrorOf(R"({"messages": [3]})"),
-            "messages[0] is number, want {\"role\", \"content\"}");
+  EXPECT_EQ(ErrorOf(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]})"),
+            "messages[0]: weight is 0.5, want 0 or 1");
+  EXPECT_EQ(ErrorOf(R"({"messages": [3]})"), "messages[0] is number, want {\"role\", \"content\"}");
 }
 
 std::vector<std::string> Read(absl::string_view jsonl) {
@@ -69,11 +67,11 @@ std::vector<std::string> Read(absl::string_view jsonl) {
 }
 
 TEST(ReadJsonlTest, EveryProblemIsReportedWithItsLine) {
-  EXPECT_THAT(Read("{\"text\": \"a\"}\r\n\n{\n{\"text\": \"b\"}\n"
-                   "{\"prompt\": \"p\", \"completion\": \"c\"}\n{\"text\": \"c\"}"),
-              ElementsAre("1: a", "3! line: not JSON at byte 2", "4: b",
-                          "5! line has prompt and completion, want text as in the lines before",
-                          "6: c"));
+  EXPECT_THAT(
+      Read("{\"text\": \"a\"}\r\n\n{\n{\"text\": \"b\"}\n"
+           "{\"prompt\": \"p\", \"completion\": \"c\"}\n{\"text\": \"c\"}"),
+      ElementsAre("1: a", "3! line: not JSON at byte 2", "4: b",
+                  "5! line has prompt and completion, want text as in the lines before", "6: c"));
 }
 
 TEST(ReadJsonlTest, AFileWithoutExamplesIsAProblem) {
@@ -82,7 +80,8 @@ TEST(ReadJsonlTest, AFileWithoutExamplesIsAProblem) {
 }
 
 TEST(ReadJsonlTest, ALineLongerThanTheLimitIsAProblem) {
-  const std::string longest = absl::StrCat("{\"text\": \"", std::string(kRecordBytesMax, 'x'), "\"}");
+  const std::string longest =
+      absl::StrCat("{\"text\": \"", std::string(kRecordBytesMax, 'x'), "\"}");
   EXPECT_THAT(Read(longest), ElementsAre(absl::StrCat("1! line has ", longest.size(),
                                                       " bytes, want at most 16777216")));
 }

@@ -54,10 +54,11 @@ absl::StatusOr<std::vector<TextPiece>> TextEncoder::ChatPieces(const Record& rec
       after.pop_back();
     }
     if (!absl::StartsWith(whole, after) || !absl::StartsWith(after, before) || before.size() < at) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "the model's chat template writes messages[", i,
-          "] otherwise once others follow, so its label tokens are not known; want a chat that ends "
-          "there, or train_on all tokens"));
+      return absl::InvalidArgumentError(absl::StrCat("the model's chat template writes messages[",
+                                                     i,
+                                                     "] otherwise once others follow, so its label "
+                                                     "tokens are not known; want a chat that ends "
+                                                     "there, or train_on all tokens"));
     }
     add(before.size(), false);
     add(after.size(), true);
@@ -121,9 +122,9 @@ absl::StatusOr<LengthVerdict> ApplyMaxLength(const TextSettings& settings, Examp
   if (example->tokens() <= settings.max_length) return LengthVerdict::kFits;
   switch (settings.truncation) {
     case Truncation::kError:
-      return absl::InvalidArgumentError(absl::StrCat("the example has ", example->tokens(),
-                                                     " tokens, want at most max_length = ",
-                                                     settings.max_length));
+      return absl::InvalidArgumentError(
+          absl::StrCat("the example has ", example->tokens(),
+                       " tokens, want at most max_length = ", settings.max_length));
     case Truncation::kSkip:
       return LengthVerdict::kSkipped;
     case Truncation::kTruncate:

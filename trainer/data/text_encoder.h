@@ -7,9 +7,9 @@
 //   text               text, end-of-text token; labels: all
 //
 // Text is cut where labels begin and end and each piece is tokenised by itself, so that the tokens
-// before a label are those that generation will see (Tinker and TRL do the same; tokenising the whole
-// could merge the last letter of the prompt with the first of the answer).
-// A special token written out in a message is refused: it would end the turn in the middle.
+// before a label are those that generation will see (Tinker and TRL do the same; tokenising the
+// whole could merge the last letter of the prompt with the first of the answer). A special token
+// written out in a message is refused: it would end the turn in the middle.
 //
 // Immutable and thread-safe; what it is made from must outlive it.
 

@@ -29,14 +29,23 @@ std::unique_ptr<const Tokenizer> SmallTokenizer() {
   for (const char* token : {"\u0120", "\u010a", "nh"}) add(token);
   Json added = Json::array();
   for (const char* token : {"<|im_start|>", "<|im_end|>"}) {
-    added.push_back({{"id", vocab.size() + added.size()}, {"content", token}, {"special", true},
-                     {"lstrip", false}, {"rstrip", false}, {"single_word", false},
+    added.push_back({{"id", vocab.size() + added.size()},
+                     {"content", token},
+                     {"special", true},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"single_word", false},
                      {"normalized", false}});
   }
-  const Json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false},
-                           {"trim_offsets", true}, {"use_regex", false}};
-  const Json json = {{"version", "1.0"}, {"added_tokens", added}, {"normalizer", nullptr},
-                     {"pre_tokenizer", byte_level}, {"post_processor", nullptr},
+  const Json byte_level = {{"type", "ByteLevel"},
+                           {"add_prefix_space", false},
+                           {"trim_offsets", true},
+                           {"use_regex", false}};
+  const Json json = {{"version", "1.0"},
+                     {"added_tokens", added},
+                     {"normalizer", nullptr},
+                     {"pre_tokenizer", byte_level},
+                     {"post_processor", nullptr},
                      {"decoder", byte_level},
                      {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"n h"}}}}};
   auto tokenizer = Tokenizer::Parse(JsonText(json), R"({"eos_token": "<|im_end|>"})");
@@ -104,8 +113,7 @@ TEST_F(TextEncoderTest, ATurnOfWeightZeroIsNotTrained) {
 }
 
 TEST_F(TextEncoderTest, PromptAndCompletionAreTokenisedApart) {
-  const auto example =
-      Encoder().Encode(*ParseRecord(R"({"prompt": "in", "completion": "hand"})"));
+  const auto example = Encoder().Encode(*ParseRecord(R"({"prompt": "in", "completion": "hand"})"));
   ASSERT_TRUE(example.ok()) << example.status();
   EXPECT_EQ(Marked(*example), "in[hand<|im_end|>]");
   // Together "n" and "h" would have become one token.
@@ -155,8 +163,9 @@ TEST_F(TextEncoderTest, ALongExampleIsAnErrorCutOrSkipped) {
   EXPECT_EQ(Marked(example), "abc[de]");
   EXPECT_EQ(*ApplyMaxLength(settings, &example), LengthVerdict::kFits);
   settings.max_length = 3;
-  EXPECT_EQ(ApplyMaxLength(settings, &example).status().message(),
-            "the example has no token with a label within max_length = 3 tokens, want at least one");
+  EXPECT_EQ(
+      ApplyMaxLength(settings, &example).status().message(),
+      "the example has no token with a label within max_length = 3 tokens, want at least one");
 }
 
 TEST_F(TextEncoderTest, TheReportHasEveryProblemAndTheLengths) {

@@ -11,9 +11,8 @@ namespace deltaworks::trainer {
 absl::StatusOr<std::unique_ptr<Generator>> Generator::Create(const Llama& model,
                                                              int64_t streams_max) {
   auto generator = std::unique_ptr<Generator>(new Generator(model, streams_max));
-  DW_ASSIGN_OR_RETURN(generator->cache_,
-                      KvCache::Create(model.backend(), model.config(),
-                                      streams_max * model.positions_max()));
+  DW_ASSIGN_OR_RETURN(generator->cache_, KvCache::Create(model.backend(), model.config(),
+                                                         streams_max * model.positions_max()));
   return generator;
 }
 
@@ -32,8 +31,8 @@ absl::Status Generator::CheckRequest(const GenerationRequest& request) const {
   }
   for (const int32_t id : request.prompt) {
     if (id < 0 || id >= model_.config().vocab_size) {
-      return absl::InvalidArgumentError(absl::StrCat("the prompt has token ", id, ", want 0..",
-                                                     model_.config().vocab_size - 1));
+      return absl::InvalidArgumentError(
+          absl::StrCat("the prompt has token ", id, ", want 0..", model_.config().vocab_size - 1));
     }
   }
   return absl::OkStatus();
@@ -101,9 +100,8 @@ absl::StatusOr<std::vector<GeneratedToken>> Generator::Step() {
     tokens.push_back(Take(*stream, absl::MakeConstSpan(logits).subspan(i * vocab, vocab)));
     if (tokens.back().finish != GeneratedToken::Finish::kNot) stream.reset();
   }
-  std::sort(tokens.begin(), tokens.end(), [](const GeneratedToken& a, const GeneratedToken& b) {
-    return a.stream < b.stream;
-  });
+  std::sort(tokens.begin(), tokens.end(),
+            [](const GeneratedToken& a, const GeneratedToken& b) { return a.stream < b.stream; });
   return tokens;
 }
 
@@ -118,8 +116,7 @@ absl::Status Generator::Remove(int64_t number) {
 }
 
 int64_t Generator::active() const {
-  return static_cast<int64_t>(places_.size()) -
-         std::count(places_.begin(), places_.end(), nullptr);
+  return static_cast<int64_t>(places_.size()) - std::count(places_.begin(), places_.end(), nullptr);
 }
 
 }  // namespace deltaworks::trainer

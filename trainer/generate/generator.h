@@ -1,9 +1,9 @@
-// Generator: continues several prompts at once over one base, each with an adapter of its own, in one
-// batch. Keys and values of past tokens are kept, so each new token costs one row.
+// Generator: continues several prompts at once over one base, each with an adapter of its own, in
+// one batch. Keys and values of past tokens are kept, so each new token costs one row.
 //
-// A stream's tokens depend on its prompt, adapter and sampling only: never on the other streams, nor
-// on when they came or left. Thread-compatible. The model, and each stream's adapter while the stream
-// is there, must outlive it.
+// A stream's tokens depend on its prompt, adapter and sampling only: never on the other streams,
+// nor on when they came or left. Thread-compatible. The model, and each stream's adapter while the
+// stream is there, must outlive it.
 
 #ifndef DELTAWORKS_TRAINER_GENERATE_GENERATOR_H_
 #define DELTAWORKS_TRAINER_GENERATE_GENERATOR_H_
@@ -22,11 +22,11 @@
 namespace deltaworks::trainer {
 
 struct GenerationRequest {
-  std::vector<int32_t> prompt;          // At least one token.
-  const Adapter* adapter = nullptr;     // nullptr: the base, or merged weights.
+  std::vector<int32_t> prompt;       // At least one token.
+  const Adapter* adapter = nullptr;  // nullptr: the base, or merged weights.
   SamplingConfig sampling;
-  int64_t max_new_tokens = 256;         // At least 1.
-  std::vector<int32_t> stop_tokens;     // Each ends the stream and is not handed out.
+  int64_t max_new_tokens = 256;      // At least 1.
+  std::vector<int32_t> stop_tokens;  // Each ends the stream and is not handed out.
 };
 
 struct GeneratedToken {
@@ -41,8 +41,7 @@ class Generator {
  public:
   // Room for `streams_max` streams of model.positions_max() tokens. ResourceExhausted if the device
   // has none.
-  static absl::StatusOr<std::unique_ptr<Generator>> Create(const Llama& model,
-                                                           int64_t streams_max);
+  static absl::StatusOr<std::unique_ptr<Generator>> Create(const Llama& model, int64_t streams_max);
 
   // Takes a stream and returns its number. InvalidArgument for a request out of bounds (an empty
   // prompt, a token outside the vocabulary, prompt + max_new_tokens beyond the positions);

@@ -66,8 +66,7 @@ TEST_F(GeneratorTest, GreedyTokensAreTheLargestLogitsOfTheWholeText) {
     batch.BeginSegment(adapter_.get(), {});
     batch.AppendDocument(text, Ids(text.size(), -1), 1);
     batch.EndSegment();
-    const auto logits =
-        *model_->Logits(batch, {static_cast<int32_t>(text.size()) - 1}, workspace);
+    const auto logits = *model_->Logits(batch, {static_cast<int32_t>(text.size()) - 1}, workspace);
     EXPECT_EQ(token, SampleToken(logits, {}, 0));
     text.push_back(token);
   }
@@ -76,7 +75,8 @@ TEST_F(GeneratorTest, GreedyTokensAreTheLargestLogitsOfTheWholeText) {
 
 TEST_F(GeneratorTest, AStreamDoesNotDependOnItsNeighbours) {
   const GenerationRequest base{.prompt = {1, 2, 3, 4}, .max_new_tokens = 8};
-  const GenerationRequest adapted{.prompt = {7}, .adapter = adapter_.get(),
+  const GenerationRequest adapted{.prompt = {7},
+                                  .adapter = adapter_.get(),
                                   .sampling = {.temperature = 1.5, .seed = 9},
                                   .max_new_tokens = 5};
   const auto generator = *Generator::Create(*model_, 3);
@@ -134,8 +134,7 @@ TEST_F(GeneratorTest, ARequestOutOfBoundsIsNamed) {
   EXPECT_EQ(error({.prompt = {1}, .max_new_tokens = 40}),
             "prompt of 1 and max_new_tokens of 40 tokens, want at most 40 together");
   EXPECT_EQ(error({.prompt = {50}, .max_new_tokens = 1}), "the prompt has token 50, want 0..49");
-  EXPECT_EQ(error({.prompt = {1}, .sampling = {.top_p = 2}}),
-            "top_p is 2, want 0 < top_p <= 1");
+  EXPECT_EQ(error({.prompt = {1}, .sampling = {.top_p = 2}}), "top_p is 2, want 0 < top_p <= 1");
 }
 
 }  // namespace

@@ -22,9 +22,8 @@ int32_t Largest(absl::Span<const float> logits) {
 
 // Uniform in [0, 1).
 double Uniform(uint64_t seed, int64_t number) {
-  const PhiloxWords words =
-      Philox4x32(seed, {static_cast<uint32_t>(number), kSamplingSite,
-                        static_cast<uint32_t>(number >> 32), 0});
+  const PhiloxWords words = Philox4x32(
+      seed, {static_cast<uint32_t>(number), kSamplingSite, static_cast<uint32_t>(number >> 32), 0});
   return ((uint64_t{words[0]} << 21) ^ (words[1] >> 11)) * 0x1p-53;
 }
 

@@ -13,8 +13,8 @@ namespace deltaworks::trainer {
 
 struct SamplingConfig {
   double temperature = 0;  // 0: greedy, the first of the largest logits. At most 100.
-  double top_p = 1;        // Keep the likeliest tokens up to this probability (Holtzman et al. 2020).
-  int64_t top_k = 0;       // Keep so many of the likeliest; 0: all.
+  double top_p = 1;   // Keep the likeliest tokens up to this probability (Holtzman et al. 2020).
+  int64_t top_k = 0;  // Keep so many of the likeliest; 0: all.
   uint64_t seed = 0;
 };
 

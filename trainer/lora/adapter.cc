@@ -27,10 +27,10 @@ std::vector<AdapterTensor> AdapterTensors(absl::Span<const LoraTarget> targets) 
     const LoraTarget& target = targets[i];
     const std::string prefix = absl::StrCat("base_model.model.", target.module.name);
     const int64_t index = static_cast<int64_t>(i);
-    tensors.push_back({absl::StrCat(prefix, ".lora_A.weight"),
-                       {target.rank, target.module.k}, 0, index, true});
-    tensors.push_back({absl::StrCat(prefix, ".lora_B.weight"),
-                       {target.module.n, target.rank}, 0, index, false});
+    tensors.push_back(
+        {absl::StrCat(prefix, ".lora_A.weight"), {target.rank, target.module.k}, 0, index, true});
+    tensors.push_back(
+        {absl::StrCat(prefix, ".lora_B.weight"), {target.module.n, target.rank}, 0, index, false});
   }
   std::sort(tensors.begin(), tensors.end(),
             [](const AdapterTensor& a, const AdapterTensor& b) { return a.name < b.name; });
@@ -45,12 +45,10 @@ std::vector<AdapterTensor> AdapterTensors(absl::Span<const LoraTarget> targets) 
 absl::StatusOr<std::unique_ptr<Adapter>> Adapter::Create(Backend& backend,
                                                          std::vector<LoraTarget> targets,
                                                          bool trainable) {
-  auto adapter =
-      std::unique_ptr<Adapter>(new Adapter(backend, std::move(targets), trainable));
+  auto adapter = std::unique_ptr<Adapter>(new Adapter(backend, std::move(targets), trainable));
   const int64_t arrays = trainable ? kTrainableArrays : 1;
-  DW_ASSIGN_OR_RETURN(
-      adapter->wide_,
-      backend.Allocate(arrays * adapter->elements_ * SizeOf(backend.wide_type())));
+  DW_ASSIGN_OR_RETURN(adapter->wide_,
+                      backend.Allocate(arrays * adapter->elements_ * SizeOf(backend.wide_type())));
   if (backend.compute_type() != backend.wide_type()) {
     DW_ASSIGN_OR_RETURN(adapter->rounded_,
                         backend.Allocate(adapter->elements_ * SizeOf(backend.compute_type())));
@@ -73,9 +71,8 @@ Adapter::Adapter(Backend& backend, std::vector<LoraTarget> targets, bool trainab
 
 void Adapter::MakePairs() {
   const TensorView values =
-      rounded_ == nullptr
-          ? parameters()
-          : TensorView{rounded_->data(), backend_.compute_type(), {elements_}};
+      rounded_ == nullptr ? parameters()
+                          : TensorView{rounded_->data(), backend_.compute_type(), {elements_}};
   pairs_.resize(targets_.size());
   for (const AdapterTensor& tensor : tensors_) {
     LoraPair& pair = pairs_[tensor.target];
@@ -90,8 +87,8 @@ void Adapter::MakePairs() {
 TensorView Adapter::Wide(int64_t array) const {
   CHECK(array == 0 || trainable_);
   const DType type = backend_.wide_type();
-  return TensorView{static_cast<char*>(wide_->data()) + array * elements_ * SizeOf(type), type,
-                    {elements_}};
+  return TensorView{
+      static_cast<char*>(wide_->data()) + array * elements_ * SizeOf(type), type, {elements_}};
 }
 
 void Adapter::InitializeRandom(uint64_t seed) {

@@ -18,8 +18,10 @@ TEST(AdapterTest, TensorsLieInOrderOfTheirNames) {
   const auto backend = NewReferenceBackend(DType::kF32);
   const auto adapter = *Adapter::Create(*backend, Targets(), /*trainable=*/true);
   ASSERT_EQ(adapter->tensors().size(), 4u);
-  EXPECT_EQ(adapter->tensors()[0].name, "base_model.model.model.layers.10.mlp.up_proj.lora_A.weight");
-  EXPECT_EQ(adapter->tensors()[1].name, "base_model.model.model.layers.10.mlp.up_proj.lora_B.weight");
+  EXPECT_EQ(adapter->tensors()[0].name,
+            "base_model.model.model.layers.10.mlp.up_proj.lora_A.weight");
+  EXPECT_EQ(adapter->tensors()[1].name,
+            "base_model.model.model.layers.10.mlp.up_proj.lora_B.weight");
   EXPECT_EQ(adapter->tensors()[2].offset, 3 * 8 + 12 * 3);
   EXPECT_EQ(adapter->elements(), 2 * (3 * 8 + 12 * 3));
   EXPECT_EQ(adapter->lowest_layer(), 2);

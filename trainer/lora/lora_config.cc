@@ -55,8 +55,8 @@ absl::Status CheckConfig(const LoraConfig& config, absl::Span<const LinearModule
         absl::StrCat("lora_dropout is ", config.lora_dropout, ", want 0 <= p < 1"));
   }
   if (config.target_modules.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "target_modules is empty, want all-linear or some of: ", ShortNames(modules)));
+    return absl::InvalidArgumentError(
+        absl::StrCat("target_modules is empty, want all-linear or some of: ", ShortNames(modules)));
   }
   for (const std::string& key : config.target_modules) {
     if (key == kAllLinear && config.target_modules.size() == 1) continue;
@@ -107,9 +107,8 @@ absl::StatusOr<std::vector<LoraTarget>> ResolveTargets(const LoraConfig& config,
     target.scale = static_cast<float>(target.lora_alpha / divisor);
     targets.push_back(std::move(target));
   }
-  std::sort(targets.begin(), targets.end(), [](const LoraTarget& a, const LoraTarget& b) {
-    return a.module.name < b.module.name;
-  });
+  std::sort(targets.begin(), targets.end(),
+            [](const LoraTarget& a, const LoraTarget& b) { return a.module.name < b.module.name; });
   return targets;
 }
 

@@ -36,7 +36,8 @@ struct LoraConfig {
   // Other ranks and alphas for single modules; a key matches like an entry of target_modules.
   std::map<std::string, int64_t> rank_pattern;
   std::map<std::string, double> alpha_pattern;
-  bool use_rslora = false;  // Scale alpha / sqrt(rank) (Kalajdzievski 2023) instead of alpha / rank.
+  bool use_rslora =
+      false;  // Scale alpha / sqrt(rank) (Kalajdzievski 2023) instead of alpha / rank.
 };
 
 // One adapted linear.

@@ -16,7 +16,8 @@ struct Factors {
   const float* b = nullptr;  // [N,R]
 };
 
-// merged = round(base + scale b a). Returns the largest error, in units of the result's power of two.
+// merged = round(base + scale b a). Returns the largest error, in units of the result's power of
+// two.
 template <typename Stored>
 double MergeMatrix(const LoraTarget& target, const Factors& factors, const Stored* base,
                    Stored* merged) {
@@ -66,9 +67,8 @@ absl::StatusOr<std::unique_ptr<MergedWeights>> MergedWeights::Create(
     const std::vector<int64_t> shape = {targets[i].module.n, targets[i].module.k};
     if (found == merged->tensors_.end() || found->second.shape != shape) {
       return absl::InvalidArgumentError(absl::StrCat(
-          name, " is ",
-          found == merged->tensors_.end() ? "absent" : ShapeText(found->second.shape), ", want ",
-          ShapeText(shape)));
+          name, " is ", found == merged->tensors_.end() ? "absent" : ShapeText(found->second.shape),
+          ", want ", ShapeText(shape)));
     }
     ConstTensorView& tensor = found->second;
     std::string& bytes = merged->storage_.emplace_back(tensor.bytes(), '\0');

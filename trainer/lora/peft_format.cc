@@ -27,10 +27,16 @@ struct FixedField {
 };
 
 std::vector<FixedField> FixedFields() {
-  return {{"bias", "none"},          {"fan_in_fan_out", false},  {"use_dora", false},
-          {"lora_bias", false},      {"modules_to_save", nullptr}, {"layers_to_transform", nullptr},
-          {"layer_replication", nullptr}, {"trainable_token_indices", nullptr},
-          {"target_parameters", nullptr}, {"use_qalora", false}};
+  return {{"bias", "none"},
+          {"fan_in_fan_out", false},
+          {"use_dora", false},
+          {"lora_bias", false},
+          {"modules_to_save", nullptr},
+          {"layers_to_transform", nullptr},
+          {"layer_replication", nullptr},
+          {"trainable_token_indices", nullptr},
+          {"target_parameters", nullptr},
+          {"use_qalora", false}};
 }
 
 absl::Status CheckFixedFields(const Json& json) {
@@ -39,8 +45,8 @@ absl::Status CheckFixedFields(const Json& json) {
     const bool empty = json[field.name].is_structured() && json[field.name].empty();
     if (json[field.name] == field.value || empty) continue;
     return absl::InvalidArgumentError(
-        absl::StrCat(kConfigName, ": ", field.name, " is ", JsonText(json[field.name]),
-                     ", want ", JsonText(field.value), ": no other value is supported"));
+        absl::StrCat(kConfigName, ": ", field.name, " is ", JsonText(json[field.name]), ", want ",
+                     JsonText(field.value), ": no other value is supported"));
   }
   return absl::OkStatus();
 }
@@ -57,10 +63,10 @@ absl::StatusOr<std::vector<std::string>> TargetModules(const Json& json) {
       if (names.size() == value.size()) return names;
     }
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      kConfigName, ": target_modules is ",
-      JsonHas(json, "target_modules") ? JsonText(json["target_modules"]) : "absent",
-      ", want a list of names or all-linear (a regular expression is not supported)"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(kConfigName, ": target_modules is ",
+                   JsonHas(json, "target_modules") ? JsonText(json["target_modules"]) : "absent",
+                   ", want a list of names or all-linear (a regular expression is not supported)"));
 }
 
 absl::StatusOr<LoraConfig> ParseConfig(absl::string_view text) {
@@ -131,8 +137,8 @@ absl::Status ReadValues(const Safetensors& file, absl::Span<const AdapterTensor>
   for (const AdapterTensor& tensor : wanted) {
     const ConstTensorView* found = file.Find(tensor.name);
     if (found == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(kModelName, ": ", tensor.name, " is absent, want ", ShapeText(tensor.shape)));
+      return absl::InvalidArgumentError(absl::StrCat(kModelName, ": ", tensor.name,
+                                                     " is absent, want ", ShapeText(tensor.shape)));
     }
     if (found->shape != tensor.shape) {
       return absl::InvalidArgumentError(absl::StrCat(kModelName, ": ", tensor.name, " is ",
@@ -201,9 +207,9 @@ absl::StatusOr<PeftAdapter> ParsePeft(absl::string_view adapter_model,
   // The file must be at least as long as what is allocated for it.
   const int64_t elements = TrainableParameters(adapter.targets);
   if (elements * 2 > static_cast<int64_t>(adapter_model.size())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(kModelName, ": has ", adapter_model.size(), " bytes, want at least ",
-                     elements * 2, " for the targets of ", kConfigName));
+    return absl::InvalidArgumentError(absl::StrCat(kModelName, ": has ", adapter_model.size(),
+                                                   " bytes, want at least ", elements * 2,
+                                                   " for the targets of ", kConfigName));
   }
   adapter.values.resize(elements);
   DW_RETURN_IF_ERROR(ReadValues(file, wanted, &adapter.values));

@@ -1,11 +1,11 @@
 // Adapters in PEFT's format: adapter_model.safetensors (F32, names of Adapter::tensors()) and
 // adapter_config.json, as PeftModel.save_pretrained writes and PeftModel.from_pretrained reads.
 //
-// Writing is deterministic, and free of times, job and host names: the SHA-256 of the safetensors is
-// the adapter's digest. Its metadata holds "format": "pt" and "deltaworks.base": the source digest
-// of the base, so that the adapter is refused on another one.
-// Reading takes hostile input: what LoRA this trainer cannot apply is refused with a sentence, and
-// every tensor that the configuration asks for must be there, in shape, finite, and no other.
+// Writing is deterministic, and free of times, job and host names: the SHA-256 of the safetensors
+// is the adapter's digest. Its metadata holds "format": "pt" and "deltaworks.base": the source
+// digest of the base, so that the adapter is refused on another one. Reading takes hostile input:
+// what LoRA this trainer cannot apply is refused with a sentence, and every tensor that the
+// configuration asks for must be there, in shape, finite, and no other.
 
 #ifndef DELTAWORKS_TRAINER_LORA_PEFT_FORMAT_H_
 #define DELTAWORKS_TRAINER_LORA_PEFT_FORMAT_H_

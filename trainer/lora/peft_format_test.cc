@@ -15,9 +15,9 @@ namespace {
 using ::testing::HasSubstr;
 
 const std::vector<LinearModule>& Modules() {
-  static const auto* modules = new std::vector<LinearModule>{
-      {"model.layers.0.self_attn.q_proj", 6, 4, 0, 0},
-      {"model.layers.0.self_attn.v_proj", 2, 4, 0, 2}};
+  static const auto* modules =
+      new std::vector<LinearModule>{{"model.layers.0.self_attn.q_proj", 6, 4, 0, 0},
+                                    {"model.layers.0.self_attn.v_proj", 2, 4, 0, 2}};
   return *modules;
 }
 

@@ -13,8 +13,8 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend,
   DW_ASSIGN_OR_RETURN(cache->buffer_, backend.Allocate(2 * config.num_hidden_layers * bytes));
   char* at = static_cast<char*>(cache->buffer_->data());
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    cache->layers_.push_back({TensorView{at, type, {rows, width}},
-                              TensorView{at + bytes, type, {rows, width}}});
+    cache->layers_.push_back(
+        {TensorView{at, type, {rows, width}}, TensorView{at + bytes, type, {rows, width}}});
     at += 2 * bytes;
   }
   return cache;

@@ -27,7 +27,7 @@ class KvCache {
 
  private:
   struct Layer {
-    TensorView keys;    // [rows, kv_heads * head_dim] compute.
+    TensorView keys;  // [rows, kv_heads * head_dim] compute.
     TensorView values;
   };
   explicit KvCache(int64_t rows) : rows_(rows) {}

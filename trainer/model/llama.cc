@@ -97,21 +97,20 @@ absl::StatusOr<ConstTensorView> Llama::Find(const TensorMap& tensors, const std:
                                             const std::vector<int64_t>& shape, DType dtype) {
   const auto found = tensors.find(name);
   if (found == tensors.end()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, " is absent, want ", ShapeText(shape)));
+    return absl::InvalidArgumentError(absl::StrCat(name, " is absent, want ", ShapeText(shape)));
   }
   const ConstTensorView& tensor = found->second;
   if (tensor.shape != shape) {
-    return absl::InvalidArgumentError(absl::StrCat(name, " is ", ShapeText(tensor.shape),
-                                                   ", want ", ShapeText(shape)));
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, " is ", ShapeText(tensor.shape), ", want ", ShapeText(shape)));
   }
   if (tensor.dtype == dtype) return tensor;
   const bool known = tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16;
   const bool wanted = dtype == DType::kF32 || dtype == DType::kF64;
   if (!options_.convert_weights || !known || !wanted) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, " is ", NameOf(tensor.dtype), ", want ", NameOf(dtype),
-                     ": the base's form must be the compute type"));
+    return absl::InvalidArgumentError(absl::StrCat(name, " is ", NameOf(tensor.dtype), ", want ",
+                                                   NameOf(dtype),
+                                                   ": the base's form must be the compute type"));
   }
   const TensorView copy{nullptr, dtype, shape};
   DW_ASSIGN_OR_RETURN(owned_.emplace_back(), backend_.Allocate(copy.bytes()));
@@ -287,8 +286,8 @@ class LlamaPass {
     std::vector<Segment> segments;
     for (const BatchSegment& rows : batch_.segments) {
       if (rows.adapter == nullptr || rows.row_begin == rows.row_end) continue;
-      Segment segment{.row_begin = rows.row_begin, .row_end = rows.row_end,
-                      .dropout = rows.dropout};
+      Segment segment{
+          .row_begin = rows.row_begin, .row_end = rows.row_end, .dropout = rows.dropout};
       segment.dropout.site = static_cast<uint32_t>(layer << 8) | static_cast<uint32_t>(group);
       for (int slot = kGroupSlots[group].begin; slot < kGroupSlots[group].end; ++slot) {
         segment.adapters.push_back(rows.adapter->pair(layer, slot));
@@ -355,9 +354,11 @@ class LlamaPass {
     for (const AttentionSpan& span : batch_.spans) {
       const int64_t count = span.query_end - span.query_begin;
       const TensorView source{static_cast<char*>(from.data) + span.query_begin * row_bytes,
-                              from.dtype, {count, from.dim(1)}};
+                              from.dtype,
+                              {count, from.dim(1)}};
       const TensorView target{static_cast<char*>(cache.data) + (span.key_end - count) * row_bytes,
-                              from.dtype, {count, from.dim(1)}};
+                              from.dtype,
+                              {count, from.dim(1)}};
       backend_.Copy(source, target);
     }
   }

@@ -3,9 +3,9 @@
 // batch, with the LoRA adapters of each segment applied where they are adapted.
 //
 // The weights are frozen: backward gives gradients of adapters only, and stops below the lowest
-// layer that any segment adapts. Kept from forward, per layer: the two residual inputs, q, k, v, the
-// attention's output, gate and up, and the adapters' hidden values; norms and SwiGLU are computed
-// again in backward, which costs less than keeping them.
+// layer that any segment adapts. Kept from forward, per layer: the two residual inputs, q, k, v,
+// the attention's output, gate and up, and the adapters' hidden values; norms and SwiGLU are
+// computed again in backward, which costs less than keeping them.
 //
 // A Llama is immutable and may be shared; a Workspace belongs to one caller at a time, and so does
 // the Backend (its thread rule is theirs). Ids, positions and row numbers of a batch are the
@@ -44,7 +44,8 @@ struct LlamaOptions {
 class Llama {
  public:
   // `tensors` by Hugging Face's names; what they point to, and `backend`, outlive the model.
-  // InvalidArgument if a tensor is absent, misshaped or of another type than the backend computes in.
+  // InvalidArgument if a tensor is absent, misshaped or of another type than the backend computes
+  // in.
   static absl::StatusOr<std::unique_ptr<Llama>> Create(Backend& backend, const ModelConfig& config,
                                                        const TensorMap& tensors,
                                                        const LlamaOptions& options);
@@ -95,7 +96,7 @@ class Llama {
   ConstTensorView final_norm_;
   std::unique_ptr<FrozenLinear> output_;
   std::vector<Layer> layers_;
-  TensorView cosines_, sines_;  // [positions_max, head_dim / 2] wide.
+  TensorView cosines_, sines_;                        // [positions_max, head_dim / 2] wide.
   std::vector<std::unique_ptr<DeviceBuffer>> owned_;  // Rope tables, converted weights.
 };
 

@@ -59,7 +59,8 @@ class LlamaTest : public ::testing::Test {
 
 TEST_F(LlamaTest, BackwardIsTheDerivativeOfForward) {
   const auto all = RandomAdapter({.rank = 2, .lora_alpha = 3}, 1);
-  const auto some = RandomAdapter({.rank = 3, .target_modules = {"q_proj", "model.layers.1.mlp.down_proj"}}, 2);
+  const auto some =
+      RandomAdapter({.rank = 3, .target_modules = {"q_proj", "model.layers.1.mlp.down_proj"}}, 2);
   PackedBatch batch;
   batch.BeginSegment(all.get(), {.p = 0.3f, .seed = 4, .step = 1});
   batch.AppendDocument(first_, Labels(first_), 0.5);
@@ -170,8 +171,8 @@ TEST_F(LlamaTest, AWeightThatDoesNotFitIsNamed) {
   const auto absent = Llama::Create(*backend_, weights_.config(), tensors,
                                     {.positions_max = 64, .convert_weights = true});
   EXPECT_EQ(absent.status().message(), name + " is absent, want [40, 24]");
-  const auto other_type = Llama::Create(*backend_, weights_.config(), weights_.tensors(),
-                                        {.positions_max = 64});
+  const auto other_type =
+      Llama::Create(*backend_, weights_.config(), weights_.tensors(), {.positions_max = 64});
   EXPECT_EQ(other_type.status().message(),
             "model.embed_tokens.weight is F32, want F64: the base's form must be the compute type");
   const auto too_long = Llama::Create(*backend_, weights_.config(), weights_.tensors(),

@@ -82,7 +82,8 @@ void Workspace::Plan(Planner& planner, const WorkspaceSize& size) {
   dactivated = planner.Take(compute, {rows, inner});
   dgate = planner.Take(compute, {rows, inner});
   dup = planner.Take(compute, {rows, inner});
-  dhidden = planner.Take(compute, {rows, *std::max_element(size.hidden.begin(), size.hidden.end())});
+  dhidden =
+      planner.Take(compute, {rows, *std::max_element(size.hidden.begin(), size.hidden.end())});
 }
 
 absl::Status Workspace::Reserve(const WorkspaceSize& size) {

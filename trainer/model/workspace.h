@@ -30,11 +30,11 @@ struct WorkspaceSize {
 
 // Views have the rows that they were reserved with; Rows(view, T) gives the first T.
 struct LayerActivations {
-  TensorView x_in, x_mid;                // [T,D] wide: inputs of the two blocks.
-  TensorView rstd_in, rstd_mid;          // [T] wide.
-  TensorView q, k, v, attended;          // compute.
-  TensorView lse;                        // [T, heads] wide.
-  TensorView gate, up;                   // [T,I] compute.
+  TensorView x_in, x_mid;        // [T,D] wide: inputs of the two blocks.
+  TensorView rstd_in, rstd_mid;  // [T] wide.
+  TensorView q, k, v, attended;  // compute.
+  TensorView lse;                // [T, heads] wide.
+  TensorView gate, up;           // [T,I] compute.
   std::array<TensorView, kLinearGroups> hidden;
 };
 
@@ -54,20 +54,20 @@ class Workspace {
     return layers_[layers_.size() == 1 ? 0 : index];
   }
 
-  TensorView ids, positions;             // [T] i32.
-  TensorView x_out;                      // [T,D] wide: after the last layer.
-  TensorView rstd_out;                   // [T] wide.
-  TensorView normed, branch;             // [T,D] compute.
-  TensorView activated;                  // [T,I] compute.
-  TensorView label_rows, labels;         // [L] i32.
-  TensorView label_weights, losses;      // [L] wide.
-  TensorView labelled, dlabelled;        // [L,D] compute.
+  TensorView ids, positions;         // [T] i32.
+  TensorView x_out;                  // [T,D] wide: after the last layer.
+  TensorView rstd_out;               // [T] wide.
+  TensorView normed, branch;         // [T,D] compute.
+  TensorView activated;              // [T,I] compute.
+  TensorView label_rows, labels;     // [L] i32.
+  TensorView label_weights, losses;  // [L] wide.
+  TensorView labelled, dlabelled;    // [L,D] compute.
   // Training only.
-  TensorView dx;                         // [T,D] wide.
-  TensorView dbranch, dnormed;           // [T,D] compute.
-  TensorView dq, dk, dv, dattended;      // compute.
-  TensorView dactivated, dgate, dup;     // [T,I] compute.
-  TensorView dhidden;                    // [T, largest hidden] compute.
+  TensorView dx;                      // [T,D] wide.
+  TensorView dbranch, dnormed;        // [T,D] compute.
+  TensorView dq, dk, dv, dattended;   // compute.
+  TensorView dactivated, dgate, dup;  // [T,I] compute.
+  TensorView dhidden;                 // [T, largest hidden] compute.
 
  private:
   class Planner;

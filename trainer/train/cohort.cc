@@ -27,9 +27,9 @@ absl::Status Cohort::PassOf(const std::vector<TrainingRun*>& runs, bool evaluati
     run->AppendMicroBatch(&batch);
     label_ends.push_back(batch.labels.size());
   }
-  DW_ASSIGN_OR_RETURN(const std::vector<double> losses,
-                      evaluating ? model_.Losses(batch, workspace_)
-                                 : model_.LossesAndGradients(batch, workspace_));
+  DW_ASSIGN_OR_RETURN(
+      const std::vector<double> losses,
+      evaluating ? model_.Losses(batch, workspace_) : model_.LossesAndGradients(batch, workspace_));
   size_t begin = 0;
   for (size_t i = 0; i < runs.size(); ++i) {
     const auto own = absl::MakeConstSpan(losses).subspan(begin, label_ends[i] - begin);

@@ -2,8 +2,8 @@
 // micro-batch; those that train share one forward and backward pass of the frozen weights, those
 // that evaluate share one forward pass. A cohort of one is a solo job: there is no other path.
 //
-// A run's results are the same bytes whoever else takes part (Backend's row independence and segment
-// sums). A run that diverges gets a status and costs the others nothing.
+// A run's results are the same bytes whoever else takes part (Backend's row independence and
+// segment sums). A run that diverges gets a status and costs the others nothing.
 //
 // Runs may join and leave between passes. Thread-compatible.
 

@@ -1,6 +1,6 @@
-// The promise of the engine: an adapter trained with others, or killed and resumed, has the bytes of
-// the one trained alone and undisturbed, on any number of threads, in f32 and in bf16; and a run that
-// diverges harms nobody.
+// The promise of the engine: an adapter trained with others, or killed and resumed, has the bytes
+// of the one trained alone and undisturbed, on any number of threads, in f32 and in bf16; and a run
+// that diverges harms nobody.
 
 #include "trainer/train/cohort.h"
 
@@ -56,7 +56,8 @@ std::vector<Job> Jobs(int count) {
     job.config.lora.rank = std::vector<int>{1, 4, 3, 8, 17}[i % 5];
     job.config.lora.lora_dropout = i % 3 == 0 ? 0.1 : 0;
     if (i % 4 == 1) job.config.lora.target_modules = {"q_proj", "v_proj"};
-    if (i % 4 == 2) job.config.lora.target_modules = {"down_proj", "model.layers.1.self_attn.k_proj"};
+    if (i % 4 == 2)
+      job.config.lora.target_modules = {"down_proj", "model.layers.1.self_attn.k_proj"};
     job.config.learning_rate = 1e-2 / (i + 1);
     job.config.per_device_train_batch_size = 2 + i % 5;
     job.config.max_steps = 6 + i % 4;
@@ -142,8 +143,9 @@ TEST_P(CohortTest, TrainingLowersTheLoss) {
   job.config.lr_scheduler_type = LrSchedulerType::kConstant;
   const Result result = Alone(job);
   // Four examples can be learnt by heart, up to what the frozen output layer can say: the last norm
-  // gives |h| = sqrt(24), its rows have |w| = 0.2 sqrt(24), so the best token's logit is at most 4.8
-  // and the others' are normal with deviation 1: p = e^4.8 / (e^4.8 + 49 e^0.5) = 0.6, loss 0.5.
+  // gives |h| = sqrt(24), its rows have |w| = 0.2 sqrt(24), so the best token's logit is at
+  // most 4.8 and the others' are normal with deviation 1: p = e^4.8 / (e^4.8 + 49 e^0.5) = 0.6,
+  // loss 0.5.
   EXPECT_GT(result.metrics.front().loss, 3);
   EXPECT_LT(result.metrics.back().loss, 0.7);
 }
@@ -261,7 +263,8 @@ TEST_P(CohortTest, TheNumberOfThreadsChangesNoByte) {
   const auto backend = *NewCpuBackend({.compute_type = GetParam().type, .threads = 1});
   const auto model =
       *Llama::Create(*backend, weights_.config(), weights_.tensors(), {.positions_max = 64});
-  const auto run = *TrainingRun::Create(*model, job.config, job.data, {"sha256:base", "sha256:data"});
+  const auto run =
+      *TrainingRun::Create(*model, job.config, job.data, {"sha256:base", "sha256:data"});
   Cohort cohort(*model);
   while (run->active()) ASSERT_TRUE(cohort.Pass({run.get()}).ok());
   EXPECT_EQ(AdapterDigest(*run), digest);
@@ -285,8 +288,8 @@ TEST_P(CohortTest, ACheckpointOfSomethingElseIsRefused) {
 
 TEST_P(CohortTest, DataThatCannotBeTrainedIsNamed) {
   const auto error = [&](const TrainingConfig& config, TrainingData data) {
-    const auto run = TrainingRun::Create(
-        *model_, config, std::make_shared<const TrainingData>(std::move(data)), {});
+    const auto run = TrainingRun::Create(*model_, config,
+                                         std::make_shared<const TrainingData>(std::move(data)), {});
     EXPECT_TRUE(absl::IsInvalidArgument(run.status())) << run.status();
     return std::string(run.status().message());
   };
@@ -307,12 +310,13 @@ TEST_P(CohortTest, DataThatCannotBeTrainedIsNamed) {
   EXPECT_EQ(error(rank_zero, {.train = {good}}), "rank is 0, want 1..1024");
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Cpu, CohortTest,
-    ::testing::Values(Param{DType::kF32, 1}, Param{DType::kF32, 3}, Param{DType::kBF16, 2}),
-    [](const ::testing::TestParamInfo<Param>& info) {
-      return absl::StrCat(NameOf(info.param.type), "With", info.param.threads, "Threads");
-    });
+INSTANTIATE_TEST_SUITE_P(Cpu, CohortTest,
+                         ::testing::Values(Param{DType::kF32, 1}, Param{DType::kF32, 3},
+                                           Param{DType::kBF16, 2}),
+                         [](const ::testing::TestParamInfo<Param>& info) {
+                           return absl::StrCat(NameOf(info.param.type), "With", info.param.threads,
+                                               "Threads");
+                         });
 
 }  // namespace
 }  // namespace deltaworks::trainer

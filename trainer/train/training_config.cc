@@ -50,8 +50,8 @@ absl::Status CheckTrainingConfig(const TrainingConfig& c) {
                                 c.num_train_epochs > 0 && c.num_train_epochs <= 10'000,
                                 "0 < epochs <= 10000"));
   DW_RETURN_IF_ERROR(CheckCount("max_steps", c.max_steps, 0, kStepsMax));
-  DW_RETURN_IF_ERROR(CheckCount("per_device_train_batch_size", c.per_device_train_batch_size, 1,
-                                65'536));
+  DW_RETURN_IF_ERROR(
+      CheckCount("per_device_train_batch_size", c.per_device_train_batch_size, 1, 65'536));
   DW_RETURN_IF_ERROR(
       CheckCount("gradient_accumulation_steps", c.gradient_accumulation_steps, 1, 65'536));
   DW_RETURN_IF_ERROR(CheckRange("warmup_ratio", c.warmup_ratio,
@@ -59,10 +59,10 @@ absl::Status CheckTrainingConfig(const TrainingConfig& c) {
   DW_RETURN_IF_ERROR(CheckCount("warmup_steps", c.warmup_steps, 0, kStepsMax));
   DW_RETURN_IF_ERROR(CheckRange("weight_decay", c.weight_decay,
                                 c.weight_decay >= 0 && c.weight_decay <= 1, "0 <= decay <= 1"));
-  DW_RETURN_IF_ERROR(CheckRange("adam_beta1", c.adam_beta1,
-                                c.adam_beta1 >= 0 && c.adam_beta1 < 1, "0 <= beta < 1"));
-  DW_RETURN_IF_ERROR(CheckRange("adam_beta2", c.adam_beta2,
-                                c.adam_beta2 >= 0 && c.adam_beta2 < 1, "0 <= beta < 1"));
+  DW_RETURN_IF_ERROR(CheckRange("adam_beta1", c.adam_beta1, c.adam_beta1 >= 0 && c.adam_beta1 < 1,
+                                "0 <= beta < 1"));
+  DW_RETURN_IF_ERROR(CheckRange("adam_beta2", c.adam_beta2, c.adam_beta2 >= 0 && c.adam_beta2 < 1,
+                                "0 <= beta < 1"));
   DW_RETURN_IF_ERROR(
       CheckRange("adam_epsilon", c.adam_epsilon, c.adam_epsilon > 0, "a number above 0"));
   DW_RETURN_IF_ERROR(

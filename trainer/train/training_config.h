@@ -16,21 +16,21 @@ enum class LrSchedulerType { kLinear, kCosine, kConstant, kConstantWithWarmup };
 
 struct TrainingConfig {
   LoraConfig lora;
-  double learning_rate = 2e-4;               // > 0.
-  double num_train_epochs = 3;               // > 0; ignored if max_steps is set.
-  int64_t max_steps = 0;                     // 0: as many as the epochs need.
-  int64_t per_device_train_batch_size = 8;   // Examples; times accumulation = examples of a step.
+  double learning_rate = 2e-4;              // > 0.
+  double num_train_epochs = 3;              // > 0; ignored if max_steps is set.
+  int64_t max_steps = 0;                    // 0: as many as the epochs need.
+  int64_t per_device_train_batch_size = 8;  // Examples; times accumulation = examples of a step.
   int64_t gradient_accumulation_steps = 1;
   LrSchedulerType lr_scheduler_type = LrSchedulerType::kLinear;
-  double warmup_ratio = 0;                   // In [0, 1]; ignored if warmup_steps is set.
+  double warmup_ratio = 0;  // In [0, 1]; ignored if warmup_steps is set.
   int64_t warmup_steps = 0;
   double weight_decay = 0;
   double adam_beta1 = 0.9;
   double adam_beta2 = 0.999;
   double adam_epsilon = 1e-8;
-  double max_grad_norm = 1;                  // 0: no clipping.
+  double max_grad_norm = 1;  // 0: no clipping.
   uint64_t seed = 42;
-  int64_t eval_steps = 0;                    // 0: before the first and after the last step.
+  int64_t eval_steps = 0;  // 0: before the first and after the last step.
   // Rows of a pass that one job may take; part of what the job is, because sums over tokens are cut
   // there. No example may be longer.
   int64_t micro_batch_tokens = 2048;

@@ -27,9 +27,8 @@ absl::Status CheckExamples(const std::vector<Example>& examples, absl::string_vi
     }
     for (const int32_t id : examples[i].ids) {
       if (id < 0 || id >= model.config().vocab_size) {
-        return absl::InvalidArgumentError(absl::StrCat(what, " example ", i, " has token ", id,
-                                                       ", want 0..",
-                                                       model.config().vocab_size - 1));
+        return absl::InvalidArgumentError(absl::StrCat(
+            what, " example ", i, " has token ", id, ", want 0..", model.config().vocab_size - 1));
       }
     }
   }
@@ -99,9 +98,8 @@ void TrainingRun::SetExamples(std::vector<const Example*> examples) {
 void TrainingRun::BeginStep() {
   evaluating_ = false;
   std::vector<const Example*> examples;
-  for (const int64_t index :
-       ExamplesOfStep(config_.seed, step_, config_.examples_per_step(),
-                      static_cast<int64_t>(data_->train.size()))) {
+  for (const int64_t index : ExamplesOfStep(config_.seed, step_, config_.examples_per_step(),
+                                            static_cast<int64_t>(data_->train.size()))) {
     examples.push_back(&data_->train[index]);
   }
   SetExamples(std::move(examples));
@@ -119,7 +117,8 @@ void TrainingRun::AppendMicroBatch(PackedBatch* batch) const {
   const MicroBatch& micro_batch = micro_batches_[next_micro_batch_];
   DropoutKey dropout;
   if (!evaluating_) {
-    dropout = {.p = static_cast<float>(config_.lora.lora_dropout), .seed = config_.seed,
+    dropout = {.p = static_cast<float>(config_.lora.lora_dropout),
+               .seed = config_.seed,
                .step = static_cast<uint32_t>(step_)};
     for (size_t i = 0; i < micro_batch.begin; ++i) {
       dropout.token += static_cast<uint32_t>(examples_[i]->rows());
@@ -147,9 +146,10 @@ std::optional<StepMetrics> TrainingRun::FinishStep() {
   metrics.learning_rate = LearningRate(config_, metrics.step, total_steps_);
   metrics.grad_norm = std::sqrt(backend.SumOfSquares(adapter_->gradient()));
   if (!std::isfinite(metrics.loss) || !std::isfinite(metrics.grad_norm)) {
-    status_ = absl::InvalidArgumentError(absl::StrCat(
-        "training diverged at step ", metrics.step, ": loss is ", metrics.loss,
-        ", gradient norm is ", metrics.grad_norm, ", want finite numbers; try a lower learning_rate"));
+    status_ = absl::InvalidArgumentError(
+        absl::StrCat("training diverged at step ", metrics.step, ": loss is ", metrics.loss,
+                     ", gradient norm is ", metrics.grad_norm,
+                     ", want finite numbers; try a lower learning_rate"));
     return std::nullopt;
   }
   // torch.nn.utils.clip_grad_norm_: scaled by max_norm / (norm + 1e-6) where that is below 1.

@@ -34,11 +34,11 @@
 namespace deltaworks::trainer {
 
 struct StepMetrics {
-  int64_t step = 0;           // 0: only eval_loss, before the first update.
-  double loss = 0;            // Mean over the step's label tokens, nats.
+  int64_t step = 0;  // 0: only eval_loss, before the first update.
+  double loss = 0;   // Mean over the step's label tokens, nats.
   double learning_rate = 0;
-  double grad_norm = 0;       // Before clipping.
-  int64_t tokens = 0;         // Since the first step.
+  double grad_norm = 0;  // Before clipping.
+  int64_t tokens = 0;    // Since the first step.
   std::optional<double> eval_loss;
 
   bool operator==(const StepMetrics&) const = default;
@@ -56,8 +56,8 @@ struct RunIdentity {
 class TrainingRun {
  public:
   // A fresh adapter, seeded. InvalidArgument for a config or data that cannot be trained: a field
-  // out of bounds, no example, an example longer than micro_batch_tokens or the model's positions, or
-  // without a label. ResourceExhausted if the device has no room.
+  // out of bounds, no example, an example longer than micro_batch_tokens or the model's positions,
+  // or without a label. ResourceExhausted if the device has no room.
   static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(
       const Llama& model, const TrainingConfig& config, std::shared_ptr<const TrainingData> data,
       RunIdentity identity);

@@ -84,7 +84,8 @@ class ReferenceBackend : public Backend {
             s[r] = sum;
           }
           Real* output = y[i].as<Real>() + t * n;
-          for (int64_t j = 0; j < n; ++j) output[j] += Real{pair->scale} * Dot(s, b + j * rank, rank);
+          for (int64_t j = 0; j < n; ++j)
+            output[j] += Real{pair->scale} * Dot(s, b + j * rank, rank);
           column += rank;
         }
       }
@@ -255,7 +256,8 @@ class ReferenceBackend : public Backend {
           std::vector<Real> dp(keys);
           Real mean = 0;
           for (int64_t j = 0; j < keys; ++j) {
-            dp[j] = Dot(gradient, Row(v, shape.kv_heads, span.key_begin + j, head / group, dim), dim);
+            dp[j] =
+                Dot(gradient, Row(v, shape.kv_heads, span.key_begin + j, head / group, dim), dim);
             mean += p[j] * dp[j];
           }
           Real* query_gradient = dq.as<Real>() + (t * shape.query_heads + head) * dim;
@@ -418,9 +420,9 @@ class ReferenceBackend : public Backend {
     const int64_t dim = shape.head_dim, group = shape.query_heads / shape.kv_heads;
     std::vector<Real> p(keys);
     for (int64_t j = 0; j < keys; ++j) {
-      p[j] = Real{shape.scale} *
-             Dot(Row(q, shape.query_heads, t, head, dim),
-                 Row(k, shape.kv_heads, span.key_begin + j, head / group, dim), dim);
+      p[j] = Real{shape.scale} * Dot(Row(q, shape.query_heads, t, head, dim),
+                                     Row(k, shape.kv_heads, span.key_begin + j, head / group, dim),
+                                     dim);
     }
     *log_sum = SoftmaxInPlace(&p);
     return p;

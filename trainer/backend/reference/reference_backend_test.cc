@@ -87,8 +87,8 @@ TEST_F(GradientTest, LinearGroup) {
   loss();
   Tensor dy0 = weight0, dy1 = weight1, dhidden(rows * width), dx(rows * k);
   const ConstTensorView dy[] = {View(dy0, {rows, n0}), View(dy1, {rows, n1})};
-  backend_->LinearGroupBackward(group, segments, View(x, {rows, k}), View(hidden, {rows, width}), dy,
-                                View(dhidden, {rows, width}), View(dx, {rows, k}));
+  backend_->LinearGroupBackward(group, segments, View(x, {rows, k}), View(hidden, {rows, width}),
+                                dy, View(dhidden, {rows, width}), View(dx, {rows, k}));
   ExpectGradient(x, dx, loss);
   for (int i = 0; i < 3; ++i) {
     ExpectGradient(a[i], da[i], loss);
