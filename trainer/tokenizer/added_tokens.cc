@@ -31,9 +31,7 @@ size_t TrailingSpaceBegin(absl::string_view text) {
   return end;
 }
 
-uint64_t ChildKey(int32_t node, uint8_t byte) {
-  return (static_cast<uint64_t>(node) << 8) | byte;
-}
+uint64_t ChildKey(int32_t node, uint8_t byte) { return (static_cast<uint64_t>(node) << 8) | byte; }
 
 }  // namespace
 

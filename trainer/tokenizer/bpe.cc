@@ -13,8 +13,7 @@ namespace {
 constexpr int32_t kGone = -2;
 
 uint64_t PairKey(int32_t left, int32_t right) {
-  return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) |
-         static_cast<uint32_t>(right);
+  return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
 }
 
 // The heap's top is the candidate of lowest rank, then of lowest position.

@@ -56,8 +56,8 @@ class Bpe {
   void PushCandidate(int32_t position, Scratch* scratch) const;
   void ApplyMerges(Scratch* scratch) const;
 
-  std::array<int32_t, 256> byte_ids_;             // -1: the byte has no token.
-  absl::flat_hash_map<uint64_t, Merge> merges_;   // By left id << 32 | right id.
+  std::array<int32_t, 256> byte_ids_;                // -1: the byte has no token.
+  absl::flat_hash_map<uint64_t, Merge> merges_;      // By left id << 32 | right id.
   absl::flat_hash_map<std::string, int32_t> words_;  // By bytes; empty unless ignore_merges.
   const std::optional<int32_t> unk_id_;
   const bool fuse_unk_;

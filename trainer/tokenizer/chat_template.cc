@@ -73,8 +73,7 @@ absl::StatusOr<std::unique_ptr<const ChatTemplate>> ChatTemplate::Parse(
     absl::string_view source, const ChatTokens& tokens, const jinja::Limits& limits) {
   if (source.size() > kChatTemplateBytesMax) {
     return absl::InvalidArgumentError(absl::StrCat("chat template: has ", source.size(),
-                                                   " bytes, want at most ",
-                                                   kChatTemplateBytesMax));
+                                                   " bytes, want at most ", kChatTemplateBytesMax));
   }
   std::string storage;
   absl::StatusOr<jinja::Block> block = jinja::ParseTemplate(ValidUtf8(source, &storage));
@@ -134,8 +133,7 @@ absl::StatusOr<std::string> ChatTemplate::Render(absl::Span<const ChatMessage> m
   set_token("eos_token", tokens_.eos);
   set_token("pad_token", tokens_.pad);
   set_token("unk_token", tokens_.unk);
-  absl::StatusOr<std::string> text =
-      jinja::Evaluator(std::move(variables), limits_).Render(block_);
+  absl::StatusOr<std::string> text = jinja::Evaluator(std::move(variables), limits_).Render(block_);
   if (!text.ok()) return InTemplate(text.status());
   return text;
 }

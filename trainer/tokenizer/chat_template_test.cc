@@ -4,6 +4,7 @@
 
 #include "trainer/tokenizer/chat_template.h"
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -114,8 +115,8 @@ TEST_F(ChatTemplateTest, ATextThatDoublesRunsOutOfBytes) {
       "{% endfor %}{{ ns.x }}",
       "one", false);
   EXPECT_TRUE(absl::IsResourceExhausted(got.status())) << got.status();
-  EXPECT_TRUE(absl::IsResourceExhausted(
-      Render("{{ 'ab' * 9000000000000000000 }}", "one", false).status()));
+  EXPECT_TRUE(
+      absl::IsResourceExhausted(Render("{{ 'ab' * 9000000000000000000 }}", "one", false).status()));
 }
 
 TEST_F(ChatTemplateTest, AListThatDoublesRunsOutOfSteps) {
@@ -139,18 +140,17 @@ TEST_F(ChatTemplateTest, DepthIsBoundedInEveryDirection) {
     for (int i = 0; i < count; ++i) all += text;
     return all;
   };
-  const int many = 20'000;
+  const int many = 15'000;
   for (const std::string& source :
        {"{{ " + repeat("(", many) + "1" + repeat(")", many) + " }}",
-        "{{ " + repeat("[", many) + repeat("]", many) + " }}",
-        "{{ " + repeat("- ", many) + "1 }}", "{{ " + repeat("not ", many) + "1 }}",
-        "{{ 1" + repeat("+1", many) + " }}", "{{ 'a'" + repeat("|trim", many) + " }}",
-        "{{ a" + repeat(".b", many) + " }}", "{{ a" + repeat("[0]", many) + " }}",
-        "{{ 1" + repeat(" if 1 else 1", many) + " }}",
+        "{{ " + repeat("[", many) + repeat("]", many) + " }}", "{{ " + repeat("- ", many) + "1 }}",
+        "{{ " + repeat("not ", many) + "1 }}", "{{ 1" + repeat("+1", many) + " }}",
+        "{{ 'a'" + repeat("|trim", many) + " }}", "{{ a" + repeat(".b", many) + " }}",
+        "{{ a" + repeat("[0]", many) + " }}", "{{ 1" + repeat(" if 1 else 1", many) + " }}",
         "{{ " + repeat("{'a':", many) + "1" + repeat("}", many) + " }}"}) {
     EXPECT_THAT(Message(source), HasSubstr("nested deeper than")) << source.substr(0, 20);
   }
-  EXPECT_THAT(Message(repeat("{% if 1 %}", many) + repeat("{% endif %}", many)),
+  EXPECT_THAT(Message(repeat("{% if 1 %}", many / 2) + repeat("{% endif %}", many / 2)),
               HasSubstr("blocks are nested deeper than"));
   EXPECT_THAT(Message("{% set ns = namespace(x=[]) %}{% for i in range(99) %}"
                       "{% set ns.x = [ns.x] %}{% endfor %}"),
@@ -172,8 +172,8 @@ TEST_F(ChatTemplateTest, NumbersThatOverflowAreErrors) {
     EXPECT_THAT(Message(source), HasSubstr("larger than 64 bits")) << source;
   }
   EXPECT_THAT(Message("{{ range(1, 0 - " + big + " - 1)|length }}"), HasSubstr("range"));
-  EXPECT_EQ(Render("{{ (0 - " + big + " - 1) % -1 }}{{ 'abc'[(0 - " + big + " - 1):" + big +
-                       ":" + big + "] }}",
+  EXPECT_EQ(Render("{{ (0 - " + big + " - 1) % -1 }}{{ 'abc'[(0 - " + big + " - 1):" + big + ":" +
+                       big + "] }}",
                    "one", false)
                 .value(),
             "0a");
@@ -185,6 +185,7 @@ TEST_F(ChatTemplateTest, ATemplateThatIsTooLargeIsRefused) {
 
 TEST_F(ChatTemplateTest, FoldersKeepTheTemplateInEitherOfTwoPlaces) {
   const std::string folder = absl::StrCat(::testing::TempDir(), "/chat_template_test");
+  std::filesystem::remove_all(folder);
   ASSERT_TRUE(MakeDirectories(folder).ok());
   EXPECT_TRUE(absl::IsNotFound(ChatTemplate::FromFolder(folder).status()));
 

@@ -75,10 +75,9 @@ absl::StatusOr<std::string> Difference(const Tokenizer& tokenizer, const GoldenL
   for (const auto* list : {&ids, &plain, &framed}) AppendIds(*list, &bytes);
   const std::string shown = absl::StrJoin(ids, " ");
   if (Fnv1a(bytes) != line.ids_hash || (!line.ids.empty() && shown != line.ids)) {
-    return absl::StrCat("\"", absl::CHexEscape(line.text), "\": got ids ", shown,
-                        "; spelled out ", absl::StrJoin(plain, " "), "; framed ",
-                        absl::StrJoin(framed, " "), "; want ",
-                        line.ids.empty() ? line.ids_hash : line.ids);
+    return absl::StrCat("\"", absl::CHexEscape(line.text), "\": got ids ", shown, "; spelled out ",
+                        absl::StrJoin(plain, " "), "; framed ", absl::StrJoin(framed, " "),
+                        "; want ", line.ids.empty() ? line.ids_hash : line.ids);
   }
   const std::string decoded = absl::StrCat(tokenizer.Decode(ids, false), absl::string_view("\0", 1),
                                            tokenizer.Decode(ids, true));
@@ -121,8 +120,8 @@ absl::StatusOr<GoldenReport> CompareSweep(const Tokenizer& tokenizer, const std:
   GoldenReport report;
   for (const std::string& row : rows) {
     const char32_t begin = static_cast<char32_t>(report.compared++) * kSweepBlock;
-    DW_ASSIGN_OR_RETURN(const auto ids, tokenizer.Encode(SweepText(begin),
-                                                         {.parse_special = true}));
+    DW_ASSIGN_OR_RETURN(const auto ids,
+                        tokenizer.Encode(SweepText(begin), {.parse_special = true}));
     std::string bytes;
     AppendIds(ids, &bytes);
     if (Fnv1a(bytes) != row) {

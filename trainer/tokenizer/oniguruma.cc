@@ -17,8 +17,8 @@ namespace {
 
 // General categories, which both libraries define alike; scripts only where they were compared.
 constexpr absl::string_view kProperties[] = {
-    "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N",  "Nd", "Nl", "No", "P", "Pc",
-    "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S",  "Sm", "Sc", "Sk", "So", "Z",  "Zs", "Zl", "Zp"};
+    "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N",  "Nd", "Nl", "No", "P", "Pc",
+    "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S", "Sm", "Sc", "Sk", "So", "Z",  "Zs", "Zl", "Zp"};
 
 // Letters that together fold to one character (ss to the sharp s, ...), which only Oniguruma knows.
 constexpr absl::string_view kFoldingPairs[] = {"ss", "st", "ff", "fi", "fl"};

@@ -100,10 +100,10 @@ absl::StatusOr<PreTokenizer> PreTokenizer::Create(const std::vector<PreTokenizer
     step.add_prefix_space = spec.add_prefix_space;
     const bool byte_level = spec.kind == PreTokenizerStep::Kind::kByteLevel;
     if (!byte_level || spec.use_regex) {
-      absl::StatusOr<SplitPattern> pattern =
-          byte_level                ? SplitPattern::Compile(kByteLevelPattern)
-          : spec.pattern_is_literal ? SplitPattern::Literal(spec.pattern)
-                                    : SplitPattern::Compile(spec.pattern);
+      absl::StatusOr<SplitPattern> pattern = byte_level ? SplitPattern::Compile(kByteLevelPattern)
+                                             : spec.pattern_is_literal
+                                                 ? SplitPattern::Literal(spec.pattern)
+                                                 : SplitPattern::Compile(spec.pattern);
       if (!pattern.ok()) {
         return absl::Status(pattern.status().code(),
                             absl::StrCat("tokenizer.json: pre_tokenizer step ", i + 1, ": ",
@@ -139,8 +139,7 @@ absl::Status PreTokenizer::Split(absl::string_view text, Words* words) const {
       PartsOf(piece, matches, step.invert, &parts);
       ApplyBehavior(step.behavior, &parts);
       for (const Part& part : parts) {
-        words->views.push_back(
-            piece.substr(part.range.begin, part.range.end - part.range.begin));
+        words->views.push_back(piece.substr(part.range.begin, part.range.end - part.range.begin));
       }
     }
   }

@@ -102,9 +102,9 @@ absl::Status SplitPattern::FindMatches(absl::string_view text,
     if (found == PCRE2_ERROR_JIT_STACKLIMIT) found = match(from, PCRE2_NO_JIT);
     if (found == PCRE2_ERROR_NOMATCH) break;
     if (found < 0) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("the pre-tokenizer's pattern fails at byte ", from, " of a text of ",
-                       text.size(), " bytes: ", ErrorText(found)));
+      return absl::ResourceExhaustedError(absl::StrCat("the pre-tokenizer's pattern fails at byte ",
+                                                       from, " of a text of ", text.size(),
+                                                       " bytes: ", ErrorText(found)));
     }
     // Compile() was told that this cannot be; an endless loop is no way to learn otherwise.
     if (range[1] <= range[0]) {

@@ -96,13 +96,13 @@ absl::Status Tokenizer::ReadConfig(absl::string_view tokenizer_config_json) {
   const auto read = [&](const std::string& name, std::optional<int32_t>* id) -> absl::Status {
     if (!JsonHas(config, name)) return absl::OkStatus();
     const bool is_object = config[name].is_object();  // {"content": "</s>", "lstrip": ...}
-    DW_ASSIGN_OR_RETURN(const std::string token,
-                        is_object ? JsonString(config[name], "content", kSubject)
-                                  : JsonString(config, name, kSubject));
+    DW_ASSIGN_OR_RETURN(const std::string token, is_object
+                                                     ? JsonString(config[name], "content", kSubject)
+                                                     : JsonString(config, name, kSubject));
     *id = TokenId(token);
     if (id->has_value()) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat(
-        kSubject, ": ", name, " is \"", token, "\", want a token of tokenizer.json"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(kSubject, ": ", name, " is \"", token, "\", want a token of tokenizer.json"));
   };
   DW_RETURN_IF_ERROR(read("bos_token", &bos_id_));
   DW_RETURN_IF_ERROR(read("eos_token", &eos_id_));
@@ -167,9 +167,7 @@ std::optional<int32_t> Tokenizer::TokenId(absl::string_view token) const {
   return found->second;
 }
 
-bool Tokenizer::IsSpecial(int32_t id) const {
-  return id >= 0 && id < vocab_size() && special_[id];
-}
+bool Tokenizer::IsSpecial(int32_t id) const { return id >= 0 && id < vocab_size() && special_[id]; }
 
 bool Tokenizer::HasSpecial(absl::string_view text) const {
   std::string repaired, normalized;

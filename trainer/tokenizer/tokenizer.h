@@ -84,7 +84,6 @@ class Tokenizer {
   absl::Status ReadConfig(absl::string_view tokenizer_config_json);
   void AddTokenTexts(const TokenizerSpec& spec);
 
-
   const bool nfc_;
   const AddedTokens added_tokens_;             // Looked for in the text as it is,
   const AddedTokens normalized_added_tokens_;  // in the normalised text.

@@ -37,8 +37,8 @@ absl::Status ReadVocab(const Json& model, TokenizerSpec* spec, TokenIds* ids) {
   for (const auto& [text, value] : model["vocab"].items()) {
     DW_ASSIGN_OR_RETURN(const int32_t id, CheckedId(value, text));
     if (!used.insert(id).second) {
-      return Invalid(absl::StrCat("model: vocab gives id ", id, " to ", Shown(text),
-                                  " and to another token"));
+      return Invalid(
+          absl::StrCat("model: vocab gives id ", id, " to ", Shown(text), " and to another token"));
     }
     spec->vocab.push_back({text, id});
     ids->emplace(text, id);
@@ -75,8 +75,8 @@ absl::Status ReadMerges(const Json& model, const TokenIds& ids, TokenizerSpec* s
     const std::string merged = pair.first + pair.second;
     for (const std::string& token : {pair.first, pair.second, merged}) {
       if (ids.contains(token)) continue;
-      return Invalid(absl::StrCat("model: merge ", Shown(merge), " needs the token ",
-                                  Shown(token), ", which is not in vocab"));
+      return Invalid(absl::StrCat("model: merge ", Shown(merge), " needs the token ", Shown(token),
+                                  ", which is not in vocab"));
     }
     spec->merges.push_back({ids.at(pair.first), ids.at(pair.second), ids.at(merged)});
   }
@@ -168,8 +168,8 @@ absl::Status ReadAddedTokens(const Json& file, TokenizerSpec* spec, TokenIds* id
 
 absl::StatusOr<TokenizerSpec> ReadTokenizerJson(absl::string_view text) {
   if (text.size() > kTokenizerJsonBytesMax) {
-    return Invalid(absl::StrCat("has ", text.size(), " bytes, want at most ",
-                                kTokenizerJsonBytesMax));
+    return Invalid(
+        absl::StrCat("has ", text.size(), " bytes, want at most ", kTokenizerJsonBytesMax));
   }
   DW_ASSIGN_OR_RETURN(const Json file, ParseJson(text, "tokenizer.json"));
   if (!file.is_object()) return Invalid("is no JSON object");

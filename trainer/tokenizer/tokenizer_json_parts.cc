@@ -83,8 +83,8 @@ absl::StatusOr<PreTokenizerStep> ReadSplit(const Json& split) {
 }
 
 // The ids that the template puts on one side of the text.
-absl::Status ReadTemplateToken(const Json& special, const Json& special_tokens,
-                               const TokenIds& ids, std::vector<int32_t>* side) {
+absl::Status ReadTemplateToken(const Json& special, const Json& special_tokens, const TokenIds& ids,
+                               std::vector<int32_t>* side) {
   const std::string subject = Where("post_processor TemplateProcessing");
   DW_ASSIGN_OR_RETURN(const std::string name, JsonString(special, "id", subject));
   if (!JsonHas(special_tokens, name) || !JsonHas(special_tokens[name], "ids") ||
@@ -94,8 +94,8 @@ absl::Status ReadTemplateToken(const Json& special, const Json& special_tokens,
   }
   for (const Json& value : special_tokens[name]["ids"]) {
     DW_ASSIGN_OR_RETURN(const int32_t id, CheckedId(value, name));
-    const bool known = std::any_of(ids.begin(), ids.end(),
-                                   [id](const auto& entry) { return entry.second == id; });
+    const bool known =
+        std::any_of(ids.begin(), ids.end(), [id](const auto& entry) { return entry.second == id; });
     if (!known) {
       return absl::InvalidArgumentError(
           absl::StrCat(subject, ": ", Shown(name), " is id ", id, ", which no token has"));
@@ -150,8 +150,8 @@ absl::StatusOr<std::string> Type(const Json& component, absl::string_view part,
                                  const std::vector<absl::string_view>& supported) {
   DW_ASSIGN_OR_RETURN(std::string type, JsonString(component, "type", Where(part)));
   if (std::find(supported.begin(), supported.end(), type) == supported.end()) {
-    return Invalid(absl::StrCat(part, " is of type ", Shown(type), ", supported: ",
-                                absl::StrJoin(supported, ", ")));
+    return Invalid(absl::StrCat(part, " is of type ", Shown(type),
+                                ", supported: ", absl::StrJoin(supported, ", ")));
   }
   return type;
 }
@@ -164,8 +164,8 @@ absl::StatusOr<bool> BoolOr(const Json& object, const std::string& name, absl::s
 
 absl::StatusOr<int32_t> CheckedId(const Json& value, absl::string_view token) {
   if (!value.is_number_integer() || value < 0 || value > kTokenIdMax) {
-    return Invalid(absl::StrCat("the id of token ", Shown(std::string(token)), " is ",
-                                Shown(value), ", want 0..", kTokenIdMax));
+    return Invalid(absl::StrCat("the id of token ", Shown(std::string(token)), " is ", Shown(value),
+                                ", want 0..", kTokenIdMax));
   }
   return value.get<int32_t>();
 }
@@ -184,8 +184,8 @@ absl::Status ReadPreTokenizer(const Json& pre_tokenizer, TokenizerSpec* spec) {
   std::vector<const Json*> entries;
   DW_RETURN_IF_ERROR(Flatten(pre_tokenizer, "pre_tokenizer", "pretokenizers", &entries));
   for (const Json* entry : entries) {
-    DW_ASSIGN_OR_RETURN(const std::string type,
-                        Type(*entry, "pre_tokenizer", {"ByteLevel", "Digits", "Split", "Sequence"}));
+    DW_ASSIGN_OR_RETURN(const std::string type, Type(*entry, "pre_tokenizer",
+                                                     {"ByteLevel", "Digits", "Split", "Sequence"}));
     if (!spec->pre_tokenizer.empty() &&
         spec->pre_tokenizer.back().kind == PreTokenizerStep::Kind::kByteLevel) {
       return Invalid(absl::StrCat("pre_tokenizer has ", type,

@@ -103,8 +103,7 @@ double RoofGflops(DType type, int64_t rows, int64_t n, int64_t k, bool forward, 
   }
   const double seconds = BestSeconds([&] {
     for (dnnl::memory& weight : weights) {
-      product.execute(stream,
-                      {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, weight}, {DNNL_ARG_DST, y}});
+      product.execute(stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, weight}, {DNNL_ARG_DST, y}});
     }
   });
   return 2.0 * rows * n * k * layers / seconds / 1e9;
@@ -191,10 +190,12 @@ void BenchmarkGroup(Backend& backend, int threads, const Group& group, int64_t r
       const double roof = RoofGflops(type, rows, n, group.k, forward, tensors);
       roof_seconds += 2.0 * rows * n * group.k * kLayers / (roof * 1e9) / threads;
     }
-    std::printf("%-9s %-8s %5ld rows  plain %6.1f  rank 8 %6.1f  roof %6.1f GFLOP/s  (%3.0f %%, %3.0f %%)\n",
-                group.name, forward ? "forward" : "backward", static_cast<long>(rows),
-                flops / seconds[0] / 1e9, flops / seconds[1] / 1e9, flops / roof_seconds / 1e9,
-                100 * roof_seconds / seconds[0], 100 * roof_seconds / seconds[1]);
+    std::printf(
+        "%-9s %-8s %5ld rows  plain %6.1f  rank 8 %6.1f  roof %6.1f GFLOP/s  (%3.0f %%, %3.0f "
+        "%%)\n",
+        group.name, forward ? "forward" : "backward", static_cast<long>(rows),
+        flops / seconds[0] / 1e9, flops / seconds[1] / 1e9, flops / roof_seconds / 1e9,
+        100 * roof_seconds / seconds[0], 100 * roof_seconds / seconds[1]);
     totals->plain_seconds += seconds[0];
     totals->adapted_seconds += seconds[1];
     totals->roof_seconds += roof_seconds;
@@ -237,10 +238,11 @@ void BenchmarkAttention(Backend& backend, int64_t rows, int64_t document) {
       [&] { backend.AttentionBackward(shape, spans, q, k, v, out, lse, dout, dq, dk, dv); });
   // What causality leaves: half of the pairs.
   const double flops = 2.0 * rows * document * 64 * 9;
-  std::printf("attention          %5ld rows, documents of %4ld  forward %6.1f GFLOP/s, %6.2f us/row"
-              "  backward %6.1f GFLOP/s, %6.2f us/row\n",
-              static_cast<long>(rows), static_cast<long>(document), flops / forward / 1e9,
-              forward / rows * 1e6, 2.5 * flops / backward / 1e9, backward / rows * 1e6);
+  std::printf(
+      "attention          %5ld rows, documents of %4ld  forward %6.1f GFLOP/s, %6.2f us/row"
+      "  backward %6.1f GFLOP/s, %6.2f us/row\n",
+      static_cast<long>(rows), static_cast<long>(document), flops / forward / 1e9,
+      forward / rows * 1e6, 2.5 * flops / backward / 1e9, backward / rows * 1e6);
 }
 
 void BenchmarkRows(Backend& backend, int64_t rows) {
@@ -260,8 +262,7 @@ void BenchmarkRows(Backend& backend, int64_t rows) {
                 seconds / rows * 1e6, bytes / seconds / 1e9);
   };
   const double wide = rows * 576.0 * 4, compute = rows * 576.0 * SizeOf(type);
-  report("norm forward", wide + compute,
-         [&] { backend.RmsNormForward(x, weight, 1e-5, y, rstd); });
+  report("norm forward", wide + compute, [&] { backend.RmsNormForward(x, weight, 1e-5, y, rstd); });
   report("norm backward", 3 * wide + compute,
          [&] { backend.RmsNormBackward(x, weight, rstd, y, sum); });
   report("residual", 2 * wide + compute, [&] { backend.AddResidual(x, y, sum); });
@@ -312,11 +313,12 @@ int Run(int threads, DType type) {
   for (const int64_t rows : {128, 1024}) {
     Totals totals;
     for (const Group& group : kGroups) BenchmarkGroup(**backend, threads, group, rows, &totals);
-    std::printf("all linears of 30 layers: plain %.3f, rank 8 %.3f, roof %.3f ms a row"
-                " (%.0f %%, %.0f %%)\n",
-                totals.plain_seconds / rows * 1e3, totals.adapted_seconds / rows * 1e3,
-                totals.roof_seconds / rows * 1e3, 100 * totals.roof_seconds / totals.plain_seconds,
-                100 * totals.roof_seconds / totals.adapted_seconds);
+    std::printf(
+        "all linears of 30 layers: plain %.3f, rank 8 %.3f, roof %.3f ms a row"
+        " (%.0f %%, %.0f %%)\n",
+        totals.plain_seconds / rows * 1e3, totals.adapted_seconds / rows * 1e3,
+        totals.roof_seconds / rows * 1e3, 100 * totals.roof_seconds / totals.plain_seconds,
+        100 * totals.roof_seconds / totals.adapted_seconds);
     BenchmarkCrossEntropy(**backend, threads, rows);
     BenchmarkAttention(**backend, rows, 128);
     BenchmarkRows(**backend, rows);
@@ -337,6 +339,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: cpu_benchmark [threads] [bf16|f32]\n");
     return 2;
   }
-  return deltaworks::trainer::Run(
-      threads, type == "bf16" ? deltaworks::trainer::DType::kBF16 : deltaworks::trainer::DType::kF32);
+  return deltaworks::trainer::Run(threads, type == "bf16" ? deltaworks::trainer::DType::kBF16
+                                                          : deltaworks::trainer::DType::kF32);
 }

@@ -33,15 +33,15 @@ INSTANTIATE_TEST_SUITE_P(Backends, ExactnessTest, AllBackends(), BackendName);
 // oneDNN is the same under each of our instruction sets: its large shapes are tried once.
 class ProductExactnessTest : public ExactnessTest {};
 
-INSTANTIATE_TEST_SUITE_P(
-    Backends, ProductExactnessTest,
-    ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16),
-                       ::testing::Values(SupportedKernelIsas().back())),
-    BackendName);
+INSTANTIATE_TEST_SUITE_P(Backends, ProductExactnessTest,
+                         ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16),
+                                            ::testing::Values(SupportedKernelIsas().back())),
+                         BackendName);
 
 constexpr int64_t kAllRows = 2048;
 
-// y and dx of all rows at once, then of windows of them, wherever they begin: each row's bytes stay.
+// y and dx of all rows at once, then of windows of them, wherever they begin: each row's bytes
+// stay.
 class Windows {
  public:
   Windows(Backend& backend, int64_t n, int64_t k)
@@ -87,14 +87,16 @@ class Windows {
   static int64_t FirstDifference(const std::string& got, const std::string& all, int64_t offset,
                                  int64_t row_bytes) {
     for (int64_t i = 0; i < got.size(); i += row_bytes) {
-      if (std::memcmp(got.data() + i, all.data() + offset + i, row_bytes) != 0) return i / row_bytes;
+      if (std::memcmp(got.data() + i, all.data() + offset + i, row_bytes) != 0)
+        return i / row_bytes;
     }
     return -1;
   }
 
   ConstTensorView Rows(const HostTensor& tensor, int64_t begin, int64_t rows) const {
     const int64_t width = tensor.view.dim(1);
-    return {static_cast<const char*>(tensor.view.data) + begin * width * SizeOf(type_), type_,
+    return {static_cast<const char*>(tensor.view.data) + begin * width * SizeOf(type_),
+            type_,
             {rows, width}};
   }
 
@@ -156,9 +158,9 @@ TEST_P(ExactnessTest, ADecodedRowIsTheSameAmongAnyNumberOfRowsAndThreads) {
 // Jobs of every awkward length; alone, and in all kinds of company.
 TEST_P(ExactnessTest, AJobGetsTheSameBytesInAnyCompany) {
   const GroupShape shape = {96, {64, 33, 48}};
-  const std::vector<JobSpec> specs = {{129, {8, 0, 3}, 0},       {1, {0, 4, 0}, 0},
-                                      {33, {8, 8, 8}, 0.1f},     {128, {0, 0, 0}, 0},
-                                      {200, {33, 1, 0}, 0.25f},  {127, {8, 8, 8}, 0}};
+  const std::vector<JobSpec> specs = {{129, {8, 0, 3}, 0},      {1, {0, 4, 0}, 0},
+                                      {33, {8, 8, 8}, 0.1f},    {128, {0, 0, 0}, 0},
+                                      {200, {33, 1, 0}, 0.25f}, {127, {8, 8, 8}, 0}};
   std::vector<Job> jobs;
   const auto backends = BackendsOfAllThreads();
   for (const JobSpec& spec : specs) jobs.emplace_back(*backends[0], shape, spec, jobs.size());
@@ -222,8 +224,8 @@ TEST_P(ExactnessTest, DropoutMasksAreThoseOfPhilox) {
     int64_t kept = 0;
     for (int64_t t = begin; t < rows; ++t) {
       for (int64_t f = 0; f < k; ++f) {
-        const uint32_t word = DropoutWords(segment.dropout.seed, 7, 0x1703, 900 + (t - begin),
-                                           f / 4)[f % 4];
+        const uint32_t word =
+            DropoutWords(segment.dropout.seed, 7, 0x1703, 900 + (t - begin), f / 4)[f % 4];
         const bool keep = word >= DropoutThreshold(0.25f);
         kept += keep;
         const double rounding = type == DType::kBF16 ? 0x1p-8 : 0x1p-23;

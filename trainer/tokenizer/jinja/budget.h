@@ -13,7 +13,7 @@
 namespace deltaworks::trainer::jinja {
 
 struct Limits {
-  int64_t steps_max = 10'000'000;       // Statements and expressions evaluated.
+  int64_t steps_max = 2'000'000;        // Statements and expressions evaluated.
   int64_t bytes_max = 512 << 20;        // Of strings and lists made on the way, all together.
   int64_t output_bytes_max = 64 << 20;  // Of the rendered text.
 };

@@ -128,7 +128,9 @@ absl::StatusOr<List> Evaluator::FilteredItems(const Statement& statement) {
 
 absl::StatusOr<Evaluator::Flow> Evaluator::RunFor(const Statement& statement) {
   DW_ASSIGN_OR_RETURN(const List items, FilteredItems(statement));
-  if (items.empty()) return Run(statement.orelse);
+  // As in jinja2, "else" runs unless some turn reached the end of the body; a break in the first
+  // turn does not count.
+  bool reached_end = false;
   for (size_t i = 0; i < items.size(); ++i) {
     DW_RETURN_IF_ERROR(At(statement.line, budget_.Step()));
     absl::StatusOr<Value> loop = LoopValue(items, i);
@@ -139,8 +141,9 @@ absl::StatusOr<Evaluator::Flow> Evaluator::RunFor(const Statement& statement) {
     DW_ASSIGN_OR_RETURN(const Flow flow, Run(statement.body));
     scopes_.pop_back();
     if (flow == Flow::kBreak) break;
+    if (flow == Flow::kNext) reached_end = true;
   }
-  return Flow::kNext;
+  return reached_end ? Flow::kNext : Run(statement.orelse);
 }
 
 absl::StatusOr<Evaluator::Flow> Evaluator::RunScope(const Statement& statement) {
@@ -156,9 +159,9 @@ absl::Status Evaluator::RunSet(const Statement& statement) {
   const Value target = Lookup(statement.targets[0]);
   if (!target.is_namespace() || value.is_namespace()) {
     return At(statement.line,
-              absl::InvalidArgumentError(absl::StrCat(
-                  "cannot set an attribute of ", target.KindName(), " to ", value.KindName(),
-                  ", want a namespace and a value that is none")));
+              absl::InvalidArgumentError(
+                  absl::StrCat("cannot set an attribute of ", target.KindName(), " to ",
+                               value.KindName(), ", want a namespace and a value that is none")));
   }
   target.namespace_attributes().Set(statement.attribute, std::move(value));
   return absl::OkStatus();
@@ -181,10 +184,9 @@ absl::Status Evaluator::Assign(const Statement& statement, const Value& value) {
     return absl::OkStatus();
   }
   if (!value.is_list() || value.list().size() != statement.targets.size()) {
-    return At(statement.line,
-              absl::InvalidArgumentError(absl::StrCat(
-                  "cannot unpack ", value.KindName(), ", want a list of ",
-                  statement.targets.size(), " items")));
+    return At(statement.line, absl::InvalidArgumentError(absl::StrCat(
+                                  "cannot unpack ", value.KindName(), ", want a list of ",
+                                  statement.targets.size(), " items")));
   }
   for (size_t i = 0; i < statement.targets.size(); ++i) {
     scope[statement.targets[i]] = value.list()[i];
@@ -196,6 +198,8 @@ Value Evaluator::Lookup(const std::string& name) const {
   for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
     if (const auto found = scope->find(name); found != scope->end()) return found->second;
   }
+  // A function is a value, too; all that templates ask of it is whether it is defined.
+  if (name != "strftime_now" && FindFunction(name) != nullptr) return Value::Bool(true);
   return Value();
 }
 

@@ -59,10 +59,9 @@ absl::StatusOr<ExpressionPtr> ExpressionParser::Parse() {
       DW_ASSIGN_OR_RETURN(otherwise, Parse());
       --depth_;
     }
-    DW_ASSIGN_OR_RETURN(value,
-                        Make(Kind::kCondition, line,
-                             Children(std::move(value), std::move(condition),
-                                      std::move(otherwise))));
+    DW_ASSIGN_OR_RETURN(
+        value, Make(Kind::kCondition, line,
+                    Children(std::move(value), std::move(condition), std::move(otherwise))));
   }
   return value;
 }
@@ -106,8 +105,8 @@ absl::StatusOr<ExpressionPtr> ExpressionParser::And() {
 absl::StatusOr<ExpressionPtr> ExpressionParser::Not() {
   const int line = tokens_.line();
   int count = 0;
-  while (tokens_.AtName("not") && !(tokens_.next().kind == Token::Kind::kName &&
-                                    tokens_.next().text == "in")) {
+  while (tokens_.AtName("not") &&
+         !(tokens_.next().kind == Token::Kind::kName && tokens_.next().text == "in")) {
     tokens_.Skip();
     if (++count > kExpressionDepthMax) return TooDeep(line);
   }
@@ -185,8 +184,8 @@ absl::StatusOr<ExpressionPtr> ExpressionParser::Product() {
     left->name = name;
   }
   if (tokens_.AtOperator("/") || tokens_.AtOperator("**")) {
-    return TemplateError(line, absl::StrCat("the operator ", tokens_.current().text,
-                                            " is not supported"));
+    return TemplateError(
+        line, absl::StrCat("the operator ", tokens_.current().text, " is not supported"));
   }
   return left;
 }
@@ -242,7 +241,8 @@ absl::StatusOr<ExpressionPtr> ExpressionParser::Primary() {
 
 absl::StatusOr<ExpressionPtr> ExpressionParser::Name() {
   const int line = tokens_.line();
-  DW_ASSIGN_OR_RETURN(const std::string name, tokens_.ExpectName("a name"));
+  const std::string name = tokens_.current().text;
+  tokens_.Skip();
   if (name == "true" || name == "True") return MakeLiteral(line, Value::Bool(true));
   if (name == "false" || name == "False") return MakeLiteral(line, Value::Bool(false));
   if (name == "none" || name == "None") return MakeLiteral(line, Value::None());
@@ -267,9 +267,9 @@ absl::StatusOr<ExpressionPtr> ExpressionParser::Name() {
 absl::StatusOr<ExpressionPtr> ExpressionParser::Integer() {
   int64_t value = 0;
   if (!absl::SimpleAtoi(tokens_.current().text, &value)) {
-    return TemplateError(tokens_.line(), absl::StrCat("the number ",
-                                                      tokens_.current().text.substr(0, 40),
-                                                      " is too large"));
+    return TemplateError(
+        tokens_.line(),
+        absl::StrCat("the number ", tokens_.current().text.substr(0, 40), " is too large"));
   }
   DW_ASSIGN_OR_RETURN(ExpressionPtr literal, MakeLiteral(tokens_.line(), Value::Int(value)));
   tokens_.Skip();
@@ -356,9 +356,9 @@ absl::StatusOr<ExpressionPtr> ExpressionParser::Subscript(ExpressionPtr value) {
     return Make(Kind::kIndex, line, Children(std::move(value), std::move(parts[0])));
   }
   parts.resize(3);
-  return Make(Kind::kSlice, line,
-              Children(std::move(value), std::move(parts[0]), std::move(parts[1]),
-                       std::move(parts[2])));
+  return Make(
+      Kind::kSlice, line,
+      Children(std::move(value), std::move(parts[0]), std::move(parts[1]), std::move(parts[2])));
 }
 
 absl::StatusOr<ExpressionPtr> ExpressionParser::FiltersAndTests(ExpressionPtr value) {
@@ -371,106 +371,6 @@ absl::StatusOr<ExpressionPtr> ExpressionParser::FiltersAndTests(ExpressionPtr va
       return value;
     }
   }
-}
-
-absl::StatusOr<ExpressionPtr> ExpressionParser::Filter(ExpressionPtr value) {
-  const int line = tokens_.line();
-  DW_ASSIGN_OR_RETURN(const std::string name, tokens_.ExpectName("the name of a filter"));
-  const Builtin* const filter = FindFilter(name);
-  if (filter == nullptr) {
-    return TemplateError(line, absl::StrCat("the filter ", name, " is not supported"));
-  }
-  std::vector<Argument> arguments;
-  if (tokens_.SkipOperator("(")) {
-    DW_ASSIGN_OR_RETURN(arguments, Arguments());
-  }
-  return Call(Kind::kFilter, "filter", line, filter, std::move(value), std::move(arguments));
-}
-
-// x is test, x is not test, x is test(argument), x is test argument.
-absl::StatusOr<ExpressionPtr> ExpressionParser::Test(ExpressionPtr value) {
-  const int line = tokens_.line();
-  const bool negated = tokens_.SkipName("not");
-  DW_ASSIGN_OR_RETURN(const std::string name, tokens_.ExpectName("the name of a test"));
-  const Builtin* const test = FindTest(name);
-  if (test == nullptr) {
-    return TemplateError(line, absl::StrCat("the test ", name, " is not supported"));
-  }
-  std::vector<Argument> arguments;
-  if (tokens_.SkipOperator("(")) {
-    DW_ASSIGN_OR_RETURN(arguments, Arguments());
-  } else if (!test->parameters.empty()) {
-    DW_ASSIGN_OR_RETURN(ExpressionPtr argument, Primary());
-    DW_ASSIGN_OR_RETURN(argument, Postfix(std::move(argument)));
-    arguments.push_back({"", std::move(argument)});
-  }
-  DW_ASSIGN_OR_RETURN(value, Call(Kind::kTest, "test", line, test, std::move(value),
-                                  std::move(arguments)));
-  if (!negated) return value;
-  return Make(Kind::kNot, line, Children(std::move(value)));
-}
-
-absl::StatusOr<std::vector<ExpressionParser::Argument>> ExpressionParser::Arguments() {
-  std::vector<Argument> arguments;
-  while (!tokens_.SkipOperator(")")) {
-    Argument argument;
-    const bool by_keyword = tokens_.current().kind == Token::Kind::kName &&
-                            tokens_.next().kind == Token::Kind::kOperator &&
-                            tokens_.next().text == "=";
-    if (by_keyword) {
-      argument.keyword = tokens_.current().text;
-      tokens_.Skip();
-      tokens_.Skip();
-    } else if (!arguments.empty() && !arguments.back().keyword.empty()) {
-      return TemplateError(tokens_.line(), "an argument by position follows one by keyword");
-    }
-    DW_ASSIGN_OR_RETURN(argument.value, Parse());
-    arguments.push_back(std::move(argument));
-    if (!tokens_.AtOperator(")")) DW_RETURN_IF_ERROR(tokens_.ExpectOperator(","));
-  }
-  return arguments;
-}
-
-absl::StatusOr<ExpressionPtr> ExpressionParser::Call(Kind kind, absl::string_view kind_name,
-                                                     int line, const Builtin* builtin,
-                                                     ExpressionPtr self,
-                                                     std::vector<Argument> arguments) {
-  const std::string subject = absl::StrCat("the ", kind_name, " ", builtin->name);
-  std::vector<ExpressionPtr> children;
-  std::vector<std::string> names;
-  if (self != nullptr) children.push_back(std::move(self));
-  const size_t first = children.size();
-  const bool any_keyword = builtin->function == nullptr;
-  if (!any_keyword) children.resize(first + builtin->parameters.size());
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    Argument& argument = arguments[i];
-    if (argument.keyword.empty() && (any_keyword || builtin->keywords_only)) {
-      return TemplateError(line, absl::StrCat(subject, " takes its arguments by keyword only"));
-    }
-    if (any_keyword) {
-      names.push_back(argument.keyword);
-      children.push_back(std::move(argument.value));
-      continue;
-    }
-    size_t at = i;
-    if (!argument.keyword.empty()) {
-      at = std::find(builtin->parameters.begin(), builtin->parameters.end(), argument.keyword) -
-           builtin->parameters.begin();
-    }
-    if (at >= builtin->parameters.size() || children[first + at] != nullptr) {
-      return TemplateError(line, absl::StrCat(subject, " does not take ", arguments.size(),
-                                              " arguments like these"));
-    }
-    children[first + at] = std::move(argument.value);
-  }
-  for (int i = 0; i < builtin->required; ++i) {
-    if (children[first + i] != nullptr) continue;
-    return TemplateError(line, absl::StrCat(subject, " lacks ", builtin->parameters[i]));
-  }
-  DW_ASSIGN_OR_RETURN(ExpressionPtr call, Make(kind, line, std::move(children)));
-  call->builtin = builtin;
-  call->names = std::move(names);
-  return call;
 }
 
 }  // namespace deltaworks::trainer::jinja

@@ -1,4 +1,5 @@
-// ExpressionParser: the expressions of chat templates, with jinja2's precedences. Thread-compatible.
+// ExpressionParser: the expressions of chat templates, with jinja2's precedences.
+// Thread-compatible.
 
 #ifndef DELTAWORKS_TRAINER_TOKENIZER_JINJA_EXPRESSION_PARSER_H_
 #define DELTAWORKS_TRAINER_TOKENIZER_JINJA_EXPRESSION_PARSER_H_

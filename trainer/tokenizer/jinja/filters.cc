@@ -43,8 +43,8 @@ absl::StatusOr<Value> ChangeCase(Arguments arguments, Budget* budget) {
 }
 
 absl::StatusOr<Value> Default(Arguments arguments, Budget*) {
-  const bool absent = arguments[0].is_undefined() ||
-                      (arguments[2].Truthy() && !arguments[0].Truthy());
+  const bool absent =
+      arguments[0].is_undefined() || (arguments[2].Truthy() && !arguments[0].Truthy());
   if (!absent) return arguments[0];
   return arguments[1].is_undefined() ? Value::String("") : arguments[1];
 }
@@ -65,8 +65,8 @@ absl::StatusOr<Value> AttributePath(Value value, const Value& path, Budget* budg
   DW_ASSIGN_OR_RETURN(const std::string text, ToText(path));
   for (absl::string_view part : absl::StrSplit(text, '.')) {
     int64_t number = 0;
-    const Value index = absl::SimpleAtoi(part, &number) ? Value::Int(number)
-                                                        : Value::String(std::string(part));
+    const Value index =
+        absl::SimpleAtoi(part, &number) ? Value::Int(number) : Value::String(std::string(part));
     DW_ASSIGN_OR_RETURN(value, Index(value, index, budget));
   }
   return value;

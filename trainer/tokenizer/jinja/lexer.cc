@@ -34,22 +34,23 @@ absl::StatusOr<std::string> Unescape(absl::string_view literal, int line) {
       const size_t digits = c == 'x' ? 2 : c == 'u' ? 4 : 8;
       uint32_t code_point = 0;
       const absl::string_view hex = literal.substr(i + 1, digits);
-      const bool ok = hex.size() == digits &&
-                      std::all_of(hex.begin(), hex.end(), absl::ascii_isxdigit);
+      const bool ok =
+          hex.size() == digits && std::all_of(hex.begin(), hex.end(), absl::ascii_isxdigit);
       for (size_t k = 0; ok && k < digits; ++k) {
         const char digit = absl::ascii_tolower(hex[k]);
-        code_point = code_point * 16 + (absl::ascii_isdigit(digit) ? digit - '0' : digit - 'a' + 10);
+        code_point =
+            code_point * 16 + (absl::ascii_isdigit(digit) ? digit - '0' : digit - 'a' + 10);
       }
       if (!ok || code_point > 0x10FFFF || (code_point >= 0xD800 && code_point < 0xE000)) {
-        return TemplateError(line, absl::StrCat("the escape \\", std::string(1, c),
-                                                " is not followed by a character's ", digits,
-                                                " hex digits"));
+        return TemplateError(
+            line, absl::StrCat("the escape \\", std::string(1, c),
+                               " is not followed by a character's ", digits, " hex digits"));
       }
       AppendUtf8(code_point, &value);
       i += digits;
     } else if (absl::ascii_isdigit(c) || c == 'N' || c == '\n') {
-      return TemplateError(
-          line, absl::StrCat("the escape \\", std::string(1, c), " is not supported"));
+      return TemplateError(line,
+                           absl::StrCat("the escape \\", std::string(1, c), " is not supported"));
     } else {
       value += '\\';
       value += c;
@@ -186,7 +187,14 @@ class Lexer {
 
   absl::Status Integer() {
     size_t size = 1;
-    while (size < rest_.size() && (IsNameChar(rest_[size]) || rest_[size] == '.')) ++size;
+    while (size < rest_.size() && IsNameChar(rest_[size])) ++size;
+    // 1.5 is a number, the 0.role of messages.0.role is none.
+    const bool after_dot =
+        tokens_.back().kind == Token::Kind::kOperator && tokens_.back().text == ".";
+    if (!after_dot && size + 1 < rest_.size() && rest_[size] == '.' &&
+        absl::ascii_isdigit(rest_[size + 1])) {
+      for (++size; size < rest_.size() && IsNameChar(rest_[size]);) ++size;
+    }
     const absl::string_view text = rest_.substr(0, size);
     const bool digits = std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
     if (!digits || (text[0] == '0' && text.size() > 1)) {
@@ -199,10 +207,9 @@ class Lexer {
   }
 
   absl::Status Operator(std::string* open_brackets) {
-    constexpr absl::string_view kOperators[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-",
-                                                "/",  "*",  "%",  "~",  "[",  "]",  "(", ")",
-                                                "{",  "}",  ">",  "<",  "=",  ".",  ":", "|",
-                                                ",",  ";"};
+    constexpr absl::string_view kOperators[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/",
+                                                "*",  "%",  "~",  "[",  "]",  "(",  ")", "{", "}",
+                                                ">",  "<",  "=",  ".",  ":",  "|",  ",", ";"};
     for (absl::string_view text : kOperators) {
       if (!absl::StartsWith(rest_, text)) continue;
       const char c = text[0];
@@ -219,8 +226,8 @@ class Lexer {
       return absl::OkStatus();
     }
     const Utf8Step step = DecodeUtf8(rest_);
-    return TemplateError(line_, absl::StrCat("unexpected \"", rest_.substr(0, step.size_bytes),
-                                             "\" in a tag"));
+    return TemplateError(
+        line_, absl::StrCat("unexpected \"", rest_.substr(0, step.size_bytes), "\" in a tag"));
   }
 
   const std::string source_;

@@ -1,5 +1,5 @@
-// The methods, tests and functions of builtins.h. arguments[0] is the value that a method or test is
-// applied to.
+// The methods, tests and functions of builtins.h. arguments[0] is the value that a method or test
+// is applied to.
 
 #include <algorithm>
 #include <utility>
@@ -177,8 +177,8 @@ absl::StatusOr<Value> Comparison(Arguments arguments, Budget* budget) {
   return Value::Bool(holds);
 }
 
-constexpr char kEq[] = "==", kNe[] = "!=", kLt[] = "<", kGt[] = ">", kLe[] = "<=", kGe[] = ">=",
-               kIn[] = "in";
+constexpr char kEq[] = "==", kNe[] = "!=", kLt[] = "<", kGt[] = ">",
+               kLe[] = "<=", kGe[] = ">=", kIn[] = "in";
 
 absl::StatusOr<Value> RaiseException(Arguments arguments, Budget*) {
   DW_ASSIGN_OR_RETURN(const std::string message, ToText(arguments[0]));

@@ -39,8 +39,8 @@ absl::StatusOr<Value> IntegerArithmetic(absl::string_view op, int64_t a, int64_t
     result = op == "//" ? a / b - (adjust ? 1 : 0) : rest + (adjust ? b : 0);
   }
   if (!overflow) return Value::Int(result);
-  return absl::InvalidArgumentError(absl::StrCat("the result of ", a, " ", op, " ", b,
-                                                 " is larger than 64 bits"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("the result of ", a, " ", op, " ", b, " is larger than 64 bits"));
 }
 
 absl::StatusOr<Value> Repeat(const std::string& text, int64_t count, Budget* budget) {
@@ -124,8 +124,7 @@ absl::StatusOr<Value> Arithmetic(absl::string_view op, const Value& a, const Val
   return WrongKinds(op, a, b);
 }
 
-absl::StatusOr<bool> Compare(absl::string_view op, const Value& a, const Value& b,
-                             Budget* budget) {
+absl::StatusOr<bool> Compare(absl::string_view op, const Value& a, const Value& b, Budget* budget) {
   if (op == "==") return Equal(a, b, budget);
   if (op == "!=") {
     DW_ASSIGN_OR_RETURN(const bool same, Equal(a, b, budget));
@@ -179,8 +178,8 @@ absl::StatusOr<Value> Index(const Value& value, const Value& index, Budget* budg
     return found == nullptr ? Value() : *found;
   }
   if (!index.is_number() || !(value.is_list() || value.is_string())) return Value();
-  const int64_t size = value.is_list() ? static_cast<int64_t>(value.list().size())
-                                       : Length(value.string());
+  const int64_t size =
+      value.is_list() ? static_cast<int64_t>(value.list().size()) : Length(value.string());
   const int64_t position = index.number() < 0 ? index.number() + size : index.number();
   if (position < 0 || position >= size) return Value();
   if (value.is_list()) return value.list()[position];
@@ -194,11 +193,10 @@ absl::StatusOr<Value> Slice(const Value& value, const Value& begin, const Value&
     return absl::InvalidArgumentError(
         absl::StrCat("cannot take a slice of ", value.KindName(), ", want a list or a string"));
   }
-  const int64_t size = value.is_list() ? static_cast<int64_t>(value.list().size())
-                                       : Length(value.string());
+  const int64_t size =
+      value.is_list() ? static_cast<int64_t>(value.list().size()) : Length(value.string());
   DW_RETURN_IF_ERROR(budget->Bytes(size * kItemBytes));
-  DW_ASSIGN_OR_RETURN(const std::vector<int64_t> positions,
-                      SlicePositions(size, begin, end, step));
+  DW_ASSIGN_OR_RETURN(const std::vector<int64_t> positions, SlicePositions(size, begin, end, step));
   if (value.is_string()) {
     const std::vector<absl::string_view> characters = Characters(value.string());
     std::string text;

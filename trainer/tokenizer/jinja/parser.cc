@@ -24,8 +24,7 @@ class Parser {
   absl::StatusOr<Block> ParseBlock(std::initializer_list<absl::string_view> ends) {
     const int line = tokens_.line();
     if (++depth_ > kBlockDepthMax) {
-      return TemplateError(line,
-                           absl::StrCat("blocks are nested deeper than ", kBlockDepthMax));
+      return TemplateError(line, absl::StrCat("blocks are nested deeper than ", kBlockDepthMax));
     }
     const absl::Cleanup leave = [this] { --depth_; };
     Block block;
@@ -50,8 +49,8 @@ class Parser {
       block.push_back(std::move(statement));
     }
     if (ends.size() == 0) return block;
-    return TemplateError(line, absl::StrCat("a block has no end, want ",
-                                            absl::StrJoin(ends, " or ")));
+    return TemplateError(line,
+                         absl::StrCat("a block has no end, want ", absl::StrJoin(ends, " or ")));
   }
 
  private:
@@ -67,13 +66,12 @@ class Parser {
       if (loop_depth_ == 0) {
         return TemplateError(statement->line, absl::StrCat(name, " outside of a loop"));
       }
-      statement->kind =
-          name == "break" ? Statement::Kind::kBreak : Statement::Kind::kContinue;
+      statement->kind = name == "break" ? Statement::Kind::kBreak : Statement::Kind::kContinue;
       return BlockEnd();
     }
-    return TemplateError(statement->line,
-                         absl::StrCat("the tag ", name, " is not supported here; supported are if, "
-                                      "for, set, break, continue and generation"));
+    return TemplateError(statement->line, absl::StrCat("the tag ", name,
+                                                       " is not supported here; supported are if, "
+                                                       "for, set, break, continue and generation"));
   }
 
   absl::Status If(Statement* statement) {
@@ -158,7 +156,8 @@ class Parser {
   absl::Status Targets(Statement* statement) {
     do {
       DW_ASSIGN_OR_RETURN(std::string name, tokens_.ExpectName("the name of a variable"));
-      for (absl::string_view reserved : {"true", "false", "none", "True", "False", "None", "loop"}) {
+      for (absl::string_view reserved :
+           {"true", "false", "none", "True", "False", "None", "loop"}) {
         if (name == reserved) {
           return TemplateError(statement->line, absl::StrCat("cannot assign to ", name));
         }

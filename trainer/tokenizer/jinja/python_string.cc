@@ -77,7 +77,7 @@ std::vector<absl::string_view> SplitSpace(absl::string_view text, int64_t splits
   std::vector<absl::string_view> parts;
   for (text = StripLeft(text); !text.empty(); text = StripLeft(text)) {
     if (splits_max >= 0 && static_cast<int64_t>(parts.size()) == splits_max) {
-      parts.push_back(StripRight(text));
+      parts.push_back(text);
       break;
     }
     size_t size = 0;

@@ -62,11 +62,11 @@ class TokenStream {
 
   absl::Status Unexpected(absl::string_view want) const {
     const Token::Kind kind = current().kind;
-    const std::string got = kind == Token::Kind::kEnd          ? "the end of the template"
-                            : kind == Token::Kind::kPrintEnd   ? "}}"
-                            : kind == Token::Kind::kBlockEnd   ? "%}"
-                            : kind == Token::Kind::kString     ? "a string"
-                                                               : current().text.substr(0, 40);
+    const std::string got = kind == Token::Kind::kEnd        ? "the end of the template"
+                            : kind == Token::Kind::kPrintEnd ? "}}"
+                            : kind == Token::Kind::kBlockEnd ? "%}"
+                            : kind == Token::Kind::kString   ? "a string"
+                                                             : current().text.substr(0, 40);
     return TemplateError(line(), absl::StrCat("got ", got, ", want ", want));
   }
 

@@ -181,9 +181,9 @@ absl::StatusOr<Value> Value::OfList(List items) {
 }
 
 absl::StatusOr<Value> Value::OfMap(Map map) {
-  DW_ASSIGN_OR_RETURN(const int depth,
-                      ContainerDepth(map.entries,
-                                     [](const auto& entry) -> const Value& { return entry.second; }));
+  DW_ASSIGN_OR_RETURN(
+      const int depth,
+      ContainerDepth(map.entries, [](const auto& entry) -> const Value& { return entry.second; }));
   Value value;
   value.data_ = std::make_shared<const MapBox>(MapBox{std::move(map), depth});
   return value;

@@ -15,12 +15,24 @@ namespace {
 constexpr float kLowest = -3.0e38f;
 
 int64_t Smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t Larger(int64_t a, int64_t b) { return a > b ? a : b; }
+int64_t RoundUpToLanes(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
-// Keys of a block, beginning at key `begin`, that row i of the queries sees.
+// The part of a block of queries that sees keys of the block of keys beginning at `begin`: with
+// causality, the first queries may see none of them and the last keys may be seen by none.
+struct SeenPart {
+  int64_t first_row;
+  int64_t keys;  // At least 1.
+
+  SeenPart(const QueryBlock& block, int64_t key_count, int64_t begin)
+      : first_row(block.causal ? Larger(0, begin + 1 - block.visible) : 0),
+        keys(Smaller(kKeyBlock,
+                     (block.causal ? block.visible + block.rows - 1 : key_count) - begin)) {}
+};
+
+// Keys of the block that row i sees, 1 to kKeyBlock.
 int64_t VisibleKeys(const QueryBlock& block, int64_t key_count, int64_t i, int64_t begin) {
-  const int64_t visible = block.causal ? block.visible + i : key_count;
-  const int64_t in_block = Smaller(visible - begin, kKeyBlock);
-  return in_block < 0 ? 0 : in_block;
+  return Smaller(kKeyBlock, (block.causal ? block.visible + i : key_count) - begin);
 }
 
 // x where lane number + offset < visible, else other.
@@ -29,26 +41,31 @@ DW_INLINE F32 Visible(F32 x, int64_t offset, int64_t visible, F32 other) {
   return Select(Iota() < bound, x, other);
 }
 
-// One row of scores becomes exp(score - max); *max and *sum take the block in. Returns the factor
-// for what was summed with the old maximum.
-DW_INLINE float OnlineSoftmax(float* scores, int64_t visible, float* max, float* sum) {
+// One row of scores, `columns` of them, becomes exp(score - max); *max and *sum take the block in.
+// Returns the factor for what was summed with the old maximum.
+DW_INLINE float OnlineSoftmax(float* scores, int64_t columns, int64_t visible, float* max,
+                              float* sum) {
   F32 largest = Broadcast(*max);
-  for (int64_t j = 0; j < kKeyBlock; j += kLanes) {
+  for (int64_t j = 0; j < columns; j += kLanes) {
     largest = Max(largest, Visible(Load(scores + j), j, visible, Broadcast(kLowest)));
   }
   const float new_max = ReduceMax(largest);
   const F32 shift = Broadcast(new_max);
   F32 total = Zero();
-  for (int64_t j = 0; j < kKeyBlock; j += kLanes) {
+  for (int64_t j = 0; j < columns; j += kLanes) {
     const F32 p = Visible(Exp(Load(scores + j) - shift), j, visible, Zero());
     Store(scores + j, p);
     total = total + p;
   }
-  float correction[kLanes];
-  Store(correction, Exp(Broadcast(*max - new_max)));
+  float correction = 1;  // exp(0), which is exact.
+  if (new_max != *max) {
+    float lanes[kLanes];
+    Store(lanes, Exp(Broadcast(*max - new_max)));
+    correction = lanes[0];
+  }
   *max = new_max;
-  *sum = *sum * correction[0] + ReduceSum(total);
-  return correction[0];
+  *sum = *sum * correction + ReduceSum(total);
+  return correction;
 }
 
 void Forward(const QueryBlock& block, const float* q, const PackedHead& head, int64_t width,
@@ -62,10 +79,14 @@ void Forward(const QueryBlock& block, const float* q, const PackedHead& head, in
   }
   const int64_t seen = block.causal ? block.visible + block.rows - 1 : head.key_count;
   for (int64_t begin = 0; begin < seen; begin += kKeyBlock) {
-    Multiply({.m = block.rows,
-              .n = kKeyBlock,
+    const SeenPart part(block, head.key_count, begin);
+    const int64_t columns = RoundUpToLanes(part.keys);
+    const int64_t rows = block.rows - part.first_row;
+    float* const first_out = out + part.first_row * width;
+    Multiply({.m = rows,
+              .n = columns,
               .k = width,
-              .a = q,
+              .a = q + part.first_row * width,
               .a_row = width,
               .a_column = 1,
               .b = head.keys_transposed + begin * width,
@@ -73,22 +94,26 @@ void Forward(const QueryBlock& block, const float* q, const PackedHead& head, in
               .c = scratch,
               .c_row = kKeyBlock,
               .accumulate = false});
-    for (int64_t i = 0; i < block.rows; ++i) {
-      const int64_t visible = VisibleKeys(block, head.key_count, i, begin);
-      const F32 correction =
-          Broadcast(OnlineSoftmax(scratch + i * kKeyBlock, visible, &max[i], &sum[i]));
-      float* const row = out + i * width;
-      for (int64_t j = 0; j < width; j += kLanes) Store(row + j, Load(row + j) * correction);
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t row_number = part.first_row + i;
+      const int64_t visible = VisibleKeys(block, head.key_count, row_number, begin);
+      const float correction = OnlineSoftmax(scratch + i * kKeyBlock, columns, visible,
+                                             &max[row_number], &sum[row_number]);
+      if (correction == 1) continue;
+      float* const row = first_out + i * width;
+      for (int64_t j = 0; j < width; j += kLanes) {
+        Store(row + j, Load(row + j) * Broadcast(correction));
+      }
     }
-    Multiply({.m = block.rows,
+    Multiply({.m = rows,
               .n = width,
-              .k = Smaller(seen - begin, kKeyBlock),
+              .k = part.keys,
               .a = scratch,
               .a_row = kKeyBlock,
               .a_column = 1,
               .b = head.values + begin * width,
               .b_row = width,
-              .c = out,
+              .c = first_out,
               .c_row = width,
               .accumulate = true});
   }
@@ -104,12 +129,16 @@ void Backward(const QueryBlock& block, const float* q, const float* dout, const 
               const float* delta, const PackedHead& head, int64_t key_block, int64_t width,
               float* scratch, float* dq, float* dkeys, float* dvalues) {
   const int64_t begin = key_block * kKeyBlock;
+  const SeenPart part(block, head.key_count, begin);
+  const int64_t columns = RoundUpToLanes(part.keys);
+  const int64_t rows = block.rows - part.first_row;
+  const int64_t offset = part.first_row * width;
   float* const p = scratch;
   float* const ds = scratch + kQueryBlock * kKeyBlock;
-  BlockProduct product = {.m = block.rows,
-                          .n = kKeyBlock,
+  BlockProduct product = {.m = rows,
+                          .n = columns,
                           .k = width,
-                          .a = q,
+                          .a = q + offset,
                           .a_row = width,
                           .a_column = 1,
                           .b = head.keys_transposed + begin * width,
@@ -118,47 +147,48 @@ void Backward(const QueryBlock& block, const float* q, const float* dout, const 
                           .c_row = kKeyBlock,
                           .accumulate = false};
   Multiply(product);
-  product.a = dout;
+  product.a = dout + offset;
   product.b = head.values_transposed + begin * width;
   product.c = ds;
   Multiply(product);
-  for (int64_t i = 0; i < block.rows; ++i) {
-    const int64_t visible = VisibleKeys(block, head.key_count, i, begin);
-    for (int64_t j = 0; j < kKeyBlock; j += kLanes) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t row_number = part.first_row + i;
+    const int64_t visible = VisibleKeys(block, head.key_count, row_number, begin);
+    for (int64_t j = 0; j < columns; j += kLanes) {
       float* const p_row = p + i * kKeyBlock + j;
       float* const ds_row = ds + i * kKeyBlock + j;
-      const F32 probability = Visible(Exp(Load(p_row) - Broadcast(lse[i])), j, visible, Zero());
-      const F32 gradient = probability * (Load(ds_row) - Broadcast(delta[i]));
+      const F32 probability =
+          Visible(Exp(Load(p_row) - Broadcast(lse[row_number])), j, visible, Zero());
+      const F32 gradient = probability * (Load(ds_row) - Broadcast(delta[row_number]));
       Store(p_row, probability);
       Store(ds_row, Visible(gradient, j, visible, Zero()));
     }
   }
-  const int64_t keys = Smaller(head.key_count - begin, kKeyBlock);
-  Multiply({.m = block.rows,
+  Multiply({.m = rows,
             .n = width,
-            .k = keys,
+            .k = part.keys,
             .a = ds,
             .a_row = kKeyBlock,
             .a_column = 1,
             .b = head.keys + begin * width,
             .b_row = width,
-            .c = dq,
+            .c = dq + offset,
             .c_row = width,
             .accumulate = true});
-  product = {.m = keys,
+  product = {.m = part.keys,
              .n = width,
-             .k = block.rows,
+             .k = rows,
              .a = ds,
              .a_row = 1,
              .a_column = kKeyBlock,
-             .b = q,
+             .b = q + offset,
              .b_row = width,
              .c = dkeys,
              .c_row = width,
              .accumulate = true};
   Multiply(product);
   product.a = p;
-  product.b = dout;
+  product.b = dout + offset;
   product.c = dvalues;
   Multiply(product);
 }
@@ -170,10 +200,11 @@ void PackRows(const void* x, int64_t x_row, int64_t rows, int64_t columns, float
   for (int64_t i = 0; i < rows; ++i) {
     const T* const from = static_cast<const T*>(x) + i * x_row;
     float* const to = out + i * out_row;
-    for (int64_t j = 0; j < out_row; j += kLanes) Store(to + j, Zero());
+    // Lanes behind the end are loaded as zeros.
     ForChunks(columns, [&](int64_t j, int64_t lanes) {
-      StoreChunk(to + j, factor * LoadChunk(from + j, lanes), lanes);
+      Store(to + j, factor * LoadChunk(from + j, lanes));
     });
+    for (int64_t j = RoundUpToLanes(columns); j < out_row; j += kLanes) Store(to + j, Zero());
   }
 }
 

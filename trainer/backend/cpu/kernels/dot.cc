@@ -7,44 +7,88 @@
 namespace deltaworks::trainer::DW_ISA {
 namespace {
 
-// Each result is one chain of multiply-adds per lane over all of k, then the lanes' tree: its bits
-// depend neither on kRows nor on kWeights.
-template <typename T, int kRows, int kWeights>
+// Weights are walked through strictly in their order, one row after the other: the memory of this
+// kind of machine is twice as fast that way as with several rows at once. So that additions need
+// not wait for each other, a row's chunks of 16 go to kChains sums in turn. Both functions below do
+// so, in the same order, whatever the number of rows: a result's bits depend on x and w only.
+constexpr int kChains = 4;
+
+// Rows of x and of w whose sums registers hold, one chain at a time.
+#if defined(__AVX512F__)
+constexpr int kBlock = 4;
+#else
+constexpr int kBlock = 2;
+#endif
+
+DW_INLINE float AddChains(const F32 sums[kChains]) {
+  return ReduceSum((sums[0] + sums[2]) + (sums[1] + sums[3]));
+}
+
+// One row of x with one of w. x is padded with zeros.
+template <typename T>
+DW_INLINE float DotRow(const float* x, const T* w, int64_t k) {
+  F32 sums[kChains];
+#pragma GCC unroll 4
+  for (int c = 0; c < kChains; ++c) sums[c] = Zero();
+  int64_t p = 0;
+  for (; p + kChains * kLanes <= k; p += kChains * kLanes) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kChains; ++c) {
+      sums[c] = Fma(Load(x + p + c * kLanes), Load(w + p + c * kLanes), sums[c]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < kChains; ++c) {
+    const int64_t lanes = k - p - c * kLanes;
+    if (lanes <= 0) break;
+    const F32 weights = LoadChunk(w + p + c * kLanes, lanes < kLanes ? lanes : kLanes);
+    sums[c] = Fma(Load(x + p + c * kLanes), weights, sums[c]);
+  }
+  return AddChains(sums);
+}
+
+// kBlock rows of x with kBlock of w, which should be in the first cache level.
+template <typename T>
 DW_INLINE void DotBlock(const float* x, int64_t x_row, const T* w, int64_t w_row, int64_t k,
                         float* out, int64_t out_row) {
-  F32 sums[kRows][kWeights];
+  F32 chains[kBlock][kBlock][kChains];
+  for (int c = 0; c < kChains; ++c) {
+    F32 sums[kBlock][kBlock];
 #pragma GCC unroll 4
-  for (int t = 0; t < kRows; ++t) {
+    for (int t = 0; t < kBlock; ++t) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kWeights; ++j) sums[t][j] = Zero();
-  }
-  ForChunks(k, [&](int64_t p, int64_t lanes) {
-    F32 weights[kWeights];
-#pragma GCC unroll 4
-    for (int j = 0; j < kWeights; ++j) weights[j] = LoadChunk(w + j * w_row + p, lanes);
-#pragma GCC unroll 4
-    for (int t = 0; t < kRows; ++t) {
-      const F32 factor = Load(x + t * x_row + p);
-#pragma GCC unroll 4
-      for (int j = 0; j < kWeights; ++j) sums[t][j] = Fma(factor, weights[j], sums[t][j]);
+      for (int j = 0; j < kBlock; ++j) sums[t][j] = Zero();
     }
-  });
+    const auto add = [&](int64_t p, int64_t lanes) __attribute__((always_inline)) {
+      F32 weights[kBlock];
 #pragma GCC unroll 4
-  for (int t = 0; t < kRows; ++t) {
+      for (int j = 0; j < kBlock; ++j) weights[j] = LoadChunk(w + j * w_row + p, lanes);
 #pragma GCC unroll 4
-    for (int j = 0; j < kWeights; ++j) out[t * out_row + j] = ReduceSum(sums[t][j]);
+      for (int t = 0; t < kBlock; ++t) {
+        const F32 factor = Load(x + t * x_row + p);
+#pragma GCC unroll 4
+        for (int j = 0; j < kBlock; ++j) sums[t][j] = Fma(factor, weights[j], sums[t][j]);
+      }
+    };
+    int64_t p = c * kLanes;
+    for (; p + kLanes <= k; p += kChains * kLanes) add(p, kLanes);
+    if (p < k) add(p, k - p);
+#pragma GCC unroll 4
+    for (int t = 0; t < kBlock; ++t) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kBlock; ++j) chains[t][j][c] = sums[t][j];
+    }
+  }
+  for (int t = 0; t < kBlock; ++t) {
+    for (int j = 0; j < kBlock; ++j) out[t * out_row + j] = AddChains(chains[t][j]);
   }
 }
 
-template <typename T, int kWeights>
-DW_INLINE void DotRows(const float* x, int64_t x_row, int64_t rows, const T* w, int64_t w_row,
-                       int64_t k, float* out, int64_t out_row) {
-  int64_t t = 0;
-  for (; t + 4 <= rows; t += 4) {
-    DotBlock<T, 4, kWeights>(x + t * x_row, x_row, w, w_row, k, out + t * out_row, out_row);
-  }
-  for (; t < rows; ++t) {
-    DotBlock<T, 1, kWeights>(x + t * x_row, x_row, w, w_row, k, out + t * out_row, out_row);
+// Brings memory to the first cache level, in its order.
+DW_INLINE void Touch(const void* begin, int64_t bytes) {
+  const char* const p = static_cast<const char*>(begin);
+  for (int64_t i = 0; i < bytes; i += 64) {
+    asm volatile("" : : "r"(p[i]));  // A load that the compiler may not leave out.
   }
 }
 
@@ -53,11 +97,23 @@ void Dot(const float* x, int64_t x_row, int64_t rows, const void* compute_w, int
          int64_t w_rows, int64_t k, float* out, int64_t out_row) {
   const T* const w = static_cast<const T*>(compute_w);
   int64_t j = 0;
-  for (; j + 4 <= w_rows; j += 4) {
-    DotRows<T, 4>(x, x_row, rows, w + j * w_row, w_row, k, out + j, out_row);
+  for (; rows >= kBlock && j + kBlock <= w_rows; j += kBlock) {
+    const T* const w_block = w + j * w_row;
+    Touch(w_block, ((kBlock - 1) * w_row + k) * static_cast<int64_t>(sizeof(T)));
+    int64_t t = 0;
+    for (; t + kBlock <= rows; t += kBlock) {
+      DotBlock(x + t * x_row, x_row, w_block, w_row, k, out + t * out_row + j, out_row);
+    }
+    for (; t < rows; ++t) {
+      for (int i = 0; i < kBlock; ++i) {
+        out[t * out_row + j + i] = DotRow(x + t * x_row, w_block + i * w_row, k);
+      }
+    }
   }
   for (; j < w_rows; ++j) {
-    DotRows<T, 1>(x, x_row, rows, w + j * w_row, w_row, k, out + j, out_row);
+    for (int64_t t = 0; t < rows; ++t) {
+      out[t * out_row + j] = DotRow(x + t * x_row, w + j * w_row, k);
+    }
   }
 }
 

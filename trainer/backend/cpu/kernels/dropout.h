@@ -24,17 +24,45 @@ DW_INLINE NativeU Products(NativeU a, NativeU b) {
 #endif
 }
 
+// From the 64-bit products of the even and of the odd lanes: the upper halves of all, the lower
+// halves of all.
+DW_INLINE NativeU EvenHighOddHigh(NativeU even, NativeU odd) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<NativeU>(_mm512_mask_shuffle_epi32(
+      reinterpret_cast<__m512i>(odd), 0x5555, reinterpret_cast<__m512i>(even), _MM_PERM_DDBB));
+#elif defined(__AVX2__)
+  const __m256i down = _mm256_shuffle_epi32(reinterpret_cast<__m256i>(even), 0xf5);
+  return reinterpret_cast<NativeU>(_mm256_blend_epi32(down, reinterpret_cast<__m256i>(odd), 0xaa));
+#else
+  const __m128i upper = _mm_set_epi32(-1, 0, -1, 0);
+  return reinterpret_cast<NativeU>(
+      _mm_or_si128(_mm_srli_epi64(reinterpret_cast<__m128i>(even), 32),
+                   _mm_and_si128(reinterpret_cast<__m128i>(odd), upper)));
+#endif
+}
+DW_INLINE NativeU EvenLowOddLow(NativeU even, NativeU odd) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<NativeU>(_mm512_mask_shuffle_epi32(
+      reinterpret_cast<__m512i>(even), 0xaaaa, reinterpret_cast<__m512i>(odd), _MM_PERM_CCAA));
+#elif defined(__AVX2__)
+  const __m256i up = _mm256_shuffle_epi32(reinterpret_cast<__m256i>(odd), 0xa0);
+  return reinterpret_cast<NativeU>(_mm256_blend_epi32(reinterpret_cast<__m256i>(even), up, 0xaa));
+#else
+  const __m128i upper = _mm_set_epi32(-1, 0, -1, 0);
+  return reinterpret_cast<NativeU>(
+      _mm_or_si128(_mm_andnot_si128(upper, reinterpret_cast<__m128i>(even)),
+                   _mm_slli_epi64(reinterpret_cast<__m128i>(odd), 32)));
+#endif
+}
+
 // The two halves of the 64-bit products of all lanes with a constant.
 DW_INLINE void MultiplyWide(U32 a, uint32_t factor, U32* high, U32* low) {
   typedef uint64_t Native64 __attribute__((vector_size(kNative * 4)));
-  DW_EACH_PART(
-      const NativeU factors = NativeU{} + factor;
-      const Native64 even = reinterpret_cast<Native64>(Products(a.part[i], factors));
-      const Native64 odd = reinterpret_cast<Native64>(Products(
-          reinterpret_cast<NativeU>(reinterpret_cast<Native64>(a.part[i]) >> 32), factors));
-      const Native64 upper = Native64{} + 0xffffffff00000000u;
-      high->part[i] = reinterpret_cast<NativeU>((even >> 32) | (odd & upper));
-      low->part[i] = reinterpret_cast<NativeU>((even & ~upper) | (odd << 32)))
+  DW_EACH_PART(const NativeU factors = NativeU{} + factor;
+               const NativeU even = Products(a.part[i], factors);
+               const NativeU odd = Products(
+                   reinterpret_cast<NativeU>(reinterpret_cast<Native64>(a.part[i]) >> 32), factors);
+               high->part[i] = EvenHighOddHigh(even, odd); low->part[i] = EvenLowOddLow(even, odd))
 }
 
 // words[j] lane i: the word of feature first_feature + 4 * i + j.
@@ -79,8 +107,11 @@ DW_INLINE void DropoutFactors(const DropoutMask& mask, uint32_t token, int64_t f
                      words[j].part[i] >= mask.threshold ? NativeF{} + mask.kept_scale : NativeF{})
     Store(by_word[j], factor);
   }
-  for (int quad = 0; quad < kLanes; ++quad) {
-    for (int j = 0; j < 4; ++j) factors[4 * quad + j] = by_word[j][quad];
+  for (int quad = 0; quad < kLanes; quad += 4) {
+    __m128 rows[4];
+    for (int j = 0; j < 4; ++j) rows[j] = _mm_loadu_ps(by_word[j] + quad);
+    _MM_TRANSPOSE4_PS(rows[0], rows[1], rows[2], rows[3]);
+    for (int j = 0; j < 4; ++j) _mm_storeu_ps(factors + 4 * (quad + j), rows[j]);
   }
 }
 

@@ -185,34 +185,40 @@ void Rope(void* x, int64_t heads, int64_t head_dim, const float* cosines, const 
   }
 }
 
-void PanelStatistics(const float* x, int64_t n, float* max, float* sum) {
+void PanelExponentials(float* x, int64_t n, float* max, float* sum) {
   const F32 lowest = Broadcast(-__builtin_inff());
   F32 largest = lowest;
   const F32 lane = Iota();
   // Lanes behind the end must not count: -inf is neutral for the maximum and has exp 0.
   const auto load = [&](int64_t i, int64_t lanes) {
-    return Select(lane < Broadcast(static_cast<float>(lanes)), LoadChunk(x + i, lanes), lowest);
+    if (lanes == kLanes) return Load(x + i);
+    return Select(lane < Broadcast(static_cast<float>(lanes)), LoadPartial(x + i, lanes), lowest);
   };
   ForChunks(n, [&](int64_t i, int64_t lanes) { largest = Max(largest, load(i, lanes)); });
   *max = ReduceMax(largest);
   F32 total = Zero();
   const F32 shift = Broadcast(*max);
-  ForChunks(n, [&](int64_t i, int64_t lanes) { total = total + Exp(load(i, lanes) - shift); });
+  ForChunks(n, [&](int64_t i, int64_t lanes) {
+    const F32 e = Exp(load(i, lanes) - shift);
+    StoreChunk(x + i, e, lanes);
+    total = total + e;
+  });
   *sum = ReduceSum(total);
 }
 
 template <typename T>
-void SoftmaxGradient(const float* x, float log_sum, float weight, int64_t label, void* out,
+void SoftmaxGradient(const float* x, float factor, float weight, int64_t label, void* out,
                      int64_t n) {
-  const F32 shift = Broadcast(log_sum);
+  const F32 factors = Broadcast(factor);
   const F32 lane = Iota();
   ForChunks(n, [&](int64_t i, int64_t lanes) {
-    F32 p = Exp(LoadChunk(x + i, lanes) - shift);
+    F32 gradient = factors * LoadChunk(x + i, lanes);
     if (label >= i && label < i + kLanes) {
       const F32 distance = lane - Broadcast(static_cast<float>(label - i));
-      p = p - Select(distance * distance < Broadcast(0.5f), Broadcast(1.0f), Zero());
+      const Mask here = distance * distance < Broadcast(0.5f);
+      gradient = gradient - Select(here, Broadcast(weight), Zero());
     }
-    StoreChunk(static_cast<T*>(out) + i, p * Broadcast(weight), lanes);
+    StoreChunk(static_cast<T*>(out) + i, gradient, lanes);
   });
 }
 
@@ -246,7 +252,7 @@ void Add(KernelSet& set) {
   set.rms_norm_forward = RmsNormForward<T>;
   set.rms_norm_backward = RmsNormBackward<T>;
   set.rope = Rope<T>;
-  set.panel_statistics = PanelStatistics;
+  set.panel_exponentials = PanelExponentials;
   set.softmax_gradient = SoftmaxGradient<T>;
   set.inner_product = InnerProduct;
   set.exp = ExpVector;

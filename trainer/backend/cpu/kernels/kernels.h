@@ -97,10 +97,10 @@ struct KernelSet {
   void (*dot)(const float* x, int64_t x_row, int64_t rows, const void* compute_w, int64_t w_row,
               int64_t w_rows, int64_t k, float* out, int64_t out_row);
 
-  // Softmax over a row in panels. The largest of x, and the sum of exp(x - *max).
-  void (*panel_statistics)(const float* x, int64_t n, float* max, float* sum);
-  // out = round(weight * (exp(x - log_sum) - [index == label])); no index equals -1.
-  void (*softmax_gradient)(const float* x, float log_sum, float weight, int64_t label,
+  // Softmax over a row in panels. x becomes exp(x - *max), *max its largest, *sum the sum of that.
+  void (*panel_exponentials)(float* x, int64_t n, float* max, float* sum);
+  // out = round(factor * x - [index == label] * weight); no index equals -1.
+  void (*softmax_gradient)(const float* x, float factor, float weight, int64_t label,
                            void* compute_out, int64_t n);
 
   // out[i * out_row + j] = scale * x[i * x_row + j] for j < columns, zero up to out_row.

@@ -56,7 +56,13 @@ struct Mask {
 
 DW_INLINE F32 Broadcast(float x) {
   F32 r;
-  DW_EACH_PART(r.part[i] = NativeF{} + x)
+#if defined(__AVX512F__)
+  r.part[0] = _mm512_set1_ps(x);
+#elif defined(__AVX2__)
+  DW_EACH_PART(r.part[i] = _mm256_set1_ps(x))
+#else
+  DW_EACH_PART(r.part[i] = _mm_set1_ps(x))
+#endif
   return r;
 }
 DW_INLINE U32 BroadcastU(uint32_t x) {
@@ -130,12 +136,14 @@ DW_INLINE F32 FromBits(U32 a) {
 
 // ---- Memory ----
 
+// Part by part: g++ copies a struct of several registers by way of the stack.
 DW_INLINE F32 Load(const float* p) {
   F32 r;
-  std::memcpy(&r, p, sizeof(r));
+  DW_EACH_PART(std::memcpy(&r.part[i], p + i * kNative, sizeof(NativeF)))
   return r;
 }
-DW_INLINE void Store(float* p, F32 a) { std::memcpy(p, &a, sizeof(a)); }
+DW_INLINE void Store(float* p,
+                     F32 a){DW_EACH_PART(std::memcpy(p + i * kNative, &a.part[i], sizeof(NativeF)))}
 
 DW_INLINE F32 Load(const Bf16* p) {
   F32 r;
@@ -205,21 +213,40 @@ DW_INLINE void StorePartial(T* p, F32 a, int64_t n) {
 
 // ---- Across lanes ----
 
+// Lanes i, i + 8, i + 4 and i + 12 added to lane i of four: half of the way to the sum of all.
+DW_INLINE __m128 AddQuarters(F32 a) {
+#if defined(__AVX512F__)
+  const __m128 low =
+      _mm_add_ps(_mm512_castps512_ps128(a.part[0]), _mm512_extractf32x4_ps(a.part[0], 2));
+  const __m128 high =
+      _mm_add_ps(_mm512_extractf32x4_ps(a.part[0], 1), _mm512_extractf32x4_ps(a.part[0], 3));
+  return _mm_add_ps(low, high);
+#elif defined(__AVX2__)
+  const __m256 eight = _mm256_add_ps(a.part[0], a.part[1]);
+  return _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+#else
+  return _mm_add_ps(_mm_add_ps(a.part[0], a.part[2]), _mm_add_ps(a.part[1], a.part[3]));
+#endif
+}
 // The sixteen lanes added in a fixed tree.
 DW_INLINE float ReduceSum(F32 a) {
-  float lanes[kLanes];
-  Store(lanes, a);
-  float eight[8];
-  for (int i = 0; i < 8; ++i) eight[i] = lanes[i] + lanes[i + 8];
-  return ((eight[0] + eight[4]) + (eight[2] + eight[6])) +
-         ((eight[1] + eight[5]) + (eight[3] + eight[7]));
+  const __m128 four = AddQuarters(a);
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 DW_INLINE float ReduceMax(F32 a) {
-  float lanes[kLanes];
-  Store(lanes, a);
-  float max = lanes[0];
-  for (int i = 1; i < kLanes; ++i) max = max > lanes[i] ? max : lanes[i];
-  return max;
+#if defined(__AVX512F__)
+  const __m256 low = _mm512_castps512_ps256(a.part[0]);
+  const __m256 eight = _mm256_max_ps(low, _mm512_extractf32x8_ps(a.part[0], 1));
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+#elif defined(__AVX2__)
+  const __m256 eight = _mm256_max_ps(a.part[0], a.part[1]);
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+#else
+  __m128 four = _mm_max_ps(_mm_max_ps(a.part[0], a.part[1]), _mm_max_ps(a.part[2], a.part[3]));
+#endif
+  four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
 
 // {0, 1, ... 15} as floats: exact positions within a block.
@@ -253,6 +280,26 @@ DW_INLINE void ForChunks(int64_t n, Body body) {
 
 // ---- Functions ----
 
+// p * 2^n for an integer n in [-126, 128], which is in the low bits of `shifted` = n + 1.5 * 2^23.
+// Rounds, if at all, only to infinity.
+DW_INLINE F32 TimesPowerOfTwo(F32 p, F32 n, F32 shifted) {
+#if defined(__AVX512F__)
+  static_cast<void>(shifted);
+  p.part[0] = _mm512_scalef_ps(p.part[0], n.part[0]);
+  return p;
+#else
+  static_cast<void>(n);
+  // 2^128 is no number: two factors.
+  const U32 bits = Bits(shifted);
+  U32 first, second;
+  DW_EACH_PART(const NativeI exponent = reinterpret_cast<NativeI>(bits.part[i]) - 0x4b400000;
+               const NativeI half = exponent >> 1;
+               first.part[i] = reinterpret_cast<NativeU>((half + 127) << 23);
+               second.part[i] = reinterpret_cast<NativeU>((exponent - half + 127) << 23))
+  return p * FromBits(first) * FromBits(second);
+#endif
+}
+
 // e^x with a relative error below 2^-22 (tested against std::exp over its range): Cody-Waite
 // reduction to |r| <= ln(2)/2, polynomial of degree 7 (the coefficients of Cephes' expf), scaled by
 // two powers of two so that the largest results do not overflow on the way. Results below the
@@ -273,15 +320,7 @@ DW_INLINE F32 Exp(F32 x) {
   p = Fma(p, r, Broadcast(1.6666665459e-1f));
   p = Fma(p, r, Broadcast(5.0000001201e-1f));
   p = Fma(p, r * r, r) + Broadcast(1.0f);
-  // The integer is in the low bits of `shifted`; halves of it fit an exponent.
-  const U32 bits = Bits(shifted);
-  U32 first, second;
-  DW_EACH_PART(const NativeI exponent = reinterpret_cast<NativeI>(bits.part[i]) - 0x4b400000;
-               const NativeI half = exponent >> 1;
-               first.part[i] = reinterpret_cast<NativeU>((half + 127) << 23);
-               second.part[i] = reinterpret_cast<NativeU>((exponent - half + 127) << 23))
-  const F32 result = p * FromBits(first) * FromBits(second);
-  return Select(x < low, Zero(), result);
+  return Select(x < low, Zero(), TimesPowerOfTwo(p, n, shifted));
 }
 
 }  // namespace deltaworks::trainer::DW_ISA

@@ -1,0 +1,66 @@
+// Command: everything that can be asked of the core. Each is turned into events by Decide.
+
+#ifndef DELTAWORKS_SCHEDULER_COMMAND_H_
+#define DELTAWORKS_SCHEDULER_COMMAND_H_
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "absl/status/statusor.h"
+#include "proto/deltaworks/v1/registry_service.pb.h"
+#include "proto/deltaworks/v1/store_service.pb.h"
+#include "proto/deltaworks/v1/training_service.pb.h"
+#include "proto/deltaworks/v1/worker_service.pb.h"
+
+namespace deltaworks::scheduler {
+
+// The store answered for a VALIDATING job. Errors of the call are no answer: ask again.
+struct ValidationAnswer {
+  std::string job;
+  v1::ValidateTrainingResponse response;
+};
+
+// The registry answered CreateVersion for a FINALIZING job, or refused. Errors that may pass
+// (UNAVAILABLE, DEADLINE_EXCEEDED, ...) change nothing: ask again.
+struct VersionAnswer {
+  std::string job;
+  absl::StatusOr<v1::AdapterVersion> version;
+};
+
+// A report of a worker that Fleet accepted.
+struct WorkerReport {
+  v1::SyncRequest report;
+};
+
+// A scheduler starts or takes over. Once, before anything else, and not after a reload.
+struct StartScheduler {};
+
+// From a Plan:
+
+struct EndLease {
+  std::string job;
+  int64_t lease_epoch = 0;
+  std::string attempt_id;
+};
+
+struct GrantAttempt {
+  std::string job;
+  std::string worker;
+  int64_t worker_incarnation = 0;
+  std::string numerics_class;
+  bool alone = true;
+};
+
+struct PreemptAttempt {
+  std::string job;
+  std::string by;
+};
+
+using Command = std::variant<v1::CreateJobRequest, v1::CancelJobRequest, v1::PauseJobRequest,
+                             v1::ResumeJobRequest, ValidationAnswer, VersionAnswer, WorkerReport,
+                             StartScheduler, EndLease, GrantAttempt, PreemptAttempt>;
+
+}  // namespace deltaworks::scheduler
+
+#endif  // DELTAWORKS_SCHEDULER_COMMAND_H_

@@ -1,0 +1,240 @@
+#include "scheduler/decide_platform.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "scheduler/attempt_end.h"
+#include "scheduler/job_draft.h"
+#include "scheduler/job_record.h"
+#include "scheduler/placement.h"
+#include "scheduler/proto_time.h"
+
+namespace deltaworks::scheduler {
+namespace {
+
+constexpr int kWarningsMax = 100;
+constexpr absl::string_view kMissingBlobs = "missing blobs: ";
+
+Decision Done(JobDraft* draft) {
+  return {.events = draft->TakeEvents(), .job = draft->record().job().name()};
+}
+
+void Fail(v1::Failure failure, const std::string& what, JobDraft* draft) {
+  failure.set_message(ClipUtf8(failure.message(), kFailureMessageBytesMax));
+  if (failure.fault() == v1::Failure::FAULT_UNSPECIFIED) failure.set_fault(v1::Failure::PLATFORM);
+  Event event = draft->NewEvent(v1::JobEvent::STATE_CHANGED, v1::FAILED, v1::FAILURE,
+                                absl::StrCat(what, failure.message()));
+  event.mutable_shown()->set_level(v1::JobEvent::ERROR);
+  *event.mutable_job_failed()->mutable_failure() = std::move(failure);
+  draft->Add(std::move(event));
+}
+
+void Note(v1::JobEvent::Level level, v1::JobEvent::Type type, const std::string& message,
+          JobDraft* draft) {
+  Event event =
+      draft->NewEvent(type, draft->state(), draft->record().job().status().reason(), message);
+  event.mutable_shown()->set_level(level);
+  draft->Add(std::move(event));
+}
+
+// Empty, or why no worker that is known could ever hold the job. Asked once, when the job is
+// accepted, and only when all workers had the time to report.
+std::string WhyInfeasible(const JobRecord& record, const DecisionContext& context) {
+  const Options& options = context.options;
+  if (context.now < context.fleet.started_at() + options.lease_duration + options.start_grace) {
+    return "";
+  }
+  int64_t memory_bytes_max = 0;
+  for (const auto& [name, worker] : context.fleet.workers()) {
+    const Fit fit = CheckWorkerKind(record, worker, /*any_class=*/true);
+    if (fit.verdict == Verdict::kFits) return "";
+    if (fit.reason == v1::NO_WORKER_WITH_MEMORY) {
+      memory_bytes_max = std::max(memory_bytes_max, worker.environment.memory_bytes());
+    }
+  }
+  if (memory_bytes_max == 0) return "";  // Nobody of that kind is known yet; one may come.
+  return absl::StrCat("the job needs up to ", record.job().status().facts().memory_bytes_max(),
+                      " bytes of memory on a worker, want at most ", memory_bytes_max,
+                      ", what the largest suitable worker has");
+}
+
+// Names of missing blobs in the registry's FAILED_PRECONDITION; empty if it says something else.
+std::vector<std::string> MissingBlobs(const absl::Status& status) {
+  absl::string_view message = status.message();
+  if (!absl::IsFailedPrecondition(status) || !absl::ConsumePrefix(&message, kMissingBlobs)) {
+    return {};
+  }
+  return absl::StrSplit(message, ", ", absl::SkipEmpty());
+}
+
+v1::Failure Refusal(const std::string& message) {
+  v1::Failure failure;
+  failure.set_code("VERSION_REFUSED");
+  failure.set_message(message);
+  failure.set_fault(v1::Failure::PLATFORM);
+  return failure;
+}
+
+void TakeVersion(const v1::AdapterVersion& version, JobDraft* draft) {
+  const std::string& accepted = draft->record().job().status().result().manifest_digest();
+  if (version.manifest_digest() != accepted) {
+    const std::string conflict = absl::StrCat("the registry answered with manifest ",
+                                              version.manifest_digest(), ", want ", accepted);
+    Note(v1::JobEvent::ALERT, v1::JobEvent::VERSION_CONFLICT, conflict, draft);
+    Fail(Refusal(conflict), "", draft);
+    return;
+  }
+  if (version.state() == v1::AdapterVersion::REJECTED) {
+    v1::Failure failure = version.failure();
+    if (failure.code().empty()) failure = Refusal("the registry refused the version");
+    Fail(failure, "the registry refused the adapter: ", draft);
+    return;
+  }
+  if (version.state() != v1::AdapterVersion::READY || version.name().empty()) return;
+  Event event = draft->NewEvent(v1::JobEvent::STATE_CHANGED, v1::SUCCEEDED, v1::VERSION_CREATED,
+                                absl::StrCat("registered as ", version.name()));
+  event.mutable_version_created()->set_version(version.name());
+  draft->Add(std::move(event));
+}
+
+void TakeRefusal(const absl::Status& status, JobDraft* draft) {
+  const std::vector<std::string> missing = MissingBlobs(status);
+  if (!missing.empty()) {
+    if (!draft->record().missing_blobs().empty()) return;
+    Event event =
+        draft->NewEvent(v1::JobEvent::BLOBS_MISSING, v1::FINALIZING, v1::RESULT_ACCEPTED,
+                        absl::StrCat("the store lost ", missing.size(), " blobs of the result; ",
+                                     ResultWorker(draft->record()), " is asked for them"));
+    event.mutable_shown()->set_level(v1::JobEvent::WARNING);
+    for (const std::string& digest : missing) {
+      event.mutable_version_blobs_missing()->add_digests(digest);
+    }
+    draft->Add(std::move(event));
+    return;
+  }
+  if (absl::IsAlreadyExists(status)) {
+    Note(v1::JobEvent::ALERT, v1::JobEvent::VERSION_CONFLICT, std::string(status.message()), draft);
+  }
+  if (absl::IsAlreadyExists(status) || absl::IsInvalidArgument(status)) {
+    Fail(Refusal(std::string(status.message())), "the registry refused the adapter: ", draft);
+  }
+}
+
+}  // namespace
+
+Decision DecideStart(const DecisionContext& context) {
+  Event event;
+  *event.mutable_time() = ToProto(context.now);
+  event.mutable_scheduler_started()->set_term(context.state.term() + 1);
+  return {.events = {std::move(event)}};
+}
+
+Decision DecideValidation(const ValidationAnswer& answer, const DecisionContext& context) {
+  const JobRecord* record = context.state.FindJob(answer.job);
+  if (record == nullptr || StateOf(*record) != v1::VALIDATING) return {};
+  JobDraft draft(*record, context.now);
+  if (answer.response.has_failure()) {
+    Fail(answer.response.failure(), "validation: ", &draft);
+    return Done(&draft);
+  }
+  const int warnings = std::min(kWarningsMax, answer.response.warnings_size());
+  for (int i = 0; i < warnings; ++i) {
+    Note(v1::JobEvent::WARNING, v1::JobEvent::NOTE, answer.response.warnings(i), &draft);
+  }
+  Event event =
+      draft.NewEvent(v1::JobEvent::STATE_CHANGED, v1::QUEUED, v1::VALIDATED,
+                     absl::StrCat("valid: ", answer.response.facts().total_steps(), " steps over ",
+                                  answer.response.facts().train_examples(), " examples"));
+  *event.mutable_job_validated()->mutable_facts() = answer.response.facts();
+  *event.mutable_job_validated()->mutable_spec() =
+      answer.response.has_spec() ? answer.response.spec() : record->job().train();
+  draft.Add(std::move(event));
+
+  const std::string infeasible = WhyInfeasible(draft.record(), context);
+  if (!infeasible.empty()) {
+    v1::Failure failure;
+    failure.set_code("INFEASIBLE");
+    failure.set_message(infeasible);
+    failure.set_fault(v1::Failure::USER);
+    Fail(failure, "", &draft);
+  }
+  return Done(&draft);
+}
+
+Decision DecideVersion(const VersionAnswer& answer, const DecisionContext& context) {
+  const JobRecord* record = context.state.FindJob(answer.job);
+  if (record == nullptr || StateOf(*record) != v1::FINALIZING) return {};
+  JobDraft draft(*record, context.now);
+  if (answer.version.ok()) {
+    TakeVersion(*answer.version, &draft);
+  } else {
+    TakeRefusal(answer.version.status(), &draft);
+  }
+  return Done(&draft);
+}
+
+Decision DecideEndLease(const EndLease& command, const DecisionContext& context) {
+  const JobRecord* record = context.state.FindJob(command.job);
+  if (record == nullptr || !IsCurrent(*record, command.lease_epoch, command.attempt_id)) return {};
+  JobDraft draft(*record, context.now);
+  EndAttempt({.end = v1::Attempt::LEASE_ENDED}, context.options, &draft);
+  return Done(&draft);
+}
+
+Decision DecideGrant(const GrantAttempt& command, const DecisionContext& context) {
+  const JobRecord* record = context.state.FindJob(command.job);
+  if (record == nullptr || StateOf(*record) != v1::QUEUED) return {};
+  JobDraft draft(*record, context.now);
+  const v1::JobStatus& status = record->job().status();
+  const int64_t lease_epoch = status.lease_epoch() + 1;
+  const int64_t start_step = CheckpointStep(*record);
+  const bool class_changed =
+      !status.numerics_class().empty() && status.numerics_class() != command.numerics_class;
+
+  std::string message =
+      absl::StrCat("attempt ", lease_epoch, " on ", command.worker, " from ",
+                   start_step == 0 ? "the beginning" : absl::StrCat("step ", start_step));
+  if (class_changed) {
+    absl::StrAppend(&message, ", in numerics class ", command.numerics_class, " after ",
+                    status.numerics_class(), ": no longer exact");
+  }
+  Event event = draft.NewEvent(v1::JobEvent::STATE_CHANGED, v1::RUNNING, v1::GRANTED, message);
+  event.mutable_shown()->set_lease_epoch(lease_epoch);
+  event.mutable_shown()->set_step(start_step);
+  AttemptGranted& granted = *event.mutable_attempt_granted();
+  // A class that changes before the first checkpoint changes nothing that is kept.
+  granted.set_class_changed(class_changed && start_step > 0);
+  v1::Attempt& attempt = *granted.mutable_attempt();
+  attempt.set_lease_epoch(lease_epoch);
+  const uint64_t high = context.random();
+  attempt.set_attempt_id(absl::StrFormat("%016x%016x", high, context.random()));
+  attempt.set_worker(command.worker);
+  attempt.set_worker_incarnation(command.worker_incarnation);
+  attempt.set_numerics_class(command.numerics_class);
+  *attempt.mutable_grant_time() = ToProto(context.now);
+  attempt.set_start_step(start_step);
+  attempt.set_alone(command.alone);
+  draft.Add(std::move(event));
+  return Done(&draft);
+}
+
+Decision DecidePreempt(const PreemptAttempt& command, const DecisionContext& context) {
+  const JobRecord* record = context.state.FindJob(command.job);
+  if (record == nullptr || StateOf(*record) != v1::RUNNING ||
+      record->current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED) {
+    return {};
+  }
+  JobDraft draft(*record, context.now);
+  Event event = draft.NewEvent(v1::JobEvent::YIELD_ORDERED, v1::RUNNING, v1::PREEMPTED,
+                               absl::StrCat("makes room for ", command.by));
+  event.mutable_attempt_ordered()->set_desired(v1::Assignment::YIELD);
+  draft.Add(std::move(event));
+  return Done(&draft);
+}
+
+}  // namespace deltaworks::scheduler

@@ -1,0 +1,199 @@
+#include "scheduler/decide_request.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "scheduler/job_draft.h"
+#include "scheduler/job_record.h"
+#include "scheduler/job_spec.h"
+#include "scheduler/job_state.h"
+#include "scheduler/proto_time.h"
+#include "scheduler/resource_name.h"
+#include "trainer/base/status_macros.h"
+
+namespace deltaworks::scheduler {
+namespace {
+
+StoredRequest MakeStoredRequest(absl::string_view tenant, absl::string_view rpc,
+                                const std::string& request_id, const std::string& job,
+                                const google::protobuf::Message& request, absl::Time now) {
+  StoredRequest stored;
+  stored.set_tenant(std::string(tenant));
+  stored.set_rpc(std::string(rpc));
+  stored.set_request_id(request_id);
+  stored.set_request(DeterministicBytes(request));
+  stored.set_job(job);
+  *stored.mutable_time() = ToProto(now);
+  return stored;
+}
+
+// Takes the events of `draft` and stores the request with the first of them.
+template <typename Request>
+Decision Finish(absl::string_view rpc, const Request& request, JobDraft* draft) {
+  Decision decision{.job = draft->record().job().name()};
+  decision.events = draft->TakeEvents();
+  if (request.request_id().empty()) return decision;
+  if (decision.events.empty()) decision.events.push_back(draft->NewEvent());
+  *decision.events.front().mutable_request() = MakeStoredRequest(
+      TenantOf(decision.job), rpc, request.request_id(), decision.job, request, draft->now());
+  return decision;
+}
+
+// The frame of an operation on an existing job. `act` adds events to the draft, or returns why not.
+template <typename Request, typename Act>
+absl::StatusOr<Decision> DecideOnJob(absl::string_view rpc, const Request& request,
+                                     const DecisionContext& context, Act act) {
+  DW_ASSIGN_OR_RETURN(const ResourceName name, ParseResourceName("name", request.name(), "jobs"));
+  DW_ASSIGN_OR_RETURN(
+      const std::string done_before,
+      context.state.requests().Find(name.tenant, rpc, request.request_id(), request));
+  if (!done_before.empty()) return Decision{.job = done_before};
+  const JobRecord* record = context.state.FindJob(request.name());
+  if (record == nullptr) {
+    return absl::NotFoundError(absl::StrCat(request.name(), " does not exist"));
+  }
+  JobDraft draft(*record, context.now);
+  DW_RETURN_IF_ERROR(act(&draft));
+  return Finish(rpc, request, &draft);
+}
+
+// Tells the current attempt to leave; the job moves to `state`.
+void Order(v1::Assignment::Desired desired, v1::JobState state, v1::JobReason reason,
+           const std::string& message, JobDraft* draft) {
+  Event event = draft->NewEvent(v1::JobEvent::STATE_CHANGED, state, reason, message);
+  event.mutable_attempt_ordered()->set_desired(desired);
+  draft->Add(std::move(event));
+}
+
+void MoveTo(v1::JobState state, v1::JobReason reason, const std::string& message, JobDraft* draft) {
+  draft->Add(draft->NewEvent(v1::JobEvent::STATE_CHANGED, state, reason, message));
+}
+
+absl::Status WrongState(const JobDraft& draft, absl::string_view want) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      draft.record().job().name(), " is ", v1::JobState_Name(draft.state()), ", want ", want));
+}
+
+absl::Status Cancel(JobDraft* draft) {
+  const std::string asked = "cancelled on request";
+  switch (draft->state()) {
+    case v1::CANCELLING:
+    case v1::CANCELLED:
+      return absl::OkStatus();
+    case v1::VALIDATING:
+    case v1::QUEUED:
+    case v1::PAUSED:
+      MoveTo(v1::CANCELLED, v1::CANCEL_REQUESTED, asked, draft);
+      return absl::OkStatus();
+    case v1::RUNNING:
+    case v1::PAUSING:
+      Order(v1::Assignment::STOP, v1::CANCELLING, v1::CANCEL_REQUESTED, asked, draft);
+      return absl::OkStatus();
+    default:
+      return WrongState(*draft, "a job that is not FINALIZING, SUCCEEDED or FAILED to cancel it");
+  }
+}
+
+absl::Status Pause(JobDraft* draft) {
+  const std::string asked = "paused on request";
+  switch (draft->state()) {
+    case v1::PAUSING:
+    case v1::PAUSED:
+      return absl::OkStatus();
+    case v1::QUEUED:
+      MoveTo(v1::PAUSED, v1::PAUSE_REQUESTED, asked, draft);
+      return absl::OkStatus();
+    case v1::RUNNING:
+      Order(v1::Assignment::YIELD, v1::PAUSING, v1::PAUSE_REQUESTED, asked, draft);
+      return absl::OkStatus();
+    default:
+      return WrongState(*draft, "QUEUED or RUNNING to pause it");
+  }
+}
+
+absl::Status Resume(JobDraft* draft) {
+  switch (draft->state()) {
+    case v1::QUEUED:
+    case v1::RUNNING:
+      return absl::OkStatus();
+    case v1::PAUSED:
+      MoveTo(v1::QUEUED, v1::RESUME_REQUESTED, "resumed on request", draft);
+      return absl::OkStatus();
+    default:
+      return WrongState(*draft, "PAUSED to resume it");
+  }
+}
+
+// What is compared when the request id comes again: all but what the server writes.
+v1::CreateJobRequest Comparable(const v1::CreateJobRequest& request) {
+  v1::CreateJobRequest comparable = request;
+  if (comparable.has_job()) ClearOutputOnly(comparable.mutable_job());
+  return comparable;
+}
+
+absl::StatusOr<std::string> ChooseJobId(const v1::CreateJobRequest& request,
+                                        absl::string_view tenant, const DecisionContext& context) {
+  if (request.job_id().empty()) return absl::StrFormat("job-%016x", context.random());
+  const std::string name = absl::StrCat("tenants/", tenant, "/jobs/", request.job_id());
+  DW_RETURN_IF_ERROR(ParseResourceName("job_id makes the name, which", name, "jobs").status());
+  if (context.state.FindJob(name) != nullptr) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("job_id is \"", request.job_id(), "\", and ", name, " exists already"));
+  }
+  return request.job_id();
+}
+
+absl::Status CheckRoom(const DecisionContext& context) {
+  if (context.state.active_jobs() < context.options.active_jobs_max) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the queue is full: ", context.state.active_jobs(),
+                   " jobs are not finished, want fewer than ", context.options.active_jobs_max,
+                   "; nothing was stored"));
+}
+
+}  // namespace
+
+absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
+                                      const DecisionContext& context) {
+  constexpr absl::string_view kRpc = "CreateJob";
+  DW_ASSIGN_OR_RETURN(const std::string tenant, ParseTenant("parent", request.parent()));
+  const v1::CreateJobRequest comparable = Comparable(request);
+  DW_ASSIGN_OR_RETURN(
+      const std::string done_before,
+      context.state.requests().Find(tenant, kRpc, request.request_id(), comparable));
+  if (!done_before.empty()) return Decision{.job = done_before};
+
+  DW_ASSIGN_OR_RETURN(const std::string job_id, ChooseJobId(request, tenant, context));
+  DW_ASSIGN_OR_RETURN(v1::Job job, CompleteJob(request.job(), tenant, job_id));
+  if (!job.parent_job().empty() && context.state.FindJob(job.parent_job()) == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("job.parent_job is ", job.parent_job(), ", which does not exist"));
+  }
+  DW_RETURN_IF_ERROR(CheckRoom(context));
+
+  JobDraft draft(JobRecord(), context.now);
+  Event event = draft.NewEvent(v1::JobEvent::CREATED, v1::VALIDATING, v1::SUBMITTED,
+                               "accepted; the store checks data and settings");
+  event.set_job(job.name());
+  *event.mutable_job_created()->mutable_job() = std::move(job);
+  draft.Add(std::move(event));
+  return Finish(kRpc, comparable, &draft);
+}
+
+absl::StatusOr<Decision> DecideCancel(const v1::CancelJobRequest& request,
+                                      const DecisionContext& context) {
+  return DecideOnJob("CancelJob", request, context, Cancel);
+}
+
+absl::StatusOr<Decision> DecidePause(const v1::PauseJobRequest& request,
+                                     const DecisionContext& context) {
+  return DecideOnJob("PauseJob", request, context, Pause);
+}
+
+absl::StatusOr<Decision> DecideResume(const v1::ResumeJobRequest& request,
+                                      const DecisionContext& context) {
+  return DecideOnJob("ResumeJob", request, context, Resume);
+}
+
+}  // namespace deltaworks::scheduler

@@ -1,0 +1,25 @@
+// What people ask: create, cancel, pause and resume a job. Pure functions.
+//
+// A request id that was used answers with the job it was about and changes nothing; an operation
+// that finds the job where it should bring it succeeds and changes nothing but the request log.
+
+#ifndef DELTAWORKS_SCHEDULER_DECIDE_REQUEST_H_
+#define DELTAWORKS_SCHEDULER_DECIDE_REQUEST_H_
+
+#include "absl/status/statusor.h"
+#include "scheduler/decide.h"
+
+namespace deltaworks::scheduler {
+
+absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
+                                      const DecisionContext& context);
+absl::StatusOr<Decision> DecideCancel(const v1::CancelJobRequest& request,
+                                      const DecisionContext& context);
+absl::StatusOr<Decision> DecidePause(const v1::PauseJobRequest& request,
+                                     const DecisionContext& context);
+absl::StatusOr<Decision> DecideResume(const v1::ResumeJobRequest& request,
+                                      const DecisionContext& context);
+
+}  // namespace deltaworks::scheduler
+
+#endif  // DELTAWORKS_SCHEDULER_DECIDE_REQUEST_H_

@@ -1,0 +1,153 @@
+#include "scheduler/explain.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "scheduler/job_record.h"
+#include "scheduler/placement.h"
+#include "scheduler/preemption.h"
+#include "scheduler/queue_order.h"
+
+namespace deltaworks::scheduler {
+namespace {
+
+constexpr double kMebibyte = 1024.0 * 1024.0;
+
+std::string Mebibytes(int64_t bytes) {
+  return absl::StrCat(static_cast<int64_t>(static_cast<double>(bytes) / kMebibyte), " MiB");
+}
+
+// What of all workers the sentences need.
+struct Survey {
+  v1::JobReason furthest = v1::NO_WORKER_ONLINE;
+  int64_t seen = 0;
+  int64_t online = 0;
+  int64_t draining = 0;
+  // Online workers that would do, were they free.
+  int64_t suitable = 0;
+  int64_t memory_bytes_max = 0;
+  absl::btree_set<std::string> classes;
+};
+
+Survey LookAt(const JobRecord& record, const State& state, const Fleet& fleet,
+              const Options& options, absl::Time now) {
+  const Slots slots(state, options);
+  const bool any_class = MayChangeClass(record, fleet, options, now);
+  Survey survey;
+  for (const auto& [name, worker] : fleet.workers()) {
+    ++survey.seen;
+    const Fit fit = CheckWorker(record, worker, any_class, slots);
+    if (CheckOrder(fit.reason) > CheckOrder(survey.furthest)) survey.furthest = fit.reason;
+    if (!worker.online) continue;
+    if (worker.draining) {
+      ++survey.draining;
+      continue;
+    }
+    ++survey.online;
+    survey.suitable += fit.verdict == Verdict::kInfeasible ? 0 : 1;
+    survey.memory_bytes_max = std::max(survey.memory_bytes_max, worker.environment.memory_bytes());
+    survey.classes.insert(worker.environment.numerics_class());
+  }
+  return survey;
+}
+
+std::string Labels(const JobRecord& record) {
+  std::vector<std::string> labels;
+  for (const auto& [key, value] : record.job().placement().worker_labels()) {
+    labels.push_back(absl::StrCat(key, "=", value));
+  }
+  std::sort(labels.begin(), labels.end());
+  return absl::StrJoin(labels, ", ");
+}
+
+std::string ClassSentence(const JobRecord& record, const Survey& survey, const Fleet& fleet,
+                          const Options& options, absl::Time now) {
+  const v1::JobStatus& status = record.job().status();
+  const std::string wants =
+      absl::StrCat("waits for a worker of its numerics class ", status.numerics_class(),
+                   " (online: ", absl::StrJoin(survey.classes, ", "), "), because it began there");
+  if (record.job().placement().resume_policy() == v1::Placement::EXACT) {
+    return absl::StrCat(wants, " and resume_policy is EXACT");
+  }
+  const absl::Duration left =
+      fleet.ClassLastSeen(status.numerics_class()) + options.numerics_class_patience - now;
+  return absl::StrCat(wants, "; goes on elsewhere in ",
+                      absl::FormatDuration(absl::Ceil(left, absl::Seconds(1))));
+}
+
+std::string Workers(int64_t count) {
+  return absl::StrCat(count, count == 1 ? " worker" : " workers");
+}
+
+}  // namespace
+
+v1::Job Explainer::Show(const JobRecord& record) const {
+  v1::Job job = record.job();
+  if (StateOf(record) == v1::QUEUED) *job.mutable_status()->mutable_waiting() = Explain(record);
+  return job;
+}
+
+v1::Waiting Explainer::Explain(const JobRecord& record) const {
+  const Survey survey = LookAt(record, state_, fleet_, options_, now_);
+  const auto place = state_.queue().find(MakeQueueKey(record.job(), options_));
+  const int64_t position = std::distance(state_.queue().begin(), place) + 1;
+  const std::string online = absl::StrCat("; ", Workers(survey.online), " online, none does");
+
+  v1::Waiting waiting;
+  waiting.set_queue_position(position);
+  waiting.set_reason(survey.furthest);
+  switch (survey.furthest) {
+    case v1::NO_WORKER_ONLINE:
+      waiting.set_message(absl::StrCat("no worker is online that takes jobs (", survey.seen,
+                                       " seen since the scheduler started, ", survey.draining,
+                                       " draining)"));
+      break;
+    case v1::NO_WORKER_WITH_DEVICE_KIND:
+      waiting.set_message(absl::StrCat("waits for a worker with a ",
+                                       record.job().placement().device_kind(), " device", online));
+      break;
+    case v1::NO_WORKER_WITH_LABELS:
+      waiting.set_message(
+          absl::StrCat("waits for a worker with the labels ", Labels(record), online));
+      break;
+    case v1::NO_WORKER_WITH_MEMORY:
+      waiting.set_message(absl::StrCat(
+          "needs up to ", Mebibytes(record.job().status().facts().memory_bytes_max()),
+          " of memory; the largest worker online has ", Mebibytes(survey.memory_bytes_max)));
+      break;
+    case v1::NO_WORKER_WITH_NUMERICS_CLASS:
+      waiting.set_message(ClassSentence(record, survey, fleet_, options_, now_));
+      break;
+    case v1::WAITING_FOR_EMPTY_WORKER:
+      waiting.set_message(absl::StrCat("runs alone after ",
+                                       record.job().status().deaths_without_checkpoint(),
+                                       " deaths in a row, and no worker is empty"));
+      break;
+    case v1::WORKERS_BUSY:
+      if (IsBeingClearedFor(record, state_, fleet_, options_, now_)) {
+        waiting.set_reason(v1::WAITING_FOR_PREEMPTION);
+        waiting.set_message("a job of a lower class was told to make room");
+      } else if (position > 1) {
+        waiting.set_reason(v1::WAITING_FOR_TURN);
+        waiting.set_message(absl::StrCat(position - 1, position == 2 ? " job is" : " jobs are",
+                                         " ahead; ", Workers(survey.suitable),
+                                         " would do, all busy"));
+      } else {
+        waiting.set_message(
+            absl::StrCat("next in line; ", Workers(survey.suitable), " would do, all busy"));
+      }
+      break;
+    default:
+      waiting.set_message("a worker is free; the job is about to be placed");
+      break;
+  }
+  return waiting;
+}
+
+}  // namespace deltaworks::scheduler

@@ -1,0 +1,40 @@
+#include "scheduler/job_draft.h"
+
+#include <utility>
+
+#include "glog/logging.h"
+#include "scheduler/job_fold.h"
+#include "scheduler/job_record.h"
+#include "scheduler/proto_time.h"
+
+namespace deltaworks::scheduler {
+
+Event JobDraft::NewEvent() const {
+  Event event;
+  *event.mutable_time() = ToProto(now_);
+  event.set_job(record_.job().name());
+  return event;
+}
+
+Event JobDraft::NewEvent(v1::JobEvent::Type type, v1::JobState state, v1::JobReason reason,
+                         const std::string& message) const {
+  Event event = NewEvent();
+  v1::JobEvent& shown = *event.mutable_shown();
+  shown.set_seq(record_.job().status().last_event_seq() + 1);
+  *shown.mutable_time() = event.time();
+  shown.set_level(v1::JobEvent::INFO);
+  shown.set_type(type);
+  shown.set_state(state);
+  shown.set_reason(reason);
+  shown.set_message(ClipUtf8(message, kEventMessageBytesMax));
+  if (record_.has_current()) shown.set_lease_epoch(record_.current().lease_epoch());
+  return event;
+}
+
+void JobDraft::Add(Event event) {
+  const absl::Status folded = FoldIntoJob(event, &record_);
+  CHECK(folded.ok()) << folded;
+  events_.push_back(std::move(event));
+}
+
+}  // namespace deltaworks::scheduler

@@ -1,0 +1,50 @@
+// JobDraft: the events of one decision about one job.
+//
+// Several events of a decision build on each other (a checkpoint, then the end of its attempt), but
+// a decision changes nothing. So the draft folds each event into a copy of the job as it is added,
+// numbers it, and hands out the events at the end.
+
+#ifndef DELTAWORKS_SCHEDULER_JOB_DRAFT_H_
+#define DELTAWORKS_SCHEDULER_JOB_DRAFT_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "scheduler/event.pb.h"
+
+namespace deltaworks::scheduler {
+
+class JobDraft {
+ public:
+  // A decision of the time `now` about `record`; an empty one for a job to be created.
+  JobDraft(JobRecord record, absl::Time now) : record_(std::move(record)), now_(now) {}
+
+  // The job with all added events folded in.
+  const JobRecord& record() const { return record_; }
+  absl::Time now() const { return now_; }
+  v1::JobState state() const { return record_.job().status().state(); }
+
+  // An event with time and job filled in. A creating event's job name is that of `record` or must
+  // be set by the caller.
+  Event NewEvent() const;
+
+  // The same, shown to watchers, with level INFO and the next number. `state` is the job's state
+  // after it; lease_epoch is that of the current attempt.
+  Event NewEvent(v1::JobEvent::Type type, v1::JobState state, v1::JobReason reason,
+                 const std::string& message) const;
+
+  // Folds `event` into the draft and keeps it. Dies if it cannot follow: a bug in a decision.
+  void Add(Event event);
+
+  std::vector<Event> TakeEvents() { return std::move(events_); }
+
+ private:
+  JobRecord record_;
+  const absl::Time now_;
+  std::vector<Event> events_;
+};
+
+}  // namespace deltaworks::scheduler
+
+#endif  // DELTAWORKS_SCHEDULER_JOB_DRAFT_H_

@@ -1,0 +1,54 @@
+#include "scheduler/job_record.h"
+
+namespace deltaworks::scheduler {
+namespace {
+
+// The row of the attempt whose result was accepted; it is the last, since none was granted after.
+const v1::Attempt* ResultAttempt(const JobRecord& record) {
+  const v1::JobStatus& status = record.job().status();
+  if (record.result_attempt_id().empty() || status.attempts().empty()) return nullptr;
+  return &*status.attempts().rbegin();
+}
+
+}  // namespace
+
+bool IsCurrent(const JobRecord& record, int64_t lease_epoch, absl::string_view attempt_id) {
+  return record.has_current() && record.current().lease_epoch() == lease_epoch &&
+         record.current().attempt_id() == attempt_id;
+}
+
+bool IsResultAttempt(const JobRecord& record, int64_t lease_epoch, absl::string_view attempt_id) {
+  const v1::Attempt* attempt = ResultAttempt(record);
+  return attempt != nullptr && attempt->lease_epoch() == lease_epoch &&
+         attempt->attempt_id() == attempt_id;
+}
+
+std::string ResultWorker(const JobRecord& record) {
+  const v1::Attempt* attempt = ResultAttempt(record);
+  return attempt == nullptr ? std::string() : attempt->worker();
+}
+
+int64_t CheckpointStep(const JobRecord& record) {
+  return record.job().status().checkpoint().step();
+}
+
+std::vector<std::string> NeededDigests(const JobRecord& record) {
+  std::vector<std::string> digests;
+  for (const v1::Checkpoint& checkpoint : record.checkpoints()) {
+    digests.push_back(checkpoint.manifest_digest());
+  }
+  if (StateOf(record) == v1::FINALIZING) {
+    digests.push_back(record.job().status().result().manifest_digest());
+  }
+  return digests;
+}
+
+std::string ClipUtf8(absl::string_view text, size_t bytes_max) {
+  if (text.size() <= bytes_max) return std::string(text);
+  size_t end = bytes_max;
+  // 10xxxxxx continues a character: step back to where it begins.
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return std::string(text.substr(0, end));
+}
+
+}  // namespace deltaworks::scheduler

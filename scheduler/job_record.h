@@ -1,0 +1,43 @@
+// Reading a JobRecord: small questions that several files ask. Pure functions.
+
+#ifndef DELTAWORKS_SCHEDULER_JOB_RECORD_H_
+#define DELTAWORKS_SCHEDULER_JOB_RECORD_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "scheduler/event.pb.h"
+
+namespace deltaworks::scheduler {
+
+inline v1::JobState StateOf(const JobRecord& record) { return record.job().status().state(); }
+
+// True if (lease_epoch, attempt_id) is the job's current attempt.
+bool IsCurrent(const JobRecord& record, int64_t lease_epoch, absl::string_view attempt_id);
+
+// True if it is the attempt whose result was accepted.
+bool IsResultAttempt(const JobRecord& record, int64_t lease_epoch, absl::string_view attempt_id);
+
+// The worker of the attempt whose result was accepted; empty without one.
+std::string ResultWorker(const JobRecord& record);
+
+// Step of the last committed checkpoint; 0 without one.
+int64_t CheckpointStep(const JobRecord& record);
+
+// Manifests that the job itself must keep pinned: its kept checkpoints and, until it is a version,
+// its result. Whatever else is pinned with the job as owner may be unpinned.
+std::vector<std::string> NeededDigests(const JobRecord& record);
+
+// `text`, cut to at most `bytes_max` without cutting a UTF-8 character.
+std::string ClipUtf8(absl::string_view text, size_t bytes_max);
+
+// Longest message of an event, in bytes.
+inline constexpr size_t kEventMessageBytesMax = 4000;
+// Longest message of a Failure, in bytes.
+inline constexpr size_t kFailureMessageBytesMax = 2000;
+
+}  // namespace deltaworks::scheduler
+
+#endif  // DELTAWORKS_SCHEDULER_JOB_RECORD_H_

@@ -1,0 +1,55 @@
+// Options: every policy setting of the scheduler's core, with its default.
+//
+// Settings act on decisions only. What was decided stands in the events, so events replay to the
+// same state under other settings. Plain data; copied, never changed while a core runs.
+
+#ifndef DELTAWORKS_SCHEDULER_OPTIONS_H_
+#define DELTAWORKS_SCHEDULER_OPTIONS_H_
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace deltaworks::scheduler {
+
+struct Options {
+  // A worker's right to run an attempt, from its last answered report.
+  absl::Duration lease_duration = absl::Seconds(20);
+  // After a start no lease ends before one full lease and this.
+  absl::Duration start_grace = absl::Seconds(3);
+  // How long an attempt told to YIELD is renewed.
+  absl::Duration yield_grace = absl::Seconds(60);
+  // Training time between checkpoints, told to the worker.
+  absl::Duration checkpoint_interval = absl::Seconds(60);
+
+  // Order of the queue: submit time minus the bonus of the class; LOW has none.
+  absl::Duration bonus_high = absl::Hours(4);
+  absl::Duration bonus_normal = absl::Hours(1);
+  // Jobs that are not final; more are refused.
+  int64_t active_jobs_max = 10'000;
+
+  // HIGH may take the device of a lower class that is behind it in the queue and has had at least
+  // preempt_after of it.
+  bool preemption = true;
+  absl::Duration preempt_after = absl::Seconds(60);
+
+  // After this many deaths in a row without a new checkpoint the job runs alone.
+  int32_t deaths_until_alone = 2;
+  // After this many deaths in a row alone it is poison; 0: never.
+  int32_t deaths_until_poison = 3;
+
+  // ResumePolicy ANY: go on elsewhere when the numerics class was not seen for this long.
+  absl::Duration numerics_class_patience = absl::Hours(1);
+
+  // At most one write of metrics and logs per job in this time.
+  absl::Duration metrics_interval = absl::Seconds(1);
+  // Lines of log kept by job; what follows is dropped, and an event says so.
+  int64_t log_lines_max = 10'000;
+
+  // Attempts that one worker holds at a time.
+  int64_t attempts_per_worker = 1;
+};
+
+}  // namespace deltaworks::scheduler
+
+#endif  // DELTAWORKS_SCHEDULER_OPTIONS_H_

@@ -1,0 +1,40 @@
+// Plan: what should happen now, given everything.
+//
+// From the state, the workers and the deadlines to commands for Decide and questions for store and
+// registry. A plan is a wish, computed from scratch each time: what it names twice is decided
+// once, and what is done already it no longer names. Pure function.
+
+#ifndef DELTAWORKS_SCHEDULER_PLAN_H_
+#define DELTAWORKS_SCHEDULER_PLAN_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "scheduler/command.h"
+#include "scheduler/fleet.h"
+#include "scheduler/lease_table.h"
+#include "scheduler/options.h"
+#include "scheduler/state.h"
+
+namespace deltaworks::scheduler {
+
+struct Plan {
+  // EndLease, GrantAttempt and PreemptAttempt, in this order. Ends make room that only the next
+  // plan gives away.
+  std::vector<Command> commands;
+  // VALIDATING jobs, to be asked of the store (ValidateTraining).
+  std::vector<std::string> validations;
+  // FINALIZING jobs, to be asked of the registry (MakeVersionRequest); not those that wait for
+  // missing blobs.
+  std::vector<std::string> versions;
+};
+
+// In the order of the queue each job gets the best free worker that it fits; a job that fits no
+// free one is passed over by those behind, who could not have waited on its behalf.
+Plan MakePlan(const State& state, const Fleet& fleet, const LeaseTable& leases,
+              const Options& options, absl::Time now);
+
+}  // namespace deltaworks::scheduler
+
+#endif  // DELTAWORKS_SCHEDULER_PLAN_H_

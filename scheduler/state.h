@@ -1,0 +1,92 @@
+// State: everything the scheduler decided and stored, in memory.
+//
+// Changed by Fold alone. Equal events give equal states; a Snapshot and the events after it give
+// the same as all events from the beginning. The indexes below are derived and not stored.
+//
+// Pure state: no clock, no I/O. Not thread-safe; its owner serialises all access.
+
+#ifndef DELTAWORKS_SCHEDULER_STATE_H_
+#define DELTAWORKS_SCHEDULER_STATE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "scheduler/event.pb.h"
+#include "scheduler/options.h"
+#include "scheduler/queue_order.h"
+#include "scheduler/request_log.h"
+
+namespace deltaworks::scheduler {
+
+class State {
+ public:
+  using Names = absl::btree_set<std::string>;
+
+  explicit State(const Options& options) : options_(options) {}
+
+  // DataLoss if the snapshot contradicts itself.
+  static absl::StatusOr<std::unique_ptr<State>> FromSnapshot(const Snapshot& snapshot,
+                                                             const Options& options);
+  Snapshot ToSnapshot() const;
+
+  // On error (see FoldIntoJob) the state is unusable: drop it.
+  absl::Status Fold(const Event& event);
+
+  // nullptr if there is none. Valid until the next Fold.
+  const JobRecord* FindJob(absl::string_view name) const;
+
+  // All jobs, by name.
+  const absl::btree_map<std::string, JobRecord>& jobs() const { return jobs_; }
+  // QUEUED jobs, next first.
+  const absl::btree_set<QueueKey>& queue() const { return queue_; }
+  const Names& validating() const { return validating_; }
+  const Names& finalizing() const { return finalizing_; }
+  // Jobs whose current attempt is on `worker`.
+  const Names& JobsOn(absl::string_view worker) const;
+  // Workers with a current attempt.
+  const absl::btree_map<std::string, Names>& jobs_by_worker() const { return jobs_by_worker_; }
+
+  const RequestLog& requests() const { return requests_; }
+  // The highest incarnation of `worker` that ever reported; 0 if none did.
+  int64_t WorkerIncarnation(absl::string_view worker) const;
+  // Jobs that are not final.
+  int64_t active_jobs() const { return active_jobs_; }
+  int64_t term() const { return term_; }
+  // Of the last event.
+  absl::Time last_time() const { return last_time_; }
+  int64_t event_count() const { return event_count_; }
+
+ private:
+  absl::Status FoldPlatform(const Event& event);
+  absl::Status FoldJob(const Event& event);
+  // Takes `record` into the indexes, or out of them.
+  void Index(const JobRecord& record, bool in);
+
+  const Options options_;
+  absl::btree_map<std::string, JobRecord> jobs_;
+  RequestLog requests_;
+  absl::btree_map<std::string, int64_t> workers_;
+  int64_t term_ = 0;
+  absl::Time last_time_ = absl::UnixEpoch();
+  int64_t event_count_ = 0;
+
+  absl::btree_set<QueueKey> queue_;
+  Names validating_;
+  Names finalizing_;
+  absl::btree_map<std::string, Names> jobs_by_worker_;
+  int64_t active_jobs_ = 0;
+};
+
+// The bytes of a message, equal for equal messages also where they hold maps.
+std::string DeterministicBytes(const google::protobuf::Message& message);
+
+}  // namespace deltaworks::scheduler
+
+#endif  // DELTAWORKS_SCHEDULER_STATE_H_

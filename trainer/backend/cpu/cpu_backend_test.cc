@@ -1,0 +1,97 @@
+// What is particular to CpuBackend; its arithmetic is tested in trainer/backend/parity/.
+
+#include "trainer/backend/cpu/cpu_backend.h"
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "gtest/gtest.h"
+
+namespace deltaworks::trainer {
+namespace {
+
+TEST(CpuBackendTest, ImpossibleOptionsAreRefused) {
+  CpuOptions options;
+  options.compute_type = DType::kF16;
+  const auto f16 = NewCpuBackend(options);
+  EXPECT_TRUE(absl::IsInvalidArgument(f16.status()));
+  EXPECT_EQ(f16.status().message(), "compute type of the cpu backend is F16, want F32 or BF16");
+
+  options.compute_type = DType::kBF16;
+  options.threads = 0;
+  EXPECT_TRUE(absl::IsInvalidArgument(NewCpuBackend(options).status()));
+  options.threads = 2;
+  options.cores = {0, 1 << 20};
+  EXPECT_TRUE(absl::IsInvalidArgument(NewCpuBackend(options).status()));
+}
+
+TEST(CpuBackendTest, MemoryThatTheMachineHasNotIsResourceExhausted) {
+  const auto backend = NewCpuBackend({});
+  ASSERT_TRUE(backend.ok()) << backend.status();
+  EXPECT_TRUE(absl::IsResourceExhausted((*backend)->Allocate(int64_t{1} << 50).status()));
+  EXPECT_TRUE((*backend)->Synchronize().ok());
+}
+
+class CpuBackendDeathTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+    auto backend = NewCpuBackend({});
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    backend_ = *std::move(backend);
+    linear_ = backend_->Pack(View(weight_, {2, 4}));
+    pair_ = {View(a_, {1, 4}), View(b_, {2, 1}), 1, View(da_, {1, 4}), View(db_, {2, 1})};
+  }
+
+  static TensorView View(std::vector<float>& values, std::vector<int64_t> shape) {
+    return TensorView{values.data(), DType::kF32, std::move(shape)};
+  }
+  Segment Rows(int64_t begin, int64_t end) {
+    Segment segment;
+    segment.row_begin = begin;
+    segment.row_end = end;
+    segment.adapters = {&pair_};
+    return segment;
+  }
+  void Forward(const std::vector<Segment>& segments) {
+    backend_->LinearGroupForward({linear_.get()}, segments, View(x_, {6, 4}), View(hidden_, {6, 1}),
+                                 {View(y_, {6, 2})}, ProductPath::kBatch);
+  }
+  void Backward(const std::vector<Segment>& segments) {
+    backend_->LinearGroupBackward({linear_.get()}, segments, View(x_, {6, 4}),
+                                  View(hidden_, {6, 1}), {View(y_, {6, 2})}, View(dhidden_, {6, 1}),
+                                  View(dx_, {6, 4}));
+  }
+
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<FrozenLinear> linear_;
+  std::vector<float> weight_ = std::vector<float>(8, 1), a_ = std::vector<float>(4, 1);
+  std::vector<float> b_ = std::vector<float>(2, 1), da_ = std::vector<float>(4);
+  std::vector<float> db_ = std::vector<float>(2);
+  // 128 rows, as row_alignment() asks.
+  std::vector<float> x_ = std::vector<float>(512, 1), hidden_ = std::vector<float>(128);
+  std::vector<float> dhidden_ = std::vector<float>(128), y_ = std::vector<float>(256);
+  std::vector<float> dx_ = std::vector<float>(512);
+  LoraPair pair_;
+};
+
+TEST_F(CpuBackendDeathTest, SegmentsThatOverlapOrLeaveTheBatchAreOurMistake) {
+  Forward({Rows(0, 2), Rows(4, 6)});
+  EXPECT_EQ(y_[0], 8);  // 4 + 1 * (4 * 1).
+  EXPECT_EQ(y_[2 * 2], 4);
+  EXPECT_DEATH(Forward({Rows(0, 3), Rows(2, 6)}), "segment is rows 2 to 6, want within 3 to 6");
+  EXPECT_DEATH(Forward({Rows(0, 7)}), "segment is rows 0 to 7, want within 0 to 6");
+}
+
+TEST_F(CpuBackendDeathTest, TwoSegmentsMustNotShareAGradient) {
+  EXPECT_DEATH(Backward({Rows(0, 2), Rows(2, 4)}), "two adapters share a gradient");
+}
+
+TEST_F(CpuBackendDeathTest, AWrongShapeNamesTheTensor) {
+  EXPECT_DEATH(backend_->AddResidual(View(x_, {4, 4}), View(y_, {4, 3}), View(dx_, {4, 4})),
+               "y is F32 \\[4, 3\\], want F32 \\[4, 4\\]");
+}
+
+}  // namespace
+}  // namespace deltaworks::trainer
