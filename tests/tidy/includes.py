@@ -73,8 +73,8 @@ def check_include(path, quote, header):
                 "services/clients/")
     if path.startswith("trainer/") and TRAINER_STRANGER.match(header):
         return f"{header} in trainer/; messages and metrics are the business of services/"
-    if path.startswith("scheduler/") and not path.endswith("_test.cc") and IMPURE_HEADER.match(
-            header):
+    for_tests = path.endswith("_test.cc") or path.startswith("scheduler/testing/")
+    if path.startswith("scheduler/") and not for_tests and IMPURE_HEADER.match(header):
         return f"{header} in scheduler/; time, files, threads and chance come in as arguments"
     return _layer_problem(path, header) if ours else None
 

@@ -205,7 +205,8 @@ TEST_F(ChatTemplateTest, FoldersKeepTheTemplateInEitherOfTwoPlaces) {
 
 TEST_F(ChatTemplateTest, OfSeveralTemplatesTheDefaultIsTaken) {
   const auto chat_template = ChatTemplate::FromConfig(
-      R"({"chat_template": [{"name": "rag", "template": "no"}, {"name": "default", "template": "yes"}]})");
+      R"({"chat_template": [{"name": "rag", "template": "no"},
+                            {"name": "default", "template": "yes"}]})");
   ASSERT_TRUE(chat_template.ok()) << chat_template.status();
   EXPECT_EQ((*chat_template)->Render({}, false).value(), "yes");
   EXPECT_TRUE(absl::IsInvalidArgument(

@@ -1,6 +1,9 @@
 #include "trainer/backend/cpu/gemm.h"
 
+#include <algorithm>
+#include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <utility>
 #include <vector>
 
 #include "absl/memory/memory.h"
@@ -37,6 +40,57 @@ std::string IsaName(dnnl::cpu_isa isa) {
 bool HasBf16Products() {
   const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
   return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
+}
+
+// Fills a matrix with reproducible numbers of some size and many bits, so that another order of
+// addition shows.
+class Numbers {
+ public:
+  float Next() {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<float>(static_cast<int64_t>(state_) >> 32) * 0x1p-31f;
+  }
+  void Write(DType type, void* data, int64_t i) {
+    if (type == DType::kF32) {
+      static_cast<float*>(data)[i] = Next();
+    } else {
+      static_cast<BFloat16*>(data)[i] = BFloat16(Next());
+    }
+  }
+
+ private:
+  uint64_t state_ = 1;
+};
+
+// Whether equal rows of `a` give equal rows of the result. True for sums over rows, whose rows have
+// one place only.
+bool RowsAreAlike(const Product& product, DType type, const ProductShape& shape) {
+  if (shape.a_column != 1 || shape.m != kTileRows) return true;
+  Workspace workspace;
+  const int64_t element = SizeOf(type);
+  char* a = workspace.Get<char>(shape.m * shape.a_row * element);
+  char* b = workspace.Get<char>(((shape.k - 1) * shape.b_row + (shape.n - 1) * shape.b_column + 1) *
+                                element);
+  float* out = workspace.Get<float>(shape.m * shape.out_row);
+  Numbers numbers;
+  for (int64_t p = 0; p < shape.k; ++p) {
+    for (int64_t j = 0; j < shape.n; ++j) {
+      numbers.Write(type, b, p * shape.b_row + j * shape.b_column);
+    }
+  }
+  // One result may come out equal by chance: a few different rows.
+  for (int trial = 0; trial < 4; ++trial) {
+    for (int64_t p = 0; p < shape.k; ++p) numbers.Write(type, a, p);
+    for (int64_t i = 1; i < shape.m; ++i) {
+      std::memcpy(a + i * shape.a_row * element, a, shape.k * element);
+    }
+    std::fill_n(out, shape.m * shape.out_row, 0.5f);
+    product.Run(/*worker=*/0, a, b, out);
+    for (int64_t i = 1; i < shape.m; ++i) {
+      if (std::memcmp(out, out + i * shape.out_row, shape.n * sizeof(float)) != 0) return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -149,39 +203,60 @@ class ProductCache::OneDnnProduct final : public Product {
   std::vector<Slot> slots_;
 };
 
+// In f32, on the kernels of this backend.
+class ProductCache::OwnProduct final : public Product {
+ public:
+  OwnProduct(const ProductShape& shape, int workers, const KernelSet& kernels)
+      : shape_(shape), kernels_(kernels), scratch_(workers) {}
+
+  void Run(int worker, const void* a, const void* b, float* out) const override {
+    Workspace& scratch = scratch_[worker];
+    scratch.Reset();
+    kernels_.product({.m = shape_.m,
+                      .n = shape_.n,
+                      .k = shape_.k,
+                      .a = static_cast<const float*>(a),
+                      .a_row = shape_.a_row,
+                      .a_column = shape_.a_column,
+                      .b = static_cast<const float*>(b),
+                      .b_row = shape_.b_row,
+                      .b_column = shape_.b_column,
+                      .out = out,
+                      .out_row = shape_.out_row,
+                      .accumulate = shape_.accumulate},
+                     scratch.Get<float>(ProductScratch(shape_.m)));
+  }
+
+ private:
+  const ProductShape shape_;
+  const KernelSet& kernels_;
+  mutable std::vector<Workspace> scratch_;  // One for each worker.
+};
+
 // Operands of bf16 are widened first; their products and sums are those of f32.
 class ProductCache::WideningProduct final : public Product {
  public:
-  WideningProduct(const dnnl::engine& engine, const ProductShape& shape, int workers,
+  // `product` is the f32 product of DenseShape(shape).
+  WideningProduct(std::unique_ptr<Product> product, const ProductShape& shape, int workers,
                   const KernelSet& kernels)
-      : shape_(shape),
-        kernels_(kernels),
-        product_(engine, DType::kF32, DenseShape(shape), workers),
-        scratch_(workers) {}
+      : shape_(shape), kernels_(kernels), product_(std::move(product)), scratch_(workers) {}
+
+  // The shape once both operands have been copied without gaps.
+  static ProductShape DenseShape(ProductShape shape) {
+    (shape.a_column == 1 ? shape.a_row : shape.a_column) = shape.a_column == 1 ? shape.k : shape.m;
+    (shape.b_column == 1 ? shape.b_row : shape.b_column) = shape.b_column == 1 ? shape.n : shape.k;
+    return shape;
+  }
 
   void Run(int worker, const void* a, const void* b, float* out) const override {
     Workspace& scratch = scratch_[worker];
     scratch.Reset();
     const float* wide_a = Widen(scratch, a, shape_.m, shape_.k, shape_.a_row, shape_.a_column);
     const float* wide_b = Widen(scratch, b, shape_.k, shape_.n, shape_.b_row, shape_.b_column);
-    product_.Run(worker, wide_a, wide_b, out);
+    product_->Run(worker, wide_a, wide_b, out);
   }
 
  private:
-  static ProductShape DenseShape(ProductShape shape) {
-    if (shape.a_column == 1) {
-      shape.a_row = shape.k;
-    } else {
-      shape.a_column = shape.m;
-    }
-    if (shape.b_column == 1) {
-      shape.b_row = shape.n;
-    } else {
-      shape.b_column = shape.k;
-    }
-    return shape;
-  }
-
   const float* Widen(Workspace& scratch, const void* x, int64_t rows, int64_t columns, int64_t row,
                      int64_t column) const {
     if (column != 1) {
@@ -197,7 +272,7 @@ class ProductCache::WideningProduct final : public Product {
 
   const ProductShape shape_;
   const KernelSet& kernels_;
-  const OneDnnProduct product_;
+  const std::unique_ptr<Product> product_;
   mutable std::vector<Workspace> scratch_;  // One for each worker.
 };
 
@@ -205,26 +280,30 @@ ProductCache::ProductCache(DType compute_type, int workers, const KernelSet& ker
     : compute_type_(compute_type),
       workers_(workers),
       kernels_(kernels),
-      widens_(compute_type == DType::kBF16 && !HasBf16Products()),
       engine_(std::make_unique<Engine>()) {}
 
 ProductCache::~ProductCache() = default;
 
+std::unique_ptr<Product> ProductCache::Make(DType type, const ProductShape& shape) const {
+  if (type == DType::kF32 || HasBf16Products()) {
+    auto product = std::make_unique<OneDnnProduct>(engine_->engine, type, shape, workers_);
+    if (RowsAreAlike(*product, type, shape)) return product;
+    if (type == DType::kF32) return std::make_unique<OwnProduct>(shape, workers_, kernels_);
+  }
+  return std::make_unique<WideningProduct>(Make(DType::kF32, WideningProduct::DenseShape(shape)),
+                                           shape, workers_, kernels_);
+}
+
 const Product& ProductCache::Get(const ProductShape& shape) {
   MutexLock lock(&mutex_);
   std::unique_ptr<Product>& product = products_[shape];
-  if (product == nullptr) {
-    if (widens_) {
-      product = std::make_unique<WideningProduct>(engine_->engine, shape, workers_, kernels_);
-    } else {
-      product = std::make_unique<OneDnnProduct>(engine_->engine, compute_type_, shape, workers_);
-    }
-  }
+  if (product == nullptr) product = Make(compute_type_, shape);
   return *product;
 }
 
 std::string ProductCache::isa_name() const {
-  return absl::StrCat(IsaName(dnnl::get_effective_cpu_isa()), widens_ ? "+f32" : "");
+  const bool widens = compute_type_ == DType::kBF16 && !HasBf16Products();
+  return absl::StrCat(IsaName(dnnl::get_effective_cpu_isa()), widens ? "+f32" : "");
 }
 
 std::string ProductCache::library_version() const {

@@ -7,6 +7,10 @@
 // panels are the tasks that are spread over threads. The last tile of a batch reads what lies
 // behind the batch (row_alignment()); its rows are computed and not used.
 //
+// That a tile's rows are alike is checked, not believed: each product runs once on a tile of equal
+// rows when it is made, and where the results differ (oneDNN's f32 product with transposed weights
+// on AVX2 does) a kernel of our own takes its place.
+//
 // Weights are read where they are: nothing is packed or copied. On machines that have no bf16
 // arithmetic, tiles and panels of bf16 are widened to f32 in scratch first, which is exact.
 //
@@ -90,11 +94,14 @@ class ProductCache {
  private:
   struct Engine;
   class OneDnnProduct;
+  class OwnProduct;
   class WideningProduct;
+
+  std::unique_ptr<Product> Make(DType type, const ProductShape& shape) const;
+
   const DType compute_type_;
   const int workers_;
   const KernelSet& kernels_;
-  const bool widens_;
   const std::unique_ptr<Engine> engine_;
   Mutex mutex_;
   std::map<ProductShape, std::unique_ptr<Product>> products_ ABSL_GUARDED_BY(mutex_);

@@ -23,6 +23,21 @@ struct DropoutMask {
   float kept_scale = 1;  // 1 / (1 - p).
 };
 
+// out [m,n] = or += a [m,k] b [k,n], all f32. Element (i,p) of a is a[i * a_row + p * a_column], b
+// likewise; b_row or b_column is 1.
+struct KernelProduct {
+  int64_t m, n, k;
+  const float* a;
+  int64_t a_row, a_column;
+  const float* b;
+  int64_t b_row, b_column;
+  float* out;
+  int64_t out_row;
+  bool accumulate;
+};
+// Floats of scratch that a product of m rows needs.
+inline constexpr int64_t ProductScratch(int64_t m) { return (512 + m) * 64; }
+
 struct AdamWScalars {
   float gradient_scale = 1;
   float decay = 1;  // 1 - learning rate * weight decay.
@@ -96,6 +111,9 @@ struct KernelSet {
   // to a multiple of 16. Weights are read once for all rows.
   void (*dot)(const float* x, int64_t x_row, int64_t rows, const void* compute_w, int64_t w_row,
               int64_t w_rows, int64_t k, float* out, int64_t out_row);
+
+  // scratch: ProductScratch(m) floats.
+  void (*product)(const KernelProduct& product, float* scratch);
 
   // Softmax over a row in panels. x becomes exp(x - *max), *max its largest, *sum the sum of that.
   void (*panel_exponentials)(float* x, int64_t n, float* max, float* sum);
