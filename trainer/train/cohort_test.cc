@@ -205,6 +205,11 @@ TEST_P(CohortTest, AResumedRunHasTheBytesAndMetricsOfTheUninterruptedOne) {
       EXPECT_EQ(run->SaveCheckpoint(), checkpoint);
     }
     EXPECT_EQ(AdapterDigest(*run), alone.digest);
+    const std::string last = run->SaveCheckpoint();
+    run = NewRun(job);
+    ASSERT_TRUE(run->RestoreCheckpoint(last).ok());
+    EXPECT_TRUE(run->finished());
+    EXPECT_EQ(AdapterDigest(*run), alone.digest);
     // The evaluation before the first step may have been repeated.
     resumed.metrics.erase(std::unique(resumed.metrics.begin(), resumed.metrics.end()),
                           resumed.metrics.end());
