@@ -73,7 +73,8 @@ class TrainingRun {
   // passes any more.
   const absl::Status& status() const { return status_; }
   bool active() const { return status_.ok() && !finished(); }
-  // True between steps, once finished, and any time during an evaluation (which is then begun again).
+  // True between steps, once finished, and any time during an evaluation (which is then begun
+  // again).
   bool at_step_boundary() const { return finished() || evaluating_ || next_micro_batch_ == 0; }
 
   // The next micro-batch is forward only.
