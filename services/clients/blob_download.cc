@@ -1,0 +1,274 @@
+// The download half of blob_transfer.h.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "services/base/log.h"
+#include "services/base/manifest.h"
+#include "services/base/resource_names.h"
+#include "services/clients/blob_transfer.h"
+#include "services/clients/retry.h"
+#include "trainer/base/file.h"
+#include "trainer/base/sha256.h"
+#include "trainer/base/status_macros.h"
+
+namespace deltaworks::services {
+namespace {
+
+constexpr int kChunkAttempts = 2;
+
+// "NAME.part": verified chunks from the beginning, nothing else. Removed only by Finish().
+class PartFile {
+ public:
+  static absl::StatusOr<std::unique_ptr<PartFile>> Open(const std::string& path) {
+    std::string part_path = path + ".part";
+    const int fd = open(part_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0) return ErrnoStatus(errno, part_path, "open");
+    return std::unique_ptr<PartFile>(new PartFile(path, std::move(part_path), fd));
+  }
+  ~PartFile() { close(fd_); }
+
+  // Keeps the leading chunks that are right; returns their bytes.
+  absl::StatusOr<int64_t> KeepVerified(const v1::ManifestFile& file) {
+    int64_t offset = 0;
+    std::string chunk;
+    for (const std::string& digest : file.chunk_digests()) {
+      chunk.resize(std::min(kChunkBytes, file.size_bytes() - offset));
+      const ssize_t got = pread(fd_, chunk.data(), chunk.size(), offset);
+      if (got != static_cast<ssize_t>(chunk.size()) || Sha256Digest(chunk) != digest) break;
+      offset += got;
+    }
+    if (ftruncate(fd_, offset) != 0) return ErrnoStatus(errno, part_path_, "ftruncate");
+    return offset;
+  }
+
+  absl::Status Append(int64_t offset, absl::string_view data) {
+    while (!data.empty()) {
+      const ssize_t count = pwrite(fd_, data.data(), data.size(), offset);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) return ErrnoStatus(errno, part_path_, "write");
+      offset += count;
+      data.remove_prefix(static_cast<size_t>(count));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Finish() {
+    if (fchmod(fd_, 0444) != 0) return ErrnoStatus(errno, part_path_, "chmod");
+    if (fsync(fd_) != 0) return ErrnoStatus(errno, part_path_, "fsync");
+    if (rename(part_path_.c_str(), path_.c_str()) != 0) return ErrnoStatus(errno, path_, "rename");
+    const std::string folder = std::filesystem::path(path_).parent_path().string();
+    const int folder_fd = open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_CLOEXEC);
+    if (folder_fd < 0) return ErrnoStatus(errno, folder, "open");
+    const int synced = fsync(folder_fd);
+    const int error = errno;
+    close(folder_fd);
+    return synced == 0 ? absl::OkStatus() : ErrnoStatus(error, folder, "fsync");
+  }
+
+ private:
+  PartFile(std::string path, std::string part_path, int fd)
+      : path_(std::move(path)), part_path_(std::move(part_path)), fd_(fd) {}
+  const std::string path_;
+  const std::string part_path_;
+  const int fd_;
+};
+
+// Cuts a stream of pieces into chunks and hands on those that match their digest.
+class ChunkVerifier {
+ public:
+  using Accept = std::function<absl::Status(int64_t offset, absl::string_view chunk)>;
+
+  ChunkVerifier(const v1::ManifestFile& file, Accept accept)
+      : file_(file), accept_(std::move(accept)) {}
+
+  // Where the next stream must begin: all before is verified and handed on.
+  int64_t offset() const { return offset_; }
+  void Start(int64_t offset) {
+    offset_ = offset;
+    chunk_.clear();
+  }
+
+  absl::Status Take(absl::string_view piece) {
+    while (!piece.empty()) {
+      const int64_t want = ChunkSize() - static_cast<int64_t>(chunk_.size());
+      if (want <= 0) return TooLong();
+      const absl::string_view part = piece.substr(0, static_cast<size_t>(want));
+      chunk_.append(part.data(), part.size());
+      piece.remove_prefix(part.size());
+      if (static_cast<int64_t>(chunk_.size()) == ChunkSize()) DW_RETURN_IF_ERROR(Complete());
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  int64_t ChunkSize() const { return std::min(kChunkBytes, file_.size_bytes() - offset_); }
+
+  absl::Status Complete() {
+    const std::string& want = file_.chunk_digests(static_cast<int>(offset_ / kChunkBytes));
+    const std::string got = Sha256Digest(chunk_);
+    if (got != want) {
+      return absl::DataLossError(absl::StrCat(file_.path(), " (", file_.digest(), "): chunk at ",
+                                              offset_, " is ", got, ", want ", want));
+    }
+    DW_RETURN_IF_ERROR(accept_(offset_, chunk_));
+    offset_ += static_cast<int64_t>(chunk_.size());
+    chunk_.clear();
+    return absl::OkStatus();
+  }
+
+  absl::Status TooLong() const {
+    return absl::DataLossError(absl::StrCat(file_.path(), " (", file_.digest(),
+                                            "): more bytes than ", file_.size_bytes()));
+  }
+
+  const v1::ManifestFile& file_;
+  const Accept accept_;
+  int64_t offset_ = 0;
+  std::string chunk_;
+};
+
+void Report(StoreClient& store, const BlobAccess& access, const v1::ManifestFile& file,
+            int64_t offset) {
+  v1::ReportCorruptBlobRequest request;
+  request.set_parent(TenantName(access.tenant));
+  request.set_digest(file.digest());
+  request.set_reference(access.reference);
+  request.set_offset(offset);
+  const auto response = store.ReportCorruptBlob(request);
+  LogError("a blob failed verification",
+           {{"digest", file.digest()},
+            {"offset", offset},
+            {"confirmed", response.ok() ? (response->confirmed() ? "yes" : "no") : "unknown"}});
+}
+
+// Streams what lies after verifier.offset() until all is verified.
+absl::Status Fetch(StoreClient& store, const BlobAccess& access, const v1::ManifestFile& file,
+                   const TransferOptions& options, ChunkVerifier& verifier) {
+  v1::ReadBlobRequest request;
+  request.set_parent(TenantName(access.tenant));
+  request.set_digest(file.digest());
+  request.set_reference(access.reference);
+  RetryState retry(options.retry);
+  int wrong = 0;
+  while (verifier.offset() < file.size_bytes()) {
+    const int64_t before = verifier.offset();
+    request.set_offset(before);
+    absl::Status status = store.ReadBlob(request, [&](absl::string_view piece) {
+      DW_RETURN_IF_ERROR(verifier.Take(piece));
+      return options.progress == nullptr ? absl::OkStatus()
+                                         : options.progress(verifier.offset(), file.size_bytes());
+    });
+    // Even then the stream may have gone on: the manifest's size is a lie.
+    if (verifier.offset() == file.size_bytes())
+      return absl::IsDataLoss(status) ? status : absl::OkStatus();
+    verifier.Start(verifier.offset());
+    if (verifier.offset() > before) {
+      retry.Progressed();
+      wrong = 0;
+    }
+    if (absl::IsDataLoss(status)) {
+      if (++wrong < kChunkAttempts) continue;
+      Report(store, access, file, verifier.offset());
+      return status;
+    }
+    // A stream that ends early without an error was cut by somebody between us.
+    if (status.ok()) status = absl::UnavailableError("the stream ended early");
+    if (!absl::IsUnavailable(status)) return status;
+    if (verifier.offset() == before && !retry.Pause()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckChunks(const v1::ManifestFile& file) {
+  const int64_t want = (file.size_bytes() + kChunkBytes - 1) / kChunkBytes;
+  if (file.size_bytes() >= 0 && file.chunk_digests_size() == want) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(file.path(), ": ", file.chunk_digests_size(),
+                                                 " chunk digests for ", file.size_bytes(),
+                                                 " bytes, want ", want));
+}
+
+bool IsThere(const v1::ManifestFile& file, const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0 || info.st_size != file.size_bytes()) return false;
+  const auto mapped = MappedFile::Open(path);
+  return mapped.ok() && Sha256Digest((*mapped)->bytes()) == file.digest();
+}
+
+}  // namespace
+
+absl::Status DownloadFile(StoreClient& store, const BlobAccess& access,
+                          const v1::ManifestFile& file, const std::string& path,
+                          const TransferOptions& options) {
+  DW_RETURN_IF_ERROR(CheckChunks(file));
+  DW_ASSIGN_OR_RETURN(const std::unique_ptr<PartFile> part, PartFile::Open(path));
+  DW_ASSIGN_OR_RETURN(const int64_t kept, part->KeepVerified(file));
+  ChunkVerifier verifier(
+      file, [&](int64_t offset, absl::string_view chunk) { return part->Append(offset, chunk); });
+  verifier.Start(kept);
+  DW_RETURN_IF_ERROR(Fetch(store, access, file, options, verifier));
+  return part->Finish();
+}
+
+absl::Status DownloadFiles(StoreClient& store, const BlobAccess& access,
+                           const v1::Manifest& manifest, const std::string& folder,
+                           const TransferOptions& options) {
+  int64_t total = 0;
+  for (const v1::ManifestFile& file : manifest.files()) total += file.size_bytes();
+  int64_t done = 0;
+  for (const v1::ManifestFile& file : manifest.files()) {
+    // The paths come from the network.
+    DW_RETURN_IF_ERROR(CheckManifestPath(file.path()));
+    const std::string path = absl::StrCat(folder, "/", file.path());
+    DW_RETURN_IF_ERROR(MakeDirectories(std::filesystem::path(path).parent_path().string()));
+    if (!IsThere(file, path)) {
+      TransferOptions inner = options;
+      if (options.progress != nullptr) {
+        inner.progress = [&](int64_t now, int64_t) { return options.progress(done + now, total); };
+      }
+      DW_RETURN_IF_ERROR(DownloadFile(store, access, file, path, inner));
+    }
+    done += file.size_bytes();
+    if (options.progress != nullptr) DW_RETURN_IF_ERROR(options.progress(done, total));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> DownloadBytes(StoreClient& store, const BlobAccess& access,
+                                          const std::string& digest, int64_t size_max,
+                                          const TransferOptions& options) {
+  v1::ReadBlobRequest request;
+  request.set_parent(TenantName(access.tenant));
+  request.set_digest(digest);
+  request.set_reference(access.reference);
+  std::string data;
+  // Without chunk digests only the whole can be checked, so a cut stream begins anew.
+  DW_RETURN_IF_ERROR(CallWithRetry(options.retry, [&] {
+    data.clear();
+    return store.ReadBlob(request, [&](absl::string_view piece) {
+      if (static_cast<int64_t>(data.size() + piece.size()) > size_max) {
+        return absl::ResourceExhaustedError(absl::StrCat(
+            digest, ": larger than ", size_max, " bytes, the most that is read into memory"));
+      }
+      data.append(piece.data(), piece.size());
+      return absl::OkStatus();
+    });
+  }));
+  if (const std::string got = Sha256Digest(data); got != digest) {
+    v1::ManifestFile file;
+    file.set_digest(digest);
+    Report(store, access, file, 0);
+    return absl::DataLossError(absl::StrCat("blob is ", got, ", want ", digest));
+  }
+  return data;
+}
+
+}  // namespace deltaworks::services
