@@ -98,6 +98,77 @@ QueryBlock BlockOf(const AttentionShape& shape, const AttentionSpan& span, int64
   return block;
 }
 
+// Spans of one query.
+void AttendSingle(CpuContext& context, const AttentionInputs& in, const TensorView& out,
+                  const TensorView& lse) {
+  const AttentionShape& shape = in.shape;
+  const int64_t width = Width(shape);
+  const int64_t group = shape.query_heads / shape.kv_heads;
+  context.ForTasks(in.spans.size() * shape.kv_heads, [&](int64_t task, int, Workspace& scratch) {
+    const AttentionSpan& span = in.spans[task / shape.kv_heads];
+    const int64_t kv_head = task % shape.kv_heads;
+    const int64_t row = span.query_begin;
+    const int64_t first_head = kv_head * group;
+    const int64_t kv_column = kv_head * shape.head_dim;
+    float* q = scratch.Get<float>(group * width);
+    float* result = scratch.Get<float>(group * width);
+    float* sums = scratch.Get<float>(group);
+    // The heads of the group stand side by side in their row.
+    context.kernels.pack_rows(ElementAt(in.q, row, first_head * shape.head_dim), shape.head_dim,
+                              group, shape.head_dim, shape.scale, q, width);
+    context.kernels.attention_single(
+        q, group, shape.head_dim, width, ElementAt(in.k, span.key_begin, kv_column),
+        ElementAt(in.v, span.key_begin, kv_column), in.k.dim(1), Keys(span),
+        scratch.Get<float>(group * CeilDiv(Keys(span), 16) * 16), result, sums);
+    for (int64_t i = 0; i < group; ++i) {
+      context.kernels.round(result + i * width,
+                            ElementAt(out, row, (first_head + i) * shape.head_dim), shape.head_dim);
+      if (lse.data != nullptr) {
+        lse.as<float>()[row * shape.query_heads + first_head + i] = sums[i];
+      }
+    }
+  });
+}
+
+void AttendBlocks(CpuContext& context, const AttentionInputs& in, const TensorView& out,
+                  const TensorView& lse) {
+  const AttentionShape& shape = in.shape;
+  const int64_t width = Width(shape);
+  const PackedHeads packed = PackHeads(context, in, Direction::kForward);
+  struct Task {
+    int64_t span, head, begin;
+  };
+  std::vector<Task> tasks;
+  for (int64_t span = 0; span < in.spans.size(); ++span) {
+    for (int64_t head = 0; head < shape.query_heads; ++head) {
+      for (int64_t begin = 0; begin < Queries(in.spans[span]); begin += kQueryBlock) {
+        tasks.push_back({span, head, begin});
+      }
+    }
+  }
+  context.ForTasks(tasks.size(), [&](int64_t number, int, Workspace& scratch) {
+    const Task& task = tasks[number];
+    const AttentionSpan& span = in.spans[task.span];
+    const QueryBlock block = BlockOf(shape, span, task.begin);
+    const int64_t row = span.query_begin + task.begin;
+    const int64_t column = task.head * shape.head_dim;
+    float* q = scratch.Get<float>(kQueryBlock * width);
+    float* result = scratch.Get<float>(kQueryBlock * width);
+    float* sums = scratch.Get<float>(kQueryBlock);
+    context.kernels.pack_rows(ElementAt(in.q, row, column), in.q.dim(1), block.rows, shape.head_dim,
+                              shape.scale, q, width);
+    const int64_t kv_head = task.head / (shape.query_heads / shape.kv_heads);
+    context.kernels.attention_forward(block, q, packed.Of(task.span, kv_head), width,
+                                      scratch.Get<float>(kQueryBlock * kKeyBlock), result, sums);
+    for (int64_t i = 0; i < block.rows; ++i) {
+      context.kernels.round(result + i * width, ElementAt(out, row + i, column), shape.head_dim);
+      if (lse.data != nullptr) {
+        lse.as<float>()[(row + i) * shape.query_heads + task.head] = sums[i];
+      }
+    }
+  });
+}
+
 // ---- Backward of one span and query head ----
 
 // What a query head adds to the gradients of its keys and values: [keys of the batch, width] each.
@@ -181,44 +252,17 @@ void AttendForward(CpuContext& context, const AttentionInputs& in, const TensorV
                    const TensorView& lse) {
   CheckInputs(context, in);
   CheckTensor(out, context.compute_type, in.q.shape, "out");
-  const AttentionShape& shape = in.shape;
   if (lse.data != nullptr) {
-    CheckTensor(lse, DType::kF32, {in.q.dim(0), shape.query_heads}, "lse");
+    CheckTensor(lse, DType::kF32, {in.q.dim(0), in.shape.query_heads}, "lse");
   }
-  const int64_t width = Width(shape);
-  const PackedHeads packed = PackHeads(context, in, Direction::kForward);
-  struct Task {
-    int64_t span, head, begin;
-  };
-  std::vector<Task> tasks;
-  for (int64_t span = 0; span < in.spans.size(); ++span) {
-    for (int64_t head = 0; head < shape.query_heads; ++head) {
-      for (int64_t begin = 0; begin < Queries(in.spans[span]); begin += kQueryBlock) {
-        tasks.push_back({span, head, begin});
-      }
-    }
+  // Decoding has one query to a span: packing the keys would cost more than it gains.
+  std::vector<AttentionSpan> single;
+  std::vector<AttentionSpan> several;
+  for (const AttentionSpan& span : in.spans) {
+    (Queries(span) == 1 ? single : several).push_back(span);
   }
-  context.ForTasks(tasks.size(), [&](int64_t number, int, Workspace& scratch) {
-    const Task& task = tasks[number];
-    const AttentionSpan& span = in.spans[task.span];
-    const QueryBlock block = BlockOf(shape, span, task.begin);
-    const int64_t row = span.query_begin + task.begin;
-    const int64_t column = task.head * shape.head_dim;
-    float* q = scratch.Get<float>(kQueryBlock * width);
-    float* result = scratch.Get<float>(kQueryBlock * width);
-    float* sums = scratch.Get<float>(kQueryBlock);
-    context.kernels.pack_rows(ElementAt(in.q, row, column), in.q.dim(1), block.rows, shape.head_dim,
-                              shape.scale, q, width);
-    const int64_t kv_head = task.head / (shape.query_heads / shape.kv_heads);
-    context.kernels.attention_forward(block, q, packed.Of(task.span, kv_head), width,
-                                      scratch.Get<float>(kQueryBlock * kKeyBlock), result, sums);
-    for (int64_t i = 0; i < block.rows; ++i) {
-      context.kernels.round(result + i * width, ElementAt(out, row + i, column), shape.head_dim);
-      if (lse.data != nullptr) {
-        lse.as<float>()[(row + i) * shape.query_heads + task.head] = sums[i];
-      }
-    }
-  });
+  AttendSingle(context, {in.shape, single, in.q, in.k, in.v}, out, lse);
+  AttendBlocks(context, {in.shape, several, in.q, in.k, in.v}, out, lse);
 }
 
 void AttendBackward(CpuContext& context, const AttentionInputs& in, const ConstTensorView& out,

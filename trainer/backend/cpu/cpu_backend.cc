@@ -14,7 +14,7 @@ namespace deltaworks::trainer {
 namespace {
 
 // Raised when a kernel's bytes change.
-constexpr int kKernelVersion = 1;
+constexpr int kKernelVersion = 2;
 
 // Rows and elements of one task of the operations that only pass over memory.
 constexpr int64_t kRowBlock = 16;

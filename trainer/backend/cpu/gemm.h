@@ -7,9 +7,11 @@
 // panels are the tasks that are spread over threads. The last tile of a batch reads what lies
 // behind the batch (row_alignment()); its rows are computed and not used.
 //
-// That a tile's rows are alike is checked, not believed: each product runs once on a tile of equal
-// rows when it is made, and where the results differ (oneDNN's f32 product with transposed weights
-// on AVX2 does) a kernel of our own takes its place.
+// That rows are independent is checked, not believed: when a product is made it runs on tiles of
+// equal rows, and of one row among NaN. Where results differ (in oneDNN's f32 product with
+// transposed weights on AVX2 they do) a kernel of our own takes its place. The check depends on the
+// shape and the instruction set only, so the same product is taken everywhere within a numerics
+// class.
 //
 // Weights are read where they are: nothing is packed or copied. On machines that have no bf16
 // arithmetic, tiles and panels of bf16 are widened to f32 in scratch first, which is exact.

@@ -1,4 +1,5 @@
 #include <cstring>
+#include <functional>
 
 #include "trainer/backend/cpu/linear_group.h"
 
@@ -96,15 +97,15 @@ void AddGradientOfB(const BackwardCall& call, const Segment& segment, int64_t li
                     int64_t column, int64_t width, int worker, Workspace& scratch) {
   const LoraPair& pair = *segment.adapters[linear];
   const int64_t rank = pair.rank();
-  const TokenSum sum = {call,
-                        segment,
-                        call.hidden,
-                        HiddenColumn(segment, linear),
-                        rank,
-                        call.dy[linear],
-                        /*drops=*/false,
-                        column,
-                        width};
+  const TokenSum sum = {.call = call,
+                        .segment = segment,
+                        .left = call.hidden,
+                        .left_column = HiddenColumn(segment, linear),
+                        .left_width = rank,
+                        .right = call.dy[linear],
+                        .drops = false,
+                        .column = column,
+                        .width = width};
   const float* transposed = sum.Compute(worker, scratch);
   float* const db = pair.db.as<float>();
   for (int64_t j = 0; j < width; ++j) {
@@ -117,15 +118,15 @@ void AddGradientOfB(const BackwardCall& call, const Segment& segment, int64_t li
 // segment.
 void AddGradientOfA(const BackwardCall& call, const Segment& segment, int64_t column, int64_t width,
                     int worker, Workspace& scratch) {
-  const TokenSum sum = {call,
-                        segment,
-                        call.dhidden,
-                        /*left_column=*/0,
-                        segment.hidden_width(),
-                        call.x,
-                        segment.dropout.p > 0,
-                        column,
-                        width};
+  const TokenSum sum = {.call = call,
+                        .segment = segment,
+                        .left = call.dhidden,
+                        .left_column = 0,
+                        .left_width = segment.hidden_width(),
+                        .right = call.x,
+                        .drops = segment.dropout.p > 0,
+                        .column = column,
+                        .width = width};
   const float* row = sum.Compute(worker, scratch);
   for (const LoraPair* pair : segment.adapters) {
     if (pair == nullptr) continue;

@@ -193,6 +193,60 @@ void Backward(const QueryBlock& block, const float* q, const float* dout, const 
   Multiply(product);
 }
 
+// out[c] = factor * sum_j p[j] * values[j][c] for kChunks chunks of 16 columns, the last of which
+// may be partial.
+template <typename T, int kChunks>
+DW_INLINE void WeightedSum(const float* p, const T* values, int64_t row, int64_t count,
+                           int64_t last_lanes, F32 factor, float* out) {
+  F32 sums[kChunks];
+#pragma GCC unroll 4
+  for (int c = 0; c < kChunks; ++c) sums[c] = Zero();
+  for (int64_t j = 0; j < count; ++j) {
+    const F32 weight = Broadcast(p[j]);
+#pragma GCC unroll 4
+    for (int c = 0; c < kChunks; ++c) {
+      const int64_t lanes = c + 1 < kChunks ? kLanes : last_lanes;
+      sums[c] = Fma(weight, LoadChunk(values + j * row + c * kLanes, lanes), sums[c]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < kChunks; ++c) Store(out + c * kLanes, sums[c] * factor);
+}
+
+template <typename T>
+void Single(const float* q, int64_t rows, int64_t head_dim, int64_t width, const void* compute_keys,
+            const void* compute_values, int64_t row, int64_t count, float* scores, float* out,
+            float* lse) {
+  const int64_t columns = RoundUpToLanes(count);
+  for (int64_t j = 0; j < count; ++j) {
+    const T* const key = static_cast<const T*>(compute_keys) + j * row;
+    for (int64_t i = 0; i < rows; ++i) {
+      F32 sum = Zero();
+      ForChunks(head_dim, [&](int64_t d, int64_t lanes) {
+        sum = Fma(Load(q + i * width + d), LoadChunk(key + d, lanes), sum);
+      });
+      scores[i * columns + j] = ReduceSum(sum);
+    }
+  }
+  const T* const values = static_cast<const T*>(compute_values);
+  for (int64_t i = 0; i < rows; ++i) {
+    float* const p = scores + i * columns;
+    float max = kLowest;
+    float sum = 0;
+    OnlineSoftmax(p, columns, count, &max, &sum);
+    lse[i] = max + __builtin_logf(sum);
+    const F32 factor = Broadcast(1.0f / sum);
+    int64_t d = 0;
+    for (; d + 4 * kLanes <= head_dim; d += 4 * kLanes) {
+      WeightedSum<T, 4>(p, values + d, row, count, kLanes, factor, out + i * width + d);
+    }
+    for (; d < head_dim; d += kLanes) {
+      WeightedSum<T, 1>(p, values + d, row, count, Smaller(kLanes, head_dim - d), factor,
+                        out + i * width + d);
+    }
+  }
+}
+
 template <typename T>
 void PackRows(const void* x, int64_t x_row, int64_t rows, int64_t columns, float scale, float* out,
               int64_t out_row) {
@@ -229,6 +283,7 @@ void PackTransposed(const void* x, int64_t x_row, int64_t rows, int64_t columns,
 void AddAttention(bool bf16, KernelSet& set) {
   set.pack_rows = bf16 ? PackRows<Bf16> : PackRows<float>;
   set.pack_transposed = bf16 ? PackTransposed<Bf16> : PackTransposed<float>;
+  set.attention_single = bf16 ? Single<Bf16> : Single<float>;
   set.attention_forward = Forward;
   set.attention_backward = Backward;
 }
