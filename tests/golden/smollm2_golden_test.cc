@@ -181,6 +181,38 @@ TEST(SmolLm2GoldenTest, FiftyStepsInBf16StayNearF32) {
   EXPECT_LT(std::abs(own.mean), 2e-3);
 }
 
+// Trained in f32 and in bf16 from the same start: the differences are those of whole trainings.
+TEST(SmolLm2Batch8GoldenTest, FiftyStepsInF32AreThoseOfPeftAndInBf16StayNear) {
+  const Json training = GoldenJson("train_smollm2_batch8.json");
+  const GoldenTraining golden(training, training);
+  std::vector<std::vector<double>> losses;
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    const RealModel real(type);
+    std::unique_ptr<TrainingRun> run;
+    std::vector<float> start;
+    losses.emplace_back();
+    for (const StepMetrics& step : Train(real, golden, training["setting"], &run, &start)) {
+      losses.back().push_back(step.loss);
+    }
+    ASSERT_EQ(losses.back().size(), 50u);
+  }
+  const std::vector<double> autocast = training["loss_bf16_autocast"];
+  double worst = 0;
+  std::vector<double> ours, peft;
+  for (size_t i = 0; i < 50; ++i) {
+    worst = std::max(worst, std::abs(losses[0][i] / golden.losses[i] - 1));
+    ours.push_back(losses[1][i] - losses[0][i]);
+    peft.push_back(autocast[i] - golden.losses[i]);
+  }
+  const Spread own = SpreadOf(ours), theirs = SpreadOf(peft);
+  std::cout << "f32 losses differ by at most " << worst << "; bf16 - f32: mean " << own.mean
+            << ", largest " << own.largest << "; PEFT's autocast - f32: mean " << theirs.mean
+            << ", largest " << theirs.largest << "\n";
+  EXPECT_LT(worst, 1e-5);
+  EXPECT_LT(std::abs(own.mean), 2e-3);
+  EXPECT_LT(own.largest, 1.5e-2);
+}
+
 TEST(SmolLm2GoldenTest, GreedyAnswersAreThoseOfTransformers) {
   const RealModel real(DType::kF32);
   int compared = 0;
