@@ -1,8 +1,9 @@
 """Lock annotations, checked by clang's -Wthread-safety (g++ ignores them).
 
-Every source that reaches trainer/base/mutex.h through our own includes is parsed by clang++ with
-that warning as an error and all others off. Generated message headers are made by protoc in a
-temporary folder, so no build is needed first.
+Every source that speaks of locks, and for every header that does one source that includes it, is
+parsed by clang++ with that warning as an error and all others off. Guarded members are private, so
+other sources cannot reach them. Generated message headers are made by protoc in a temporary folder,
+so no build is needed first.
 """
 
 import concurrent.futures
@@ -15,28 +16,32 @@ import tempfile
 
 from tree import Problem, files, lines
 
-MUTEX_HEADER = "trainer/base/mutex.h"
+LOCKS = re.compile(r"\b(Mutex|MutexLock|CondVar|ABSL_\w*(GUARDED|LOCK)\w*)\b")
 INCLUDE = re.compile(r'\s*#\s*include\s*"([^"]+)"')
 COMPLAINT = re.compile(r"(.+?):(\d+):\d+: (?:fatal )?error: (.*)")
 
 
-def _ours(root, path):
-    return [match.group(1) for _, line in lines(root, path) for match in [INCLUDE.match(line)]
-            if match and (pathlib.Path(root) / match.group(1)).is_file()]
+def _speaks_of_locks(root, path):
+    return any(LOCKS.search(line) for _, line in lines(root, path))
+
+
+def _first_includer(root, header, sources):
+    """The source of the header's own name, or else the first that includes it."""
+    own = header.removesuffix(".h") + ".cc"
+    if own in sources:
+        return own
+    return next((source for source in sources if any(
+        match and match.group(1) == header
+        for _, line in lines(root, source) for match in [INCLUDE.match(line)])), None)
 
 
 def sources_with_locks(root):
-    """The .cc files from which MUTEX_HEADER is reached."""
-    includes = {path: _ours(root, path) for path in files(root, (".h", ".cc"))}
-    reaches = {MUTEX_HEADER}
-    grew = True
-    while grew:
-        grew = False
-        for path, headers in includes.items():
-            if path not in reaches and any(header in reaches for header in headers):
-                reaches.add(path)
-                grew = True
-    return sorted(path for path in reaches if path.endswith(".cc"))
+    sources = files(root, (".cc",))
+    chosen = {path for path in sources if _speaks_of_locks(root, path)}
+    for header in files(root, (".h",)):
+        if _speaks_of_locks(root, header):
+            chosen.add(_first_includer(root, header, sources))
+    return sorted(chosen - {None})
 
 
 def _generate_messages(root, folder):
