@@ -1,6 +1,7 @@
 #include "trainer/generate/generator.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,10 +11,29 @@ namespace deltaworks::trainer {
 
 absl::StatusOr<std::unique_ptr<Generator>> Generator::Create(const Llama& model,
                                                              int64_t streams_max) {
-  auto generator = std::unique_ptr<Generator>(new Generator(model, streams_max));
-  DW_ASSIGN_OR_RETURN(generator->cache_, KvCache::Create(model.backend(), model.config(),
-                                                         streams_max * model.positions_max()));
+  // Every stream takes as many rows, so that a place that is free has its room.
+  DW_ASSIGN_OR_RETURN(
+      std::unique_ptr<KvPool> pool,
+      KvPool::Create(model.backend(), model.config(), streams_max * model.positions_max()));
+  std::unique_ptr<Generator> generator = CreateOn(model, *pool, {.streams_max = streams_max});
+  generator->own_pool_ = std::move(pool);
   return generator;
+}
+
+std::unique_ptr<Generator> Generator::CreateOn(const Llama& model, KvPool& pool,
+                                               const GeneratorOptions& options) {
+  return std::unique_ptr<Generator>(new Generator(model, pool, options));
+}
+
+Generator::~Generator() {
+  for (std::unique_ptr<Stream>& stream : places_) {
+    if (stream != nullptr) Drop(stream);
+  }
+}
+
+void Generator::Drop(std::unique_ptr<Stream>& stream) {
+  pool_.Give(stream->first_row);
+  stream.reset();
 }
 
 absl::Status Generator::CheckRequest(const GenerationRequest& request) const {
@@ -45,22 +65,37 @@ absl::StatusOr<int64_t> Generator::Add(GenerationRequest request) {
     return absl::ResourceExhaustedError(
         absl::StrCat("all ", places_.size(), " places for streams are taken"));
   }
+  const int64_t tokens = static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens;
+  const int64_t rows = own_pool_ == nullptr ? tokens : model_.positions_max();
+  const std::optional<int64_t> first_row = pool_.Take(rows);
+  if (!first_row.has_value()) {
+    return absl::ResourceExhaustedError(absl::StrCat("the stream needs ", rows,
+                                                     " tokens of the cache, ", pool_.rows_taken(),
+                                                     " of ", pool_.rows(), " are taken"));
+  }
   auto stream = std::make_unique<Stream>();
   stream->number = next_number_++;
-  stream->pending = request.prompt;
+  stream->first_row = *first_row;
   stream->request = std::move(request);
   *place = std::move(stream);
   return (*place)->number;
 }
 
-int32_t Generator::Append(Stream& stream, int64_t place, PackedBatch* batch) {
-  const int64_t begin = batch->rows(), keys = place * model_.positions_max();
-  for (const int32_t id : stream.pending) {
-    batch->ids.push_back(id);
+bool Generator::HasStreams(bool reading) const {
+  return std::any_of(places_.begin(), places_.end(), [reading](const auto& stream) {
+    return stream != nullptr && (stream->prompt_left() > 0) == reading;
+  });
+}
+
+int32_t Generator::Append(Stream& stream, int64_t rows_max, PackedBatch* batch) {
+  const int64_t begin = batch->rows();
+  const int64_t reading = std::min(stream.prompt_left(), rows_max);
+  for (int64_t i = 0; i < std::max<int64_t>(1, reading); ++i) {
+    batch->ids.push_back(reading > 0 ? stream.request.prompt[stream.cached] : stream.last);
     batch->positions.push_back(static_cast<int32_t>(stream.cached++));
   }
-  stream.pending.clear();
-  batch->spans.push_back({begin, batch->rows(), keys, keys + stream.cached});
+  batch->spans.push_back(
+      {begin, batch->rows(), stream.first_row, stream.first_row + stream.cached});
   batch->segments.push_back({begin, batch->rows(), stream.request.adapter, DropoutKey()});
   return static_cast<int32_t>(batch->rows() - 1);
 }
@@ -71,34 +106,38 @@ GeneratedToken Generator::Take(Stream& stream, absl::Span<const float> logits) {
   if (std::find(stop.begin(), stop.end(), token) != stop.end()) {
     return {stream.number, -1, GeneratedToken::Finish::kStop};
   }
-  stream.pending = {token};
+  stream.last = token;
   const bool full = ++stream.generated == stream.request.max_new_tokens;
   return {stream.number, token,
           full ? GeneratedToken::Finish::kLength : GeneratedToken::Finish::kNot};
 }
 
 absl::StatusOr<std::vector<GeneratedToken>> Generator::Step() {
-  const bool prompts = std::any_of(places_.begin(), places_.end(), [](const auto& stream) {
-    return stream != nullptr && stream->cached == 0;
-  });
+  const bool reading = HasStreams(true) && !(read_last_ && HasStreams(false));
   PackedBatch batch;
   std::vector<int32_t> rows;
   std::vector<size_t> taking;
-  for (size_t place = 0; place < places_.size(); ++place) {
-    if (places_[place] == nullptr || (places_[place]->cached == 0) != prompts) continue;
-    rows.push_back(Append(*places_[place], static_cast<int64_t>(place), &batch));
+  int64_t left = options_.prompt_rows_max;
+  for (size_t place = 0; place < places_.size() && left > 0; ++place) {
+    Stream* stream = places_[place].get();
+    if (stream == nullptr || (stream->prompt_left() > 0) != reading) continue;
+    const int64_t rows_before = batch.rows();
+    rows.push_back(Append(*stream, left, &batch));
     taking.push_back(place);
+    if (reading) left -= batch.rows() - rows_before;
   }
   std::vector<GeneratedToken> tokens;
   if (taking.empty()) return tokens;
-  const ProductPath path = prompts ? ProductPath::kBatch : ProductPath::kDecode;
+  read_last_ = reading;
+  const ProductPath path = reading ? ProductPath::kBatch : ProductPath::kDecode;
   DW_ASSIGN_OR_RETURN(const std::vector<float> logits,
-                      model_.Logits(batch, rows, workspace_, path, cache_.get()));
+                      model_.Logits(batch, rows, workspace_, path, &pool_.cache()));
   const size_t vocab = model_.config().vocab_size;
   for (size_t i = 0; i < taking.size(); ++i) {
     std::unique_ptr<Stream>& stream = places_[taking[i]];
+    if (stream->prompt_left() > 0) continue;
     tokens.push_back(Take(*stream, absl::MakeConstSpan(logits).subspan(i * vocab, vocab)));
-    if (tokens.back().finish != GeneratedToken::Finish::kNot) stream.reset();
+    if (tokens.back().finish != GeneratedToken::Finish::kNot) Drop(stream);
   }
   std::sort(tokens.begin(), tokens.end(),
             [](const GeneratedToken& a, const GeneratedToken& b) { return a.stream < b.stream; });
@@ -108,7 +147,7 @@ absl::StatusOr<std::vector<GeneratedToken>> Generator::Step() {
 absl::Status Generator::Remove(int64_t number) {
   for (std::unique_ptr<Stream>& stream : places_) {
     if (stream != nullptr && stream->number == number) {
-      stream.reset();
+      Drop(stream);
       return absl::OkStatus();
     }
   }

@@ -122,6 +122,69 @@ TEST_F(GeneratorTest, PlacesAreGivenBack) {
   EXPECT_TRUE(generator->Add(request).ok());
 }
 
+TEST_F(GeneratorTest, HowAPromptIsCutDoesNotChangeTheTokens) {
+  Ids prompt;
+  for (int32_t i = 0; i < 23; ++i) prompt.push_back((i * 7 + 3) % 50);
+  const GenerationRequest request{.prompt = prompt, .adapter = adapter_.get(), .max_new_tokens = 6};
+  const Ids whole = Alone(request);
+  for (const int64_t rows : {1, 4, 22, 23}) {
+    const auto pool = *KvPool::Create(*backend_, model_->config(), 80);
+    const auto generator =
+        Generator::CreateOn(*model_, *pool, {.streams_max = 2, .prompt_rows_max = rows});
+    const int64_t neighbour = *generator->Add({.prompt = {9, 9}, .max_new_tokens = 12});
+    ASSERT_TRUE(generator->Step().ok());
+    const int64_t stream = *generator->Add(request);
+    std::map<int64_t, Ids> tokens = Drain(*generator);
+    EXPECT_EQ(tokens[stream], whole) << rows << " rows at a time";
+    EXPECT_FALSE(tokens[neighbour].empty());
+    EXPECT_EQ(pool->rows_taken(), 0);
+  }
+}
+
+TEST_F(GeneratorTest, ALongPromptDoesNotHoldUpAStreamThatIsBeingContinued) {
+  const auto pool = *KvPool::Create(*backend_, model_->config(), 80);
+  const auto generator =
+      Generator::CreateOn(*model_, *pool, {.streams_max = 2, .prompt_rows_max = 4});
+  const int64_t first = *generator->Add({.prompt = {5}, .max_new_tokens = 20});
+  ASSERT_EQ(generator->Step()->size(), 1u);
+  ASSERT_TRUE(generator->Add({.prompt = Ids(32, 3), .max_new_tokens = 2}).ok());
+  for (int i = 0; i < 6; ++i) {
+    const std::vector<GeneratedToken> tokens = *generator->Step();
+    EXPECT_EQ(tokens.size(), i % 2 == 0 ? 1u : 0u) << i;
+    for (const GeneratedToken& token : tokens) EXPECT_EQ(token.stream, first);
+  }
+}
+
+TEST_F(GeneratorTest, StreamsTakeTheRowsTheyMayNeedAndGiveThemBack) {
+  const auto pool = *KvPool::Create(*backend_, model_->config(), 20);
+  const auto base = Generator::CreateOn(*model_, *pool, {.streams_max = 8});
+  const auto other = Generator::CreateOn(*model_, *pool, {.streams_max = 8});
+  const GenerationRequest request{.prompt = {1, 2, 3}, .max_new_tokens = 5};
+  ASSERT_TRUE(base->Add(request).ok());
+  const int64_t second = *other->Add(request);
+  const absl::Status full = base->Add(request).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(full));
+  EXPECT_EQ(full.message(), "the stream needs 8 tokens of the cache, 16 of 20 are taken");
+  ASSERT_TRUE(other->Remove(second).ok());
+  const int64_t third = *base->Add(request);
+  EXPECT_EQ(Drain(*base)[third], Alone(request));
+  EXPECT_EQ(pool->rows_taken(), 0);
+}
+
+TEST(KvPoolTest, TheLowestGapThatIsLongEnoughIsTaken) {
+  const std::unique_ptr<Backend> backend = NewReferenceBackend(DType::kF32);
+  const auto pool = *KvPool::Create(*backend, SmallConfig(), 10);
+  EXPECT_EQ(pool->Take(3), 0);
+  EXPECT_EQ(pool->Take(2), 3);
+  EXPECT_EQ(pool->Take(5), 5);
+  EXPECT_EQ(pool->Take(1), std::nullopt);
+  pool->Give(0);
+  pool->Give(5);
+  EXPECT_EQ(pool->Take(4), 5);
+  EXPECT_EQ(pool->Take(2), 0);
+  EXPECT_EQ(pool->rows_taken(), 8);
+}
+
 TEST_F(GeneratorTest, ARequestOutOfBoundsIsNamed) {
   const auto generator = *Generator::Create(*model_, 1);
   const auto error = [&](GenerationRequest request) {
