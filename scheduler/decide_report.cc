@@ -24,9 +24,15 @@ bool IsLastWord(const v1::AttemptReport& report) {
          report.phase() == v1::AttemptReport::DONE;
 }
 
+bool OffersCheckpoint(const JobRecord& record, const v1::AttemptReport& report) {
+  return report.has_checkpoint() && report.checkpoint().step() > CheckpointStep(record);
+}
+
+// With a new checkpoint at once: the attempt after this one does not repeat the steps before it, so
+// their numbers must not be in the worker's memory alone.
 bool MayWriteNow(const JobRecord& record, const v1::AttemptReport& report,
                  const DecisionContext& context) {
-  return IsLastWord(report) || !record.has_metrics_time() ||
+  return IsLastWord(report) || OffersCheckpoint(record, report) || !record.has_metrics_time() ||
          context.now >= FromProto(record.metrics_time()) + context.options.metrics_interval;
 }
 
@@ -87,8 +93,7 @@ void TakeStart(const v1::AttemptReport& report, JobDraft* draft) {
 void TakeCheckpoint(const v1::AttemptReport& report, JobDraft* draft) {
   const JobRecord& record = draft->record();
   const v1::CheckpointReport& offered = report.checkpoint();
-  if (!report.has_checkpoint() || draft->state() == v1::CANCELLING ||
-      offered.step() <= CheckpointStep(record) ||
+  if (!OffersCheckpoint(record, report) || draft->state() == v1::CANCELLING ||
       offered.step() > record.job().status().progress().total_steps() ||
       !IsSha256Digest(offered.manifest_digest())) {
     return;
@@ -107,7 +112,8 @@ void TakeCheckpoint(const v1::AttemptReport& report, JobDraft* draft) {
   draft->Add(std::move(event));
 }
 
-void TakeResult(const v1::AttemptReport& report, const Options& options, JobDraft* draft) {
+void TakeResult(const v1::AttemptReport& report, const std::string& build_version,
+                const Options& options, JobDraft* draft) {
   const v1::ResultReport& result = report.result();
   if (!report.has_result() || !IsSha256Digest(result.manifest_digest()) || result.step() < 1 ||
       result.step() < CheckpointStep(draft->record())) {
@@ -124,6 +130,7 @@ void TakeResult(const v1::AttemptReport& report, const Options& options, JobDraf
       absl::StrCat("finished at step ", result.step(), "; the adapter is being registered"));
   event.mutable_shown()->set_step(result.step());
   *event.mutable_result_accepted()->mutable_result() = result;
+  event.mutable_result_accepted()->set_build_version(build_version);
   draft->Add(std::move(event));
 }
 
@@ -137,8 +144,9 @@ v1::Failure ReportedFailure(const v1::AttemptReport& report) {
   return failure;
 }
 
-void TakeEnd(const v1::AttemptReport& report, bool draining, const Options& options,
+void TakeEnd(const v1::AttemptReport& report, const v1::SyncRequest& sync, const Options& options,
              JobDraft* draft) {
+  const bool draining = sync.draining();
   switch (report.phase()) {
     case v1::AttemptReport::FAILED:
       EndAttempt(
@@ -154,7 +162,7 @@ void TakeEnd(const v1::AttemptReport& report, bool draining, const Options& opti
       return;
     }
     case v1::AttemptReport::DONE:
-      TakeResult(report, options, draft);
+      TakeResult(report, sync.environment().build_version(), options, draft);
       return;
     default:
       return;
@@ -205,7 +213,7 @@ void TakeAttempt(const v1::AttemptReport& report, const v1::SyncRequest& sync,
     TakeMetrics(report, draft);
   }
   TakeCheckpoint(report, draft);
-  TakeEnd(report, sync.draining(), context.options, draft);
+  TakeEnd(report, sync, context.options, draft);
 }
 
 // Drafts of one report, by job.

@@ -177,6 +177,7 @@ void FoldResult(const v1::ResultReport& report, const Event& event, JobRecord* r
   result.set_step(report.step());
   result.set_loss(report.loss());
   record->set_result_attempt_id(record->current().attempt_id());
+  record->set_result_build_version(event.result_accepted().build_version());
   status.mutable_progress()->set_step(report.step());
   CloseAttempt(v1::Attempt::COMPLETED, event, record);
 }

@@ -68,6 +68,22 @@ TEST_F(MetricsTest, AtMostOneWritePerJobAndSecondAndNothingIsLost) {
   EXPECT_EQ(Status(a).metric_count(), 3);
 }
 
+TEST_F(MetricsTest, ACheckpointBringsThePointsOfItsStepsAlsoInTheSameSecond) {
+  const std::string a = Run();
+  ASSERT_TRUE(SayMetrics(1, {MakePoint(1, 4)}).ok());
+  v1::AttemptReport report = Harness::Report(held, kTraining, 2);
+  report.set_first_metric_n(2);
+  *report.add_metrics() = MakePoint(2, 3);
+  report.mutable_checkpoint()->set_step(2);
+  report.mutable_checkpoint()->set_manifest_digest(FakeDigest(2));
+  ASSERT_TRUE(h.Sync(&worker, {report}).ok());
+  EXPECT_EQ(Acknowledged(), 2);
+  // The next attempt begins with step 3, so nobody would say point 2 again.
+  RestartWorker();
+  EXPECT_EQ(Status(a).checkpoint().step(), 2);
+  EXPECT_EQ(Status(a).metric_count(), 2);
+}
+
 TEST_F(MetricsTest, AStepRepeatedByTheNextAttemptIsDroppedIfEqualAndRaisesOneAlertIfNot) {
   const std::string a = Run();
   ASSERT_TRUE(SayCheckpoint(1).ok());

@@ -52,6 +52,7 @@ TEST_F(ProtocolTest, ARestartFindsFinalizingJobsAndFinishesThem) {
 
 TEST_F(ProtocolTest, TheRequestForAVersionIsTheSameEachTimeAndKeyedByTheJob) {
   const std::string a = Run();
+  worker.environment.set_build_version("1.2.3");
   ASSERT_TRUE(SayResult().ok());
   const v1::CreateVersionRequest first = MakeVersionRequest(h.Record(a));
   EXPECT_EQ(first.parent(), "tenants/t/adapters/a");
@@ -59,6 +60,7 @@ TEST_F(ProtocolTest, TheRequestForAVersionIsTheSameEachTimeAndKeyedByTheJob) {
   EXPECT_TRUE(first.adapter_version().source().result());
   EXPECT_EQ(first.adapter_version().manifest_digest(), FakeDigest(77));
   EXPECT_TRUE(first.adapter_version().exact());
+  EXPECT_EQ(first.adapter_version().build_version(), "1.2.3");
   h.Restart();
   EXPECT_EQ(DeterministicBytes(MakeVersionRequest(h.Record(a))), DeterministicBytes(first));
 }

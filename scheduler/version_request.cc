@@ -19,6 +19,7 @@ v1::CreateVersionRequest MakeVersionRequest(const JobRecord& record) {
   *version.mutable_spec() = job.train();
   version.set_trainable_parameters(status.facts().trainable_parameters());
   version.set_exact(status.exact());
+  version.set_build_version(record.result_build_version());
   v1::MetricPoint& last = *version.mutable_metrics();
   last.set_step(status.result().step());
   last.set_loss(status.result().loss());

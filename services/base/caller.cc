@@ -14,11 +14,12 @@ absl::Status CheckTenantOfName(const Caller& caller, absl::string_view name) {
   return !tenant.empty() && caller.MayUse(tenant) ? absl::OkStatus() : NoSuchResource(name);
 }
 
-absl::Status CheckTenantOfParent(const Caller& caller, absl::string_view parent) {
+absl::Status CheckTenantOfParent(const Caller& caller, absl::string_view parent,
+                                 absl::string_view field) {
   const absl::string_view tenant = TenantOf(parent);
   if (!tenant.empty() && caller.MayUse(tenant)) return absl::OkStatus();
   return absl::PermissionDeniedError(
-      absl::StrCat("parent is ", parent, ", the token given is not one of this tenant"));
+      absl::StrCat(field, " is ", parent, ", the token given is not one of this tenant"));
 }
 
 }  // namespace deltaworks::services

@@ -32,7 +32,9 @@ absl::Status NoSuchResource(absl::string_view name);
 absl::Status CheckTenantOfName(const Caller& caller, absl::string_view name);
 
 // For a well-formed `parent` ("tenants/t", or a resource of which things are listed or made).
-absl::Status CheckTenantOfParent(const Caller& caller, absl::string_view parent);
+// `field` is its name in the request.
+absl::Status CheckTenantOfParent(const Caller& caller, absl::string_view parent,
+                                 absl::string_view field = "parent");
 
 }  // namespace deltaworks::services
 

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -213,8 +214,19 @@ absl::Status FlagSet::State::Resolve() {
 }
 
 absl::StatusOr<bool> FlagSet::Parse(int argc, const char* const* argv) {
+  // CLI11 takes the argument that follows as the value of "--name=", which means the empty one.
+  std::vector<std::string> arguments;
+  for (int i = argc - 1; i > 0; --i) {
+    const absl::string_view argument = argv[i];
+    if (absl::StartsWith(argument, "--") && argument.find('=') == argument.size() - 1) {
+      arguments.emplace_back();
+      arguments.emplace_back(argument.substr(0, argument.size() - 1));
+    } else {
+      arguments.emplace_back(argument);
+    }
+  }
   try {
-    state_->app.parse(argc, argv);
+    state_->app.parse(std::move(arguments));  // Wants the last argument first.
   } catch (const CLI::Success& success) {
     std::ostringstream out;
     state_->app.exit(success, out, out);

@@ -66,6 +66,13 @@ TEST_F(FlagsTest, EveryTypeIsParsed) {
   EXPECT_THAT(folders_, ElementsAre("/a", "/b"));
 }
 
+TEST_F(FlagsTest, AnEmptyValueIsAValueAndTakesNothingOfWhatFollows) {
+  const auto result = Parse({"--address=", "--uploads_max=7"});
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(address_, "");
+  EXPECT_EQ(uploads_max_, 7);
+}
+
 TEST_F(FlagsTest, TheCommandLineBeatsTheEnvironmentWhichBeatsTheFile) {
   const std::string config =
       Config("address = \"file\"\nuploads_max = 1\nstop_deadline = \"3s\"\n");

@@ -1,5 +1,6 @@
 #include "services/base/server.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -39,6 +40,8 @@ void RegisterPluginsOnce() {
   static const bool done = [] {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    // Never undone: gRPC's own end waits up to 10 s for sockets that are still closing.
+    grpc_init();
     return true;
   }();
   static_cast<void>(done);

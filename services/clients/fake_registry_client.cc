@@ -39,6 +39,23 @@ void FakeRegistryClient::PutFiles(std::map<std::string, std::string> files) {
   files_ = std::move(files);
 }
 
+void FakeRegistryClient::PutVersionFiles(const std::string& version,
+                                         std::map<std::string, std::string> files) {
+  MutexLock lock(&mutex_);
+  version_files_[version] = std::move(files);
+}
+
+int64_t FakeRegistryClient::download_calls() const {
+  MutexLock lock(&mutex_);
+  return download_calls_;
+}
+
+void FakeRegistryClient::CutDownloads(int64_t after_bytes, int count) {
+  MutexLock lock(&mutex_);
+  cut_after_bytes_ = after_bytes;
+  cuts_left_ = count;
+}
+
 std::vector<v1::AdapterVersion> FakeRegistryClient::Versions() const {
   MutexLock lock(&mutex_);
   return versions_;
@@ -178,11 +195,20 @@ absl::StatusOr<v1::ListAliasHistoryResponse> FakeRegistryClient::ListAliasHistor
 
 absl::Status FakeRegistryClient::DownloadVersion(const v1::DownloadVersionRequest& request,
                                                  const Sink& sink) {
-  DW_RETURN_IF_ERROR(GetVersion(request.name()).status());
+  DW_ASSIGN_OR_RETURN(const v1::AdapterVersion version, GetVersion(request.name()));
   std::map<std::string, std::string> files;
+  bool cut = false;
+  size_t size_max = std::string::npos;
   {
     MutexLock lock(&mutex_);
-    files = files_;
+    ++download_calls_;
+    cut = cuts_left_ > 0;
+    if (cut) {
+      --cuts_left_;
+      size_max = static_cast<size_t>(cut_after_bytes_);
+    }
+    const auto own = version_files_.find(version.name());
+    files = own == version_files_.end() ? files_ : own->second;
   }
   for (const auto& [path, bytes] : files) {
     if (!request.path().empty() && request.path() != path) continue;
@@ -190,8 +216,9 @@ absl::Status FakeRegistryClient::DownloadVersion(const v1::DownloadVersionReques
     response.set_path(path);
     response.set_size_bytes(static_cast<int64_t>(bytes.size()));
     response.set_digest(Sha256Digest(bytes));
-    response.set_data(bytes.substr(static_cast<size_t>(request.offset())));
+    response.set_data(bytes.substr(static_cast<size_t>(request.offset()), size_max));
     DW_RETURN_IF_ERROR(sink(response));
+    if (cut) return absl::UnavailableError("the stream was cut");
   }
   return absl::OkStatus();
 }

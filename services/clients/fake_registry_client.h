@@ -25,6 +25,11 @@ class FakeRegistryClient final : public RegistryClient {
   void Reject(const v1::Failure& failure);
   // What DownloadVersion of any version sends: path -> bytes.
   void PutFiles(std::map<std::string, std::string> files);
+  // What DownloadVersion of this version sends, instead of the above.
+  void PutVersionFiles(const std::string& version, std::map<std::string, std::string> files);
+  int64_t download_calls() const;
+  // The next `count` streams of DownloadVersion end with Unavailable after so many bytes of a file.
+  void CutDownloads(int64_t after_bytes, int count);
   std::vector<v1::AdapterVersion> Versions() const;
   int64_t create_calls() const;
 
@@ -59,6 +64,10 @@ class FakeRegistryClient final : public RegistryClient {
   std::map<std::string, v1::Alias> aliases_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::vector<v1::AliasChange>> history_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> files_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::map<std::string, std::string>> version_files_ ABSL_GUARDED_BY(mutex_);
+  int64_t download_calls_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t cut_after_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int cuts_left_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace deltaworks::services

@@ -66,6 +66,11 @@ std::set<std::pair<std::string, std::string>> FakeStoreClient::Pins() const {
   return pins_;
 }
 
+std::set<std::pair<std::string, std::string>> FakeStoreClient::Reads() const {
+  MutexLock lock(&mutex_);
+  return reads_;
+}
+
 void FakeStoreClient::PutDataset(const v1::Dataset& dataset) {
   MutexLock lock(&mutex_);
   datasets_[dataset.name()] = dataset;
@@ -74,6 +79,16 @@ void FakeStoreClient::PutDataset(const v1::Dataset& dataset) {
 void FakeStoreClient::PutBaseModel(const v1::BaseModel& base_model) {
   MutexLock lock(&mutex_);
   base_models_[base_model.name()] = base_model;
+}
+
+void FakeStoreClient::SetReport(const v1::DatasetReport& report) {
+  MutexLock lock(&mutex_);
+  report_ = report;
+}
+
+void FakeStoreClient::SetPreview(const v1::PreviewDatasetResponse& preview) {
+  MutexLock lock(&mutex_);
+  preview_ = preview;
 }
 
 void FakeStoreClient::SetValidator(Validator validator) {
@@ -173,6 +188,7 @@ absl::Status FakeStoreClient::ReadBlob(const v1::ReadBlobRequest& request, const
     failure = Begin("ReadBlob");
     if (!MayRead(request.parent(), request.digest())) return NoSuchResource(request.digest());
     data = blobs_[request.digest()];
+    reads_.emplace(request.reference(), request.digest());
   }
   if (request.offset() > static_cast<int64_t>(data.size())) {
     return absl::OutOfRangeError("offset beyond the end");
@@ -280,17 +296,22 @@ absl::StatusOr<v1::ListDatasetsResponse> FakeStoreClient::ListDatasets(
   return response;
 }
 
-absl::StatusOr<v1::DatasetReport> FakeStoreClient::CheckDataset(const v1::CheckDatasetRequest&) {
+absl::StatusOr<v1::DatasetReport> FakeStoreClient::CheckDataset(
+    const v1::CheckDatasetRequest& request) {
   MutexLock lock(&mutex_);
   DW_RETURN_IF_ERROR(Begin("CheckDataset"));
-  return absl::UnimplementedError("the fake store has no tokenizer");
+  if (request.has_dataset()) DW_RETURN_IF_ERROR(FindByName(datasets_, request.dataset()).status());
+  if (!report_) return absl::UnimplementedError("the fake store has no tokenizer");
+  return *report_;
 }
 
 absl::StatusOr<v1::PreviewDatasetResponse> FakeStoreClient::PreviewDataset(
-    const v1::PreviewDatasetRequest&) {
+    const v1::PreviewDatasetRequest& request) {
   MutexLock lock(&mutex_);
   DW_RETURN_IF_ERROR(Begin("PreviewDataset"));
-  return absl::UnimplementedError("the fake store has no tokenizer");
+  if (request.has_dataset()) DW_RETURN_IF_ERROR(FindByName(datasets_, request.dataset()).status());
+  if (!preview_) return absl::UnimplementedError("the fake store has no tokenizer");
+  return *preview_;
 }
 
 absl::StatusOr<v1::BaseModel> FakeStoreClient::ImportBaseModel(

@@ -12,6 +12,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -35,10 +36,14 @@ class FakeStoreClient final : public StoreClient {
   bool HasBlob(const std::string& digest) const;
   void RemoveBlob(const std::string& digest);
   void FlipByte(const std::string& digest, int64_t offset);
-  std::set<std::pair<std::string, std::string>> Pins() const;  // (owner, digest)
+  std::set<std::pair<std::string, std::string>> Pins() const;   // (owner, digest)
+  std::set<std::pair<std::string, std::string>> Reads() const;  // (reference, digest)
 
   void PutDataset(const v1::Dataset& dataset);
   void PutBaseModel(const v1::BaseModel& base_model);
+  // What CheckDataset and PreviewDataset answer; without it, Unimplemented.
+  void SetReport(const v1::DatasetReport& report);
+  void SetPreview(const v1::PreviewDatasetResponse& preview);
   // What ValidateTraining answers; without it, Unavailable.
   using Validator = std::function<absl::StatusOr<v1::ValidateTrainingResponse>(
       const v1::ValidateTrainingRequest&)>;
@@ -95,8 +100,11 @@ class FakeStoreClient final : public StoreClient {
   std::set<std::pair<std::string, std::string>> readers_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, PendingUpload> uploads_ ABSL_GUARDED_BY(mutex_);
   std::set<std::pair<std::string, std::string>> pins_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::pair<std::string, std::string>> reads_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, v1::Dataset> datasets_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, v1::BaseModel> base_models_ ABSL_GUARDED_BY(mutex_);
+  std::optional<v1::DatasetReport> report_ ABSL_GUARDED_BY(mutex_);
+  std::optional<v1::PreviewDatasetResponse> preview_ ABSL_GUARDED_BY(mutex_);
   Validator validator_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -1,0 +1,158 @@
+// A base is fetched once per node, and no byte of it is used that does not match its digest.
+
+#include "services/clients/base_cache.h"
+
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "services/base/manifest.h"
+#include "services/clients/fake_store_client.h"
+#include "trainer/base/file.h"
+
+namespace deltaworks::services {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+const BlobAccess kAccess = {"t", "tenants/t/jobs/j"};
+const auto kNever = [] { return false; };
+
+class BaseCacheTest : public ::testing::Test {
+ protected:
+  BaseCacheTest() {
+    const std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    folder_ = absl::StrCat(::testing::TempDir(), "/cache_", name);
+    weights_.resize(static_cast<size_t>(2 * kChunkBytes + 1000));
+    for (size_t i = 0; i < weights_.size(); ++i)
+      weights_[i] = static_cast<char>(i * 2654435761U >> 13);
+    v1::Manifest manifest;
+    manifest.set_format_version(1);
+    manifest.set_kind(v1::Manifest::BASE_MODEL);
+    *manifest.add_files() = DescribeBytes("config.json", "{}");
+    *manifest.add_files() = DescribeBytes("model.safetensors", weights_);
+    store_.AddBlob("t", "{}");
+    weights_digest_ = store_.AddBlob("t", weights_);
+    const auto bytes = SerializeManifest(manifest);
+    CHECK(bytes.ok()) << bytes.status();
+    manifest_digest_ = store_.AddBlob("t", *bytes);
+  }
+
+  absl::StatusOr<std::string> Ensure(BaseCache& cache) {
+    return cache.Ensure(kAccess, manifest_digest_, kNever);
+  }
+  static std::string Contents(const std::string& path) {
+    const auto read = ReadFile(path);
+    return read.ok() ? *read : read.status().ToString();
+  }
+
+  Metrics metrics_{"worker"};
+  FakeStoreClient store_;
+  std::string folder_, weights_, weights_digest_, manifest_digest_;
+};
+
+TEST_F(BaseCacheTest, ABaseIsFetchedWholeAndReadOnly) {
+  BaseCache cache(folder_, store_, metrics_);
+  EXPECT_TRUE(cache.List().empty());
+  const auto base = Ensure(cache);
+  ASSERT_TRUE(base.ok()) << base.status();
+  EXPECT_EQ(Contents(*base + "/model.safetensors"), weights_);
+  EXPECT_EQ(Contents(*base + "/config.json"), "{}");
+  struct stat info;
+  ASSERT_EQ(stat((*base + "/model.safetensors").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0444);
+  EXPECT_THAT(cache.List(), ElementsAre(manifest_digest_));
+}
+
+TEST_F(BaseCacheTest, WhatIsThereIsNotFetchedAgain) {
+  BaseCache cache(folder_, store_, metrics_);
+  ASSERT_TRUE(Ensure(cache).ok());
+  const int64_t reads = store_.CallCount("ReadBlob");
+  ASSERT_TRUE(Ensure(cache).ok());
+  EXPECT_EQ(store_.CallCount("ReadBlob"), reads);
+  // Another process compares the files with the manifest, and fetches no more than that.
+  BaseCache other(folder_, store_, metrics_);
+  ASSERT_TRUE(Ensure(other).ok());
+  EXPECT_EQ(store_.CallCount("ReadBlob"), reads + 1);
+}
+
+TEST_F(BaseCacheTest, ADamagedChunkInTheCacheIsFoundAndFetchedAgain) {
+  {
+    BaseCache cache(folder_, store_, metrics_);
+    ASSERT_TRUE(Ensure(cache).ok());
+    std::string damaged = weights_;
+    damaged[static_cast<size_t>(kChunkBytes) + 7] ^= 1;
+    ASSERT_TRUE(WriteFileAtomically(*Ensure(cache) + "/model.safetensors", damaged).ok());
+  }
+  BaseCache cache(folder_, store_, metrics_);
+  const auto base = Ensure(cache);
+  ASSERT_TRUE(base.ok()) << base.status();
+  EXPECT_EQ(Contents(*base + "/model.safetensors"), weights_);
+  EXPECT_THAT(metrics_.Text(), HasSubstr("deltaworks_base_cache_corrupt_files_total 1\n"));
+}
+
+TEST_F(BaseCacheTest, ATruncatedOrMissingFileIsFetchedAgain) {
+  {
+    BaseCache cache(folder_, store_, metrics_);
+    const auto base = Ensure(cache);
+    ASSERT_TRUE(base.ok());
+    ASSERT_TRUE(WriteFileAtomically(*base + "/model.safetensors", weights_.substr(0, 999)).ok());
+    ASSERT_EQ(std::remove((*base + "/config.json").c_str()), 0);
+  }
+  BaseCache cache(folder_, store_, metrics_);
+  const auto base = Ensure(cache);
+  ASSERT_TRUE(base.ok()) << base.status();
+  EXPECT_EQ(Contents(*base + "/model.safetensors"), weights_);
+  EXPECT_EQ(Contents(*base + "/config.json"), "{}");
+}
+
+TEST_F(BaseCacheTest, AChunkThatIsWrongInTheStoreIsNamedAndNothingAppears) {
+  store_.FlipByte(weights_digest_, kChunkBytes + 5);
+  BaseCache cache(folder_, store_, metrics_);
+  const absl::Status status = Ensure(cache).status();
+  EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+  EXPECT_THAT(status.message(),
+              AllOf(HasSubstr("model.safetensors"), HasSubstr(absl::StrCat(kChunkBytes))));
+  EXPECT_TRUE(cache.List().empty());
+  EXPECT_EQ(store_.CallCount("ReportCorruptBlob"), 1);
+  // The store dropped it. Once it is there again, the fetch goes on from the chunks that were
+  // right.
+  store_.AddBlob("t", weights_);
+  const auto base = Ensure(cache);
+  ASSERT_TRUE(base.ok()) << base.status();
+  EXPECT_EQ(Contents(*base + "/model.safetensors"), weights_);
+}
+
+TEST_F(BaseCacheTest, TwoWorkersOfANodeFetchABaseOnce) {
+  BaseCache one(folder_, store_, metrics_), two(folder_, store_, metrics_);
+  absl::Status first, second;
+  std::thread a([&] { first = Ensure(one).status(); });
+  std::thread b([&] { second = Ensure(two).status(); });
+  a.join();
+  b.join();
+  EXPECT_TRUE(first.ok()) << first;
+  EXPECT_TRUE(second.ok()) << second;
+  // Each reads the manifest; the two files came once.
+  EXPECT_EQ(store_.CallCount("ReadBlob"), 4);
+}
+
+TEST_F(BaseCacheTest, AFetchThatIsNoLongerWantedEnds) {
+  BaseCache cache(folder_, store_, metrics_);
+  const auto status = cache.Ensure(kAccess, manifest_digest_, [] { return true; }).status();
+  EXPECT_TRUE(absl::IsCancelled(status)) << status;
+  EXPECT_TRUE(cache.List().empty());
+}
+
+}  // namespace
+}  // namespace deltaworks::services
