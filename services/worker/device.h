@@ -1,0 +1,49 @@
+// Device: what a worker computes on, made from its settings, and what it tells the scheduler of it.
+//
+// One device by process: "cpu:N" is a share of this machine's cores; another kind is a build that
+// has its backend. Plain functions, thread-safe.
+
+#ifndef DELTAWORKS_SERVICES_WORKER_DEVICE_H_
+#define DELTAWORKS_SERVICES_WORKER_DEVICE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "proto/deltaworks/v1/worker_service.pb.h"
+#include "trainer/backend/backend.h"
+
+namespace deltaworks::services {
+
+struct DeviceSettings {
+  std::string device = "cpu:0";
+  // 0: as many as `cores`, or as this process may use. At most 1,024.
+  int64_t threads = 0;
+  // Numbers of the cores that the threads are bound to; none: any.
+  std::vector<std::string> cores;
+  // What jobs may use; 0: three quarters of what this process may have.
+  int64_t memory_bytes = 0;
+  // KEY=VALUE; at most 64, values at most 256 bytes.
+  std::vector<std::string> labels;
+};
+
+struct Device {
+  v1::WorkerEnvironment environment;  // Without bases_cached.
+  std::function<absl::StatusOr<std::unique_ptr<trainer::Backend>>(trainer::DType)> new_backend;
+};
+
+// InvalidArgument for a setting that is wrong, or a device that this build or machine has not.
+absl::StatusOr<Device> OpenDevice(const DeviceSettings& settings);
+
+// What tells this machine from others: /etc/machine-id, or else the host's name.
+absl::StatusOr<std::string> MachineId();
+
+// The machine's memory, or less if a control group bounds it.
+int64_t MemoryOfThisProcess();
+
+}  // namespace deltaworks::services
+
+#endif  // DELTAWORKS_SERVICES_WORKER_DEVICE_H_

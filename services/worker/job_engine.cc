@@ -1,0 +1,334 @@
+#include "services/worker/job_engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "glog/logging.h"
+#include "services/worker/engine_job.h"
+#include "services/worker/probe.h"
+#include "services/worker/training_task.h"
+#include "trainer/base/sha256.h"
+#include "trainer/lora/peft_format.h"
+
+namespace deltaworks::services {
+namespace {
+
+v1::Failure MakeFailure(const std::string& code, v1::Failure::Fault fault, std::string message) {
+  v1::Failure failure;
+  failure.set_code(code);
+  failure.set_fault(fault);
+  failure.set_message(std::move(message));
+  return failure;
+}
+
+// Deterministic: a MetricPoint has no maps, and these have no time and speed.
+std::string BytesOf(const v1::MetricPoint& point) { return point.SerializeAsString(); }
+
+}  // namespace
+
+JobEngine::JobEngine(Options options, JobPreparer& preparer, TrainerEvents& events,
+                     const Clock& clock, WorkerMetrics& metrics)
+    : options_(std::move(options)),
+      preparer_(preparer),
+      events_(events),
+      clock_(clock),
+      metrics_(metrics) {}
+
+JobEngine::~JobEngine() {
+  for (const auto& job : jobs_) *job->cancelled = true;
+  jobs_.clear();  // Before the bases that they point to.
+}
+
+JobEngine::Job* JobEngine::Find(const AttemptKey& key) {
+  for (const auto& job : jobs_) {
+    if (job->key == key) return job.get();
+  }
+  return nullptr;
+}
+
+void JobEngine::Remove(const AttemptKey& key) {
+  std::erase_if(jobs_, [&](const auto& job) { return job->key == key; });
+  DropUnusedBases();
+}
+
+void JobEngine::DropUnusedBases() {
+  std::erase_if(bases_, [&](const auto& entry) {
+    return std::none_of(jobs_.begin(), jobs_.end(),
+                        [&](const auto& job) { return job->base == entry.second.get(); });
+  });
+  // One that had a device fault is of no use any more, and a new one costs little.
+  std::erase_if(backends_, [&](const auto& entry) {
+    return std::none_of(bases_.begin(), bases_.end(),
+                        [&](const auto& base) { return base.first.second == entry.first; });
+  });
+}
+
+void JobEngine::FailJob(Job& job, v1::Failure failure) {
+  const AttemptKey key = job.key;
+  Remove(key);
+  events_.OnFailed(key, std::move(failure));
+}
+
+// ---- Commands ----
+
+void JobEngine::Start(const AttemptKey& key, const v1::TrainTask& task) {
+  CHECK(Find(key) == nullptr) << "attempt " << key.attempt_id << " was started twice";
+  jobs_.push_back(std::make_unique<Job>(key));
+  preparer_.Prepare(key.job, task, jobs_.back()->cancelled, [this, key](Preparation preparation) {
+    options_.post([this, key, preparation = std::move(preparation)]() mutable {
+      OnPrepared(key, std::move(preparation));
+    });
+  });
+}
+
+void JobEngine::TakeCheckpoint(const AttemptKey& key) {
+  Job* job = Find(key);
+  if (job == nullptr || job->run == nullptr || job->finished()) return;
+  job->checkpoint_wanted = true;
+  if (job->at_step_end()) AtStepEnd(*job);
+}
+
+void JobEngine::Park(const AttemptKey& key) {
+  if (Job* job = Find(key)) job->parked = true;
+}
+
+void JobEngine::Resume(const AttemptKey& key) {
+  Job* job = Find(key);
+  if (job == nullptr) return;
+  job->parked = false;
+  job->step_began_at = clock_.Monotonic();
+}
+
+void JobEngine::Leave(const AttemptKey& key) {
+  Job* job = Find(key);
+  if (job == nullptr || job->finished()) return;
+  job->leaves = true;
+  job->parked = false;  // Otherwise the step under way would never end.
+  if (job->run == nullptr) {
+    *job->cancelled = true;
+    Remove(key);
+    events_.OnLeft(key, nullptr);
+  } else if (job->at_step_end()) {
+    AtStepEnd(*job);
+  }
+}
+
+void JobEngine::Stop(const AttemptKey& key) {
+  Job* job = Find(key);
+  if (job == nullptr) return;
+  *job->cancelled = true;
+  Remove(key);
+  events_.OnLeft(key, nullptr);
+}
+
+void JobEngine::Forget(const AttemptKey& key) { Remove(key); }
+
+void JobEngine::Verify(const AttemptKey& key, std::string adapter_model,
+                       std::string adapter_config) {
+  Job* job = Find(key);
+  if (job == nullptr || !job->finished()) return;
+  const auto probe = ProbeDigestOfFiles(job->base->model(), job->prepared->data->train,
+                                        adapter_model, adapter_config);
+  absl::Status status = probe.status();
+  if (probe.ok() && *probe != job->probe_digest) {
+    status = absl::DataLossError(absl::StrCat("the logits of the adapter read back are ", *probe,
+                                              ", want ", job->probe_digest));
+  }
+  events_.OnVerified(key, std::move(status));
+}
+
+// ---- Passes ----
+
+bool JobEngine::RunOnce() {
+  std::map<LoadedBase*, std::vector<Job*>> groups;
+  for (const auto& job : jobs_) {
+    if (job->trains()) groups[job->base].push_back(job.get());
+  }
+  size_t runs = 0;
+  // A pass may end jobs, but none of another group, and no base that has one.
+  for (const auto& [base, jobs] : groups) {
+    runs += jobs.size();
+    PassOf(*base, jobs);
+  }
+  metrics_.cohort_runs.Set(static_cast<double>(runs));
+  return runs > 0;
+}
+
+void JobEngine::PassOf(LoadedBase& base, const std::vector<Job*>& jobs) {
+  std::vector<trainer::TrainingRun*> runs;
+  for (Job* job : jobs) runs.push_back(job->run.get());
+  const absl::Duration begin = clock_.Monotonic();
+  const auto metrics = base.cohort().Pass(runs);
+  const absl::Duration end = clock_.Monotonic();
+  metrics_.pass_seconds.Observe(absl::ToDoubleSeconds(end - begin));
+  if (!metrics.ok()) {
+    PassFailed(jobs, metrics.status());
+    return;
+  }
+  for (Job* job : jobs) {
+    if (std::exchange(job->steps_seen, job->run->step()) < job->run->step()) {
+      job->step_ended_at = end;
+    }
+  }
+  for (const trainer::RunMetrics& step : *metrics) {
+    const auto job = std::find_if(jobs.begin(), jobs.end(), [&](const Job* candidate) {
+      return candidate->run.get() == step.run;
+    });
+    TellProgress(**job, step.metrics);
+  }
+  for (Job* job : jobs) {
+    if (const absl::Status health = Health(*job); !health.ok()) {
+      FailJob(*job, MakeFailure("DIVERGED", v1::Failure::USER, std::string(health.message())));
+    } else if (job->at_step_end()) {
+      AtStepEnd(*job);
+    }
+  }
+}
+
+// A step's own loss and gradient are checked by the run, before its update; here what the update
+// led to: no adapter with a NaN leaves the worker, and no point that cannot be compared.
+absl::Status JobEngine::Health(const Job& job) const {
+  if (!job.run->status().ok()) return job.run->status();
+  if (job.last_point.has_eval_loss() && !std::isfinite(job.last_point.eval_loss())) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "training diverged at step ", job.last_point.step(), ": eval_loss is ",
+        job.last_point.eval_loss(), ", want a finite number; try a lower learning_rate"));
+  }
+  if (!job.run->finished()) return absl::OkStatus();
+  const std::vector<float> parameters = job.run->adapter().ReadParameters();
+  const auto bad = std::find_if_not(parameters.begin(), parameters.end(),
+                                    [](float value) { return std::isfinite(value); });
+  if (bad == parameters.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("training diverged at step ", job.run->step(), ": a weight of the adapter is ",
+                   *bad, ", want finite numbers; try a lower learning_rate"));
+}
+
+// Without room nothing was trained, so the last to come goes and the others try again. After a
+// device fault no run is what it should be.
+void JobEngine::PassFailed(const std::vector<Job*>& jobs, const absl::Status& status) {
+  const std::string message(status.message());
+  if (absl::IsResourceExhausted(status)) {
+    Job& last = *jobs.back();
+    const bool alone = std::all_of(jobs_.begin(), jobs_.end(), [&](const auto& job) {
+      return job.get() == &last || job->run == nullptr;
+    });
+    FailJob(last, MakeFailure("OUT_OF_MEMORY", alone ? v1::Failure::USER : v1::Failure::PLATFORM,
+                              absl::StrCat(message, "; plan: ", last.plan.Text())));
+    return;
+  }
+  for (Job* job : jobs) {
+    FailJob(*job, MakeFailure("WORKER_ERROR", v1::Failure::PLATFORM, message));
+  }
+}
+
+void JobEngine::TellProgress(Job& job, const trainer::StepMetrics& metrics) {
+  const absl::Duration now = clock_.Monotonic();
+  const int64_t tokens = metrics.tokens - job.last_point.tokens();
+  const double seconds = absl::ToDoubleSeconds(job.step_ended_at - job.step_began_at);
+  job.step_began_at = now;
+  job.last_point = ToMetricPoint(metrics);
+  if (metrics.step > 0) {
+    metrics_.steps.Increment();
+    metrics_.tokens.Increment(static_cast<double>(std::max<int64_t>(0, tokens)));
+  }
+  v1::MetricPoint point = job.last_point;
+  if (seconds > 0) point.set_tokens_per_second(static_cast<double>(tokens) / seconds);
+  const absl::Time time = clock_.Now();
+  point.mutable_time()->set_seconds(absl::ToUnixSeconds(time));
+  point.mutable_time()->set_nanos(static_cast<int32_t>(
+      absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(absl::ToUnixSeconds(time)))));
+  const double tokens_per_second = point.tokens_per_second();
+  events_.OnProgress(job.key, job.run->step(), tokens_per_second, {std::move(point)});
+}
+
+bool JobEngine::CheckpointDue(const Job& job) const {
+  const int64_t save_steps = job.prepared->task.spec().arguments().save_steps();
+  const bool by_steps = save_steps > 0 && job.run->step() % save_steps == 0 && !job.did_last_step();
+  return job.checkpoint_wanted || by_steps;
+}
+
+void JobEngine::AtStepEnd(Job& job) {
+  if (job.finished()) return;
+  const AttemptKey key = job.key;
+  if (job.run->finished()) {
+    Finish(job);
+  } else if (job.leaves) {
+    std::shared_ptr<const Artifact> checkpoint = CheckpointIfNew(job);
+    Remove(key);
+    events_.OnLeft(key, std::move(checkpoint));
+  } else if (CheckpointDue(job)) {
+    job.checkpoint_wanted = false;
+    if (auto checkpoint = CheckpointIfNew(job)) events_.OnCheckpoint(key, std::move(checkpoint));
+  }
+}
+
+// ---- What comes out ----
+
+v1::Manifest JobEngine::ManifestOf(const Job& job, v1::Manifest::Kind kind) const {
+  v1::Manifest manifest;
+  const v1::TrainFacts& facts = job.prepared->task.facts();
+  manifest.set_kind(kind);
+  manifest.set_base_source_digest(job.base->manifest().source_digest);
+  manifest.set_base_form(job.base->manifest().form == trainer::DType::kF32 ? v1::F32 : v1::BF16);
+  manifest.set_dataset_manifest_digest(facts.dataset_manifest_digest());
+  manifest.set_numerics_class(job.run->identity().numerics_class);
+  manifest.set_step(job.run->step());
+  return manifest;
+}
+
+std::string JobEngine::AppendAdapter(const Job& job, std::vector<Artifact::File>* files) const {
+  const trainer::TrainingRun& run = *job.run;
+  const trainer::ModelManifest& base = job.base->manifest();
+  trainer::PeftFiles peft =
+      trainer::SerializePeft(run.config().lora, run.adapter().tensors(),
+                             run.adapter().ReadParameters(), base.source_name, base.source_digest);
+  std::string digest = Sha256Digest(peft.adapter_model);
+  files->push_back({kAdapterFile, digest, std::move(peft.adapter_model)});
+  files->push_back({kAdapterConfigFile, "", std::move(peft.adapter_config)});
+  return digest;
+}
+
+// With the adapter's own files, so that a checkpoint can become a version.
+std::shared_ptr<const Artifact> JobEngine::MakeCheckpoint(Job& job) {
+  job.checkpoint_step = job.run->step();
+  v1::Manifest manifest = ManifestOf(job, v1::Manifest::CHECKPOINT);
+  std::vector<Artifact::File> files = {{kCheckpointFile, "", job.run->SaveCheckpoint()},
+                                       {kLastStepFile, "", BytesOf(job.last_point)}};
+  manifest.set_adapter_digest(AppendAdapter(job, &files));
+  return std::make_shared<const Artifact>(MakeArtifact(std::move(manifest), std::move(files)));
+}
+
+std::shared_ptr<const Artifact> JobEngine::CheckpointIfNew(Job& job) {
+  if (job.run->step() <= job.checkpoint_step || !job.run->at_step_boundary()) return nullptr;
+  return MakeCheckpoint(job);
+}
+
+void JobEngine::Finish(Job& job) {
+  const trainer::TrainingRun& run = *job.run;
+  const auto probe = ProbeDigest(job.base->model(), job.prepared->data->train, run.adapter());
+  if (!probe.ok()) {
+    FailJob(job, MakeFailure("OUT_OF_MEMORY", v1::Failure::PLATFORM,
+                             absl::StrCat(probe.status().message(), "; plan: ", job.plan.Text())));
+    return;
+  }
+  job.probe_digest = *probe;
+  v1::Manifest manifest = ManifestOf(job, v1::Manifest::ADAPTER);
+  std::vector<Artifact::File> files;
+  manifest.set_adapter_digest(AppendAdapter(job, &files));
+  manifest.set_probe_digest(job.probe_digest);
+
+  TrainedResult result;
+  result.checkpoint = CheckpointIfNew(job);
+  result.adapter_digest = manifest.adapter_digest();
+  result.step = run.step();
+  result.loss = job.last_point.loss();
+  result.artifact =
+      std::make_shared<const Artifact>(MakeArtifact(std::move(manifest), std::move(files)));
+  events_.OnFinished(job.key, std::move(result));
+}
+
+}  // namespace deltaworks::services

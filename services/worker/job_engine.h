@@ -1,0 +1,114 @@
+// JobEngine: the trainer of a worker: prepares jobs, trains those on one base together, takes
+// checkpoints, makes results. A Trainer that computes in RunOnce(), on the caller's thread.
+//
+//   Start -> preparing -> training -> finished (kept for Verify, until Forget or Stop)
+//                            |  ^
+//                       parked, at a step's end
+//
+// Commands take effect between passes: Stop at once, Park, Leave and TakeCheckpoint at the run's
+// own step's end. A job that is killed and started again from a checkpoint ends with the same
+// bytes.
+//
+// What does not fit in `memory_bytes` fails with OUT_OF_MEMORY and the plan: the user's fault only
+// if it would not fit alone. Thread-compatible, but for what JobPreparer calls back.
+
+#ifndef DELTAWORKS_SERVICES_WORKER_JOB_ENGINE_H_
+#define DELTAWORKS_SERVICES_WORKER_JOB_ENGINE_H_
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "services/base/clock.h"
+#include "services/worker/job_preparation.h"
+#include "services/worker/loaded_base.h"
+#include "services/worker/memory_plan.h"
+#include "services/worker/metrics.h"
+#include "services/worker/seams.h"
+#include "trainer/backend/backend.h"
+#include "trainer/train/training_run.h"
+
+namespace deltaworks::services {
+
+class JobEngine final : public Trainer {
+ public:
+  struct Options {
+    // Makes the device's backend for kF32 or kBF16; called when a first job needs it.
+    std::function<absl::StatusOr<std::unique_ptr<trainer::Backend>>(trainer::DType)> new_backend;
+    int64_t memory_bytes = 0;
+    // Runs a function on the engine's thread, before the next pass; for what the preparer calls
+    // back.
+    std::function<void(absl::AnyInvocable<void()>)> post;
+  };
+
+  // All must outlive it. Events are told from within commands and RunOnce().
+  JobEngine(Options options, JobPreparer& preparer, TrainerEvents& events, const Clock& clock,
+            WorkerMetrics& metrics);
+  ~JobEngine() override;
+
+  void Start(const AttemptKey& key, const v1::TrainTask& task) override;
+  void TakeCheckpoint(const AttemptKey& key) override;
+  void Park(const AttemptKey& key) override;
+  void Resume(const AttemptKey& key) override;
+  void Leave(const AttemptKey& key) override;
+  void Stop(const AttemptKey& key) override;
+  void Verify(const AttemptKey& key, std::string adapter_model,
+              std::string adapter_config) override;
+  void Forget(const AttemptKey& key) override;
+
+  // One pass of every base that has runs. False if there was nothing to do.
+  bool RunOnce();
+
+ private:
+  struct Job;
+
+  Job* Find(const AttemptKey& key);
+  void Remove(const AttemptKey& key);
+  void FailJob(Job& job, v1::Failure failure);
+
+  void OnPrepared(const AttemptKey& key, Preparation preparation);
+  // Loads the base, makes the run, restores its checkpoint. False: failed, and the job is gone.
+  bool Join(Job& job);
+  bool MakeRun(Job& job);
+  bool Restore(Job& job);
+  // The plan fits beside what is there.
+  bool CheckMemory(Job& job);
+  absl::StatusOr<LoadedBase*> BaseOf(const PreparedJob& prepared);
+  void DropUnusedBases();
+
+  void PassOf(LoadedBase& base, const std::vector<Job*>& jobs);
+  void PassFailed(const std::vector<Job*>& jobs, const absl::Status& status);
+  void TellProgress(Job& job, const trainer::StepMetrics& metrics);
+  // What ends a run after a pass: it diverged, or a number that came out is none.
+  absl::Status Health(const Job& job) const;
+  // What waited for the run's step to end.
+  void AtStepEnd(Job& job);
+  void Finish(Job& job);
+  bool CheckpointDue(const Job& job) const;
+  // The adapter as it is, as the two files of a PEFT folder, in `files`; its digest.
+  std::string AppendAdapter(const Job& job, std::vector<Artifact::File>* files) const;
+  std::shared_ptr<const Artifact> MakeCheckpoint(Job& job);
+  std::shared_ptr<const Artifact> CheckpointIfNew(Job& job);
+  v1::Manifest ManifestOf(const Job& job, v1::Manifest::Kind kind) const;
+
+  const Options options_;
+  JobPreparer& preparer_;
+  TrainerEvents& events_;
+  const Clock& clock_;
+  WorkerMetrics& metrics_;
+  std::map<trainer::DType, std::unique_ptr<trainer::Backend>> backends_;
+  // By folder and compute type.
+  std::map<std::pair<std::string, trainer::DType>, std::unique_ptr<LoadedBase>> bases_;
+  // In the order in which they were started.
+  std::vector<std::unique_ptr<Job>> jobs_;
+};
+
+}  // namespace deltaworks::services
+
+#endif  // DELTAWORKS_SERVICES_WORKER_JOB_ENGINE_H_

@@ -1,0 +1,40 @@
+// LoadedBase: a base model mapped and ready for passes, with the cohort that trains on it.
+// Thread-compatible. The backend must outlive it.
+
+#ifndef DELTAWORKS_SERVICES_WORKER_LOADED_BASE_H_
+#define DELTAWORKS_SERVICES_WORKER_LOADED_BASE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "trainer/backend/backend.h"
+#include "trainer/model/llama.h"
+#include "trainer/model/weights.h"
+#include "trainer/train/cohort.h"
+
+namespace deltaworks::services {
+
+class LoadedBase {
+ public:
+  // InvalidArgument or NotFound if the folder is no base of this number type.
+  static absl::StatusOr<std::unique_ptr<LoadedBase>> Load(const std::string& folder,
+                                                          trainer::Backend& backend);
+
+  const trainer::ModelManifest& manifest() const { return weights_->manifest(); }
+  const trainer::Llama& model() const { return *model_; }
+  trainer::Cohort& cohort() { return *cohort_; }
+  // Of the mapped weights.
+  int64_t bytes() const;
+
+ private:
+  LoadedBase() = default;
+  std::unique_ptr<trainer::ModelWeights> weights_;
+  std::unique_ptr<trainer::Llama> model_;
+  std::unique_ptr<trainer::Cohort> cohort_;
+};
+
+}  // namespace deltaworks::services
+
+#endif  // DELTAWORKS_SERVICES_WORKER_LOADED_BASE_H_

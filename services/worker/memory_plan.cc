@@ -1,0 +1,90 @@
+#include "services/worker/memory_plan.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "services/worker/probe.h"
+#include "trainer/lora/adapter.h"
+#include "trainer/model/workspace.h"
+
+namespace deltaworks::services {
+namespace {
+
+// Arrays of the adapter's size that checkpoints take. One on its way and one that waits have
+// parameters, two moments and the adapter's own file; one being made has each of them twice.
+constexpr int64_t kCheckpointArrays = 4 + 4 + 8;
+// The adapter's file as it was sent, as it was read back, and parsed.
+constexpr int64_t kReadBackArrays = 3;
+// A logit on the device, as a double and as a float.
+constexpr int64_t kLogitBytes = 4 + 8 + 4;
+
+// By slot of a layer: q, k, v, o, gate, up, down.
+constexpr std::array<int, 7> kGroupOfSlot = {
+    trainer::kQkvGroup,    trainer::kQkvGroup,    trainer::kQkvGroup, trainer::kOutGroup,
+    trainer::kGateUpGroup, trainer::kGateUpGroup, trainer::kDownGroup};
+
+std::string Mebibytes(int64_t bytes) { return absl::StrCat((bytes + (1 << 20) - 1) >> 20, " MiB"); }
+
+// The widest hidden values of each group, over the layers.
+std::array<int64_t, trainer::kLinearGroups> HiddenOf(
+    absl::Span<const trainer::LoraTarget> targets) {
+  std::map<int64_t, std::array<int64_t, trainer::kLinearGroups>> ranks_of_layer;
+  for (const trainer::LoraTarget& target : targets) {
+    ranks_of_layer[target.module.layer][kGroupOfSlot.at(target.module.slot)] += target.rank;
+  }
+  std::array<int64_t, trainer::kLinearGroups> hidden = {};
+  for (const auto& [layer, ranks] : ranks_of_layer) {
+    for (size_t i = 0; i < ranks.size(); ++i) hidden[i] = std::max(hidden[i], ranks[i]);
+  }
+  return hidden;
+}
+
+// Ids, and one bit for each; a growing vector may have twice the room.
+int64_t BytesOf(const std::vector<trainer::Example>& examples) {
+  int64_t bytes = 0;
+  for (const trainer::Example& example : examples) {
+    bytes += static_cast<int64_t>(sizeof(trainer::Example));
+    bytes += 2 * example.tokens() * static_cast<int64_t>(sizeof(int32_t)) + example.tokens() / 4;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+std::string MemoryPlan::Text() const {
+  return absl::StrCat("base ", Mebibytes(base_bytes), ", adapter ", Mebibytes(adapter_bytes),
+                      ", activations ", Mebibytes(activation_bytes), ", data ",
+                      Mebibytes(data_bytes), ", checkpoints ", Mebibytes(checkpoint_bytes),
+                      ", probe ", Mebibytes(probe_bytes), ", process ", Mebibytes(kProcessBytes),
+                      ", together ", Mebibytes(total_bytes()));
+}
+
+MemoryPlan PlanMemory(const trainer::Backend& backend, const trainer::ModelConfig& config,
+                      int64_t base_bytes, absl::Span<const trainer::LoraTarget> targets,
+                      int64_t micro_batch_tokens, const trainer::TrainingData& data) {
+  const auto hidden = HiddenOf(targets);
+  const int64_t array_bytes =
+      trainer::TrainableParameters(targets) * static_cast<int64_t>(sizeof(float));
+  const auto probe_rows = static_cast<int64_t>(kProbeRowsMax);
+  MemoryPlan plan;
+  plan.base_bytes = base_bytes;
+  plan.adapter_bytes = trainer::Adapter::Bytes(backend, targets, /*trainable=*/true);
+  plan.activation_bytes = trainer::Workspace::Bytes(backend, config,
+                                                    {.rows = micro_batch_tokens,
+                                                     .labels = micro_batch_tokens,
+                                                     .hidden = hidden,
+                                                     .training = true});
+  plan.data_bytes = BytesOf(data.train) + BytesOf(data.validation);
+  plan.checkpoint_bytes = kCheckpointArrays * array_bytes;
+  plan.probe_bytes =
+      trainer::Workspace::Bytes(backend, config,
+                                {.rows = kProbeTokensMax, .labels = probe_rows, .hidden = hidden}) +
+      probe_rows * config.vocab_size * kLogitBytes +
+      trainer::Adapter::Bytes(backend, targets, /*trainable=*/false) +
+      kReadBackArrays * array_bytes;
+  return plan;
+}
+
+}  // namespace deltaworks::services
