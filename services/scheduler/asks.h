@@ -1,0 +1,79 @@
+// Asks: the questions that jobs wait for: is it valid (store), make it a version (registry).
+//
+// The core says again at every turn which jobs wait for which answer; each is asked once at a time,
+// on the CallPool, and again after a growing wait as long as the core still names it. Repeating is
+// safe: ValidateTraining changes nothing and CreateVersion is keyed by job and manifest. Only
+// committed states are asked about. Lives on the loop; calls run on the pool.
+
+#ifndef DELTAWORKS_SERVICES_SCHEDULER_ASKS_H_
+#define DELTAWORKS_SERVICES_SCHEDULER_ASKS_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/time/time.h"
+#include "scheduler/command.h"
+#include "scheduler/state.h"
+#include "services/base/event_loop.h"
+#include "services/clients/registry_client.h"
+#include "services/clients/store_client.h"
+#include "services/scheduler/call_pool.h"
+#include "services/scheduler/metrics.h"
+
+namespace deltaworks::services {
+
+class Asks {
+ public:
+  struct Options {
+    // Calls of one kind under way.
+    int64_t validations_max = 2;
+    int64_t versions_max = 2;
+    // The wait after an answer that settled nothing doubles up to wait_max.
+    absl::Duration wait_first = absl::Milliseconds(500);
+    absl::Duration wait_max = absl::Seconds(30);
+  };
+
+  // `on_answer` gets each answer, on the loop. References must outlive this and the pool's calls.
+  Asks(const Options& options, EventLoop& loop, CallPool& pool, StoreClient& store,
+       RegistryClient& registry, std::function<void(scheduler::Command)> on_answer,
+       SchedulerMetrics& metrics);
+
+  // Asks about those of the jobs whose turn it is. `state` is committed.
+  void Start(const std::vector<std::string>& validations, const std::vector<std::string>& versions,
+             const scheduler::State& state, absl::Time now);
+
+ private:
+  // A job's question: under way, or when it may be asked again.
+  struct Question {
+    bool under_way = false;
+    absl::Time not_before = absl::InfinitePast();
+    absl::Duration wait;
+  };
+  using Questions = absl::btree_map<std::string, Question>;
+
+  // Calls `ask` for each of `jobs` whose turn it is, with at most `max` under way.
+  void StartKind(const std::vector<std::string>& jobs, int64_t max, absl::Time now,
+                 Questions* questions, const std::function<void(const std::string&)>& ask);
+  void AskStore(const std::string& job, const scheduler::JobRecord& record);
+  void AskRegistry(const std::string& job, const scheduler::JobRecord& record);
+  // On the loop, when the call is done.
+  void Finished(const std::string& job, Questions* questions);
+
+  const Options options_;
+  EventLoop& loop_;
+  CallPool& pool_;
+  StoreClient& store_;
+  RegistryClient& registry_;
+  const std::function<void(scheduler::Command)> on_answer_;
+  SchedulerMetrics& metrics_;
+  absl::Time now_;  // Of the last Start.
+  Questions validations_;
+  Questions versions_;
+};
+
+}  // namespace deltaworks::services
+
+#endif  // DELTAWORKS_SERVICES_SCHEDULER_ASKS_H_

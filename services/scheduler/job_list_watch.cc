@@ -1,0 +1,160 @@
+// The watch of a list: every job that matches, by name, then what changes, in commit order.
+//
+// A resume token is (epoch, position, name): changes up to the position are dealt with, and so are
+// the jobs up to the name while the first listing goes on (the name is empty once it is complete).
+// Positions mean something to the process that counted them only, so a token of another one is
+// OUT_OF_RANGE.
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/btree_set.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "scheduler/job_record.h"
+#include "services/scheduler/job_filter.h"
+#include "services/scheduler/job_lists.h"
+#include "services/scheduler/watch.h"
+#include "trainer/base/status_macros.h"
+
+namespace deltaworks::services {
+namespace {
+
+constexpr int kJobsMax = 1000;
+constexpr char kSeparator = '|';
+
+class JobListWatch final : public Watch {
+ public:
+  JobListWatch(const v1::WatchJobsRequest& request, std::unique_ptr<JobListSink> sink)
+      : request_(request),
+        prefix_(absl::StrCat(request.parent(), "/jobs/")),
+        sink_(std::move(sink)) {}
+
+  Pumped Pump(const CommittedView& view, const JobChanges& changes) override {
+    if (!begun_) {
+      const absl::Status status = Begin(view, changes);
+      if (!status.ok()) {
+        End(status);
+        return Pumped::kEnded;
+      }
+      begun_ = true;
+    }
+    v1::WatchJobsResponse response;
+    const bool was_listing = listing_;
+    if (listing_) {
+      List(view, &response);
+    } else {
+      Follow(view, changes, &response);
+    }
+    if (!was_listing && response.jobs().empty() && told_synced_) return Pumped::kIdle;
+    response.set_synced(!listing_);
+    told_synced_ = !listing_;
+    response.set_resume_token(MakeToken(changes));
+    sink_->Send(std::move(response));
+    return Pumped::kSent;
+  }
+
+  // Its backlog is the jobs that changed, each once: it cannot overflow.
+  bool IsTooFarBehind(const CommittedView&) const override { return false; }
+  void End(absl::Status status) override { sink_->End(std::move(status)); }
+  bool Concerns(const std::string& job) const override { return absl::StartsWith(job, prefix_); }
+
+ private:
+  absl::Status Begin(const CommittedView& view, const JobChanges& changes) {
+    DW_ASSIGN_OR_RETURN(filter_, JobFilter::Parse(request_.filter()));
+    position_ = view.state.event_count();
+    listing_ = true;
+    if (request_.resume_token().empty()) return absl::OkStatus();
+    std::string token;
+    absl::WebSafeBase64Unescape(request_.resume_token(), &token);
+    const std::vector<std::string> parts = absl::StrSplit(token, kSeparator);
+    int64_t position = 0;
+    if (parts.size() != 3 || parts[0] != changes.epoch() ||
+        !absl::SimpleAtoi(parts[1], &position) || position < 0 || position > position_) {
+      return absl::OutOfRangeError(
+          "resume_token is older than this scheduler process, want none: begin with everything");
+    }
+    position_ = position;
+    listed_ = parts[2];
+    listing_ = !listed_.empty();
+    resumed_ = true;
+    return absl::OkStatus();
+  }
+
+  std::string MakeToken(const JobChanges& changes) const {
+    return absl::WebSafeBase64Escape(
+        absl::StrCat(changes.epoch(), "|", position_, "|", listing_ ? listed_ : std::string()));
+  }
+
+  bool IsFull(const v1::WatchJobsResponse& response) const {
+    return response.jobs_size() == kJobsMax || bytes_ >= kPageBytesMax;
+  }
+
+  void Add(const CommittedView& view, const scheduler::JobRecord& record,
+           v1::WatchJobsResponse* response) {
+    *response->add_jobs() = view.Show(record);
+    bytes_ += static_cast<int64_t>(response->jobs().rbegin()->ByteSizeLong());
+  }
+
+  void List(const CommittedView& view, v1::WatchJobsResponse* response) {
+    bytes_ = 0;
+    const auto& jobs = view.state.jobs();
+    auto it = listed_.empty() ? jobs.lower_bound(prefix_) : jobs.upper_bound(listed_);
+    for (; it != jobs.end() && absl::StartsWith(it->first, prefix_); ++it) {
+      if (IsFull(*response)) return;
+      listed_ = it->first;
+      if (!filter_.Matches(it->second.job())) continue;
+      matched_.insert(it->first);
+      Add(view, it->second, response);
+    }
+    listing_ = false;
+  }
+
+  void Follow(const CommittedView& view, const JobChanges& changes,
+              v1::WatchJobsResponse* response) {
+    bytes_ = 0;
+    const auto& by_position = changes.by_position();
+    for (auto it = by_position.upper_bound(position_); it != by_position.end(); ++it) {
+      if (IsFull(*response)) return;
+      position_ = it->first;
+      const std::string& name = it->second;
+      if (!Concerns(name)) continue;
+      const scheduler::JobRecord& record = *view.state.FindJob(name);
+      if (filter_.Matches(record.job())) {
+        matched_.insert(name);
+        Add(view, record, response);
+      } else if (matched_.erase(name) > 0 || (resumed_ && left_.insert(name).second)) {
+        // Once more, because it stopped matching; after a resume, perhaps.
+        Add(view, record, response);
+      }
+    }
+  }
+
+  const v1::WatchJobsRequest request_;
+  const std::string prefix_;
+  const std::unique_ptr<JobListSink> sink_;
+  JobFilter filter_;
+  bool begun_ = false;
+  bool listing_ = true;
+  bool told_synced_ = false;
+  bool resumed_ = false;
+  int64_t position_ = 0;
+  std::string listed_;
+  int64_t bytes_ = 0;
+  absl::btree_set<std::string> matched_;
+  // After a resume: those that were sent although they do not match.
+  absl::btree_set<std::string> left_;
+};
+
+}  // namespace
+
+std::unique_ptr<Watch> MakeJobListWatch(const v1::WatchJobsRequest& request,
+                                        std::unique_ptr<JobListSink> sink) {
+  return std::make_unique<JobListWatch>(request, std::move(sink));
+}
+
+}  // namespace deltaworks::services

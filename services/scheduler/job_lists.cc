@@ -1,0 +1,213 @@
+#include "services/scheduler/job_lists.h"
+
+#include <algorithm>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "scheduler/job_record.h"
+#include "scheduler/proto_time.h"
+#include "scheduler/resource_name.h"
+#include "services/base/page_token.h"
+#include "services/scheduler/job_filter.h"
+#include "trainer/base/status_macros.h"
+
+namespace deltaworks::services {
+namespace {
+
+// Where a job stands in a list: by time of creation, then name.
+struct ListKey {
+  int64_t created_ns = 0;
+  std::string name;
+  bool operator<(const ListKey& other) const {
+    return std::tie(created_ns, name) < std::tie(other.created_ns, other.name);
+  }
+};
+
+absl::Status BadToken() {
+  return absl::InvalidArgumentError(
+      "page_token is not one of this list, want the next_page_token of the page before");
+}
+
+absl::StatusOr<ListKey> ParseKey(const std::string& cursor) {
+  const std::vector<std::string> parts = absl::StrSplit(cursor, absl::MaxSplits('|', 1));
+  ListKey key;
+  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &key.created_ns)) return BadToken();
+  key.name = parts[1];
+  return key;
+}
+
+absl::StatusOr<int64_t> ParseNumber(const std::string& cursor) {
+  int64_t number = 0;
+  if (!absl::SimpleAtoi(cursor, &number) || number < 0) return BadToken();
+  return number;
+}
+
+absl::StatusOr<bool> IsNewestFirst(const std::string& order_by) {
+  if (order_by.empty() || order_by == "create_time desc") return true;
+  if (order_by == "create_time" || order_by == "create_time asc") return false;
+  return absl::InvalidArgumentError(
+      absl::StrCat("order_by is \"", order_by.substr(0, 200),
+                   "\", want \"create_time desc\" or \"create_time\""));
+}
+
+// The keys of what matches after `cursor`, in order; one more than a page has.
+std::vector<ListKey> SelectPage(std::vector<ListKey> keys, bool newest_first, int64_t count) {
+  const auto before = [newest_first](const ListKey& a, const ListKey& b) {
+    return newest_first ? b < a : a < b;
+  };
+  const auto wanted = std::min<int64_t>(static_cast<int64_t>(keys.size()), count + 1);
+  std::partial_sort(keys.begin(), keys.begin() + wanted, keys.end(), before);
+  keys.resize(wanted);
+  return keys;
+}
+
+}  // namespace
+
+absl::StatusOr<const scheduler::JobRecord*> FindJob(const CommittedView& view,
+                                                    const std::string& name) {
+  const scheduler::JobRecord* record = view.state.FindJob(name);
+  if (record == nullptr) return NoSuchResource(name);
+  return record;
+}
+
+absl::StatusOr<v1::ListJobsResponse> ListJobs(const CommittedView& view,
+                                              const v1::ListJobsRequest& request) {
+  DW_ASSIGN_OR_RETURN(const Page page, Page::Of(request));
+  DW_ASSIGN_OR_RETURN(const JobFilter filter, JobFilter::Parse(request.filter()));
+  DW_ASSIGN_OR_RETURN(const bool newest_first, IsNewestFirst(request.order_by()));
+  ListKey after;
+  if (!page.cursor.empty()) {
+    DW_ASSIGN_OR_RETURN(after, ParseKey(page.cursor));
+  }
+
+  std::vector<ListKey> keys;
+  const std::string prefix = absl::StrCat(request.parent(), "/jobs/");
+  for (auto it = view.state.jobs().lower_bound(prefix);
+       it != view.state.jobs().end() && absl::StartsWith(it->first, prefix); ++it) {
+    const v1::Job& job = it->second.job();
+    ListKey key = {absl::ToUnixNanos(scheduler::FromProto(job.create_time())), it->first};
+    const bool is_later = page.cursor.empty() || (newest_first ? key < after : after < key);
+    if (is_later && filter.Matches(job)) keys.push_back(std::move(key));
+  }
+  keys = SelectPage(std::move(keys), newest_first, page.size);
+
+  v1::ListJobsResponse response;
+  int64_t bytes = 0;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (static_cast<int64_t>(i) == page.size || bytes >= kPageBytesMax) {
+      const ListKey& last = keys[i - 1];
+      response.set_next_page_token(page.NextToken(absl::StrCat(last.created_ns, "|", last.name)));
+      break;
+    }
+    *response.add_jobs() = view.Show(*view.state.FindJob(keys[i].name));
+    bytes += static_cast<int64_t>(response.jobs().rbegin()->ByteSizeLong());
+  }
+  return response;
+}
+
+absl::Status CheckSince(const CommittedView& view, const scheduler::JobRecord& record,
+                        int64_t since_seq, int64_t since_metric) {
+  const v1::Job& job = record.job();
+  DW_ASSIGN_OR_RETURN(const int64_t oldest, view.store.OldestEvent(job.name()));
+  const int64_t newest = job.status().last_event_seq();
+  if (since_seq < 0 || since_seq > newest || since_seq < oldest - 1) {
+    return absl::OutOfRangeError(
+        absl::StrCat("since_seq is ", since_seq, ", want ", std::max<int64_t>(oldest - 1, 0), "..",
+                     newest, ": the oldest event kept of ", job.name(), " is ", oldest));
+  }
+  if (since_metric < 0 || since_metric > job.status().metric_count()) {
+    return absl::OutOfRangeError(absl::StrCat("since_metric is ", since_metric, ", want 0..",
+                                              job.status().metric_count(), ", the points of ",
+                                              job.name()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::ListJobEventsResponse> ListJobEvents(const CommittedView& view,
+                                                        const v1::ListJobEventsRequest& request) {
+  DW_ASSIGN_OR_RETURN(const Page page, Page::Of(request));
+  DW_ASSIGN_OR_RETURN(const scheduler::JobRecord* record, FindJob(view, request.parent()));
+  int64_t since = request.since_seq();
+  if (!page.cursor.empty()) {
+    DW_ASSIGN_OR_RETURN(since, ParseNumber(page.cursor));
+  }
+  DW_RETURN_IF_ERROR(CheckSince(view, *record, since, /*since_metric=*/0));
+  DW_ASSIGN_OR_RETURN(std::vector<v1::JobEvent> events,
+                      view.store.ReadEvents(request.parent(), since,
+                                            {.count_max = page.size, .bytes_max = kPageBytesMax}));
+  v1::ListJobEventsResponse response;
+  for (v1::JobEvent& event : events) {
+    since = event.seq();
+    response.add_job_events()->Swap(&event);
+  }
+  if (since < record->job().status().last_event_seq()) {
+    response.set_next_page_token(page.NextToken(absl::StrCat(since)));
+  }
+  return response;
+}
+
+absl::StatusOr<v1::ListJobMetricsResponse> ListJobMetrics(
+    const CommittedView& view, const v1::ListJobMetricsRequest& request) {
+  DW_ASSIGN_OR_RETURN(const Page page, Page::Of(request));
+  DW_ASSIGN_OR_RETURN(const scheduler::JobRecord* record, FindJob(view, request.parent()));
+  if (request.step_min() < 0 || request.step_max() < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("step_min is ", request.step_min(),
+                                                   ", step_max is ", request.step_max(),
+                                                   ", want both >= 0 (step_max 0: no end)"));
+  }
+  int64_t since = 0;
+  if (!page.cursor.empty()) {
+    DW_ASSIGN_OR_RETURN(since, ParseNumber(page.cursor));
+  } else if (request.step_min() > 0) {
+    DW_ASSIGN_OR_RETURN(since, view.store.IndexBeforeStep(request.parent(), request.step_min()));
+  }
+  DW_ASSIGN_OR_RETURN(std::vector<v1::MetricPoint> points,
+                      view.store.ReadMetrics(request.parent(), since,
+                                             {.count_max = page.size, .bytes_max = kPageBytesMax}));
+  v1::ListJobMetricsResponse response;
+  for (v1::MetricPoint& point : points) {
+    if (request.step_max() > 0 && point.step() > request.step_max()) return response;
+    ++since;
+    response.add_metric_points()->Swap(&point);
+  }
+  if (since < record->job().status().metric_count()) {
+    response.set_next_page_token(page.NextToken(absl::StrCat(since)));
+  }
+  return response;
+}
+
+absl::StatusOr<v1::ListWorkersResponse> ListWorkers(const CommittedView& view, const Caller& caller,
+                                                    const v1::ListWorkersRequest& request) {
+  DW_ASSIGN_OR_RETURN(const Page page, Page::Of(request));
+  v1::ListWorkersResponse response;
+  const auto& workers = view.fleet.workers();
+  int64_t bytes = 0;
+  for (auto it = workers.upper_bound(page.cursor); it != workers.end(); ++it) {
+    if (response.workers_size() == page.size || bytes >= kPageBytesMax) {
+      response.set_next_page_token(page.NextToken(response.workers().rbegin()->name()));
+      break;
+    }
+    const scheduler::WorkerInfo& info = it->second;
+    v1::Worker& worker = *response.add_workers();
+    worker.set_name(info.name);
+    worker.set_incarnation(info.incarnation);
+    *worker.mutable_environment() = info.environment;
+    worker.set_online(info.online);
+    worker.set_draining(info.draining);
+    worker.set_last_report_age_seconds(absl::ToDoubleSeconds(view.now - info.last_seen));
+    for (const std::string& job : view.state.JobsOn(info.name)) {
+      worker.set_job_count(worker.job_count() + 1);
+      if (caller.MayUse(scheduler::TenantOf(job))) worker.add_jobs(job);
+    }
+    bytes += static_cast<int64_t>(worker.ByteSizeLong());
+  }
+  return response;
+}
+
+}  // namespace deltaworks::services

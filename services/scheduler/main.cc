@@ -1,0 +1,144 @@
+// The scheduler's process. `scheduler --help` tells its flags; services/scheduler/README.md the
+// rest.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "services/base/address.h"
+#include "services/base/flags.h"
+#include "services/base/service_main.h"
+#include "services/base/token_file.h"
+#include "services/clients/channel.h"
+#include "services/clients/grpc_registry_client.h"
+#include "services/clients/grpc_store_client.h"
+#include "services/scheduler/scheduler_server.h"
+#include "trainer/base/status_macros.h"
+
+namespace deltaworks::services {
+namespace {
+
+// The scheduler asks again by itself; one call should not go on for longer than this.
+constexpr absl::Duration kRetryMax = absl::Seconds(2);
+// The store reads a whole dataset before it answers; what it found is kept for the next try.
+constexpr absl::Duration kCallTimeout = absl::Seconds(60);
+// A worker needs some time to hear of a change: a shorter lease would end in the middle.
+constexpr absl::Duration kLeaseMin = absl::Seconds(2);
+
+absl::Status CheckAtLeast(absl::string_view flag, int64_t got, int64_t least) {
+  if (got >= least) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--", flag, " is ", got, ", want >= ", least));
+}
+
+absl::Status CheckAtLeast(absl::string_view flag, absl::Duration got, absl::Duration least) {
+  if (got >= least) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--", flag, " is ", absl::FormatDuration(got),
+                                                 ", want >= ", absl::FormatDuration(least)));
+}
+
+class SchedulerProgram final : public ServiceProgram {
+ public:
+  std::string name() const override { return "scheduler"; }
+  std::string description() const override {
+    return "Queues fine-tune jobs and leases them to workers; loses none and runs none twice.";
+  }
+
+  void AddFlags(FlagSet& flags) override {
+    scheduler::Options& policy = options_.core.policy;
+    flags.Add("data_folder", &data_folder_, "where scheduler.db is; made if it is missing");
+    flags.Add("database_bytes_max", &options_.events.size_bytes_max,
+              "size of scheduler.db; 0: no bound");
+    flags.Add("store_address", &store_address_, "HOST:PORT of the store");
+    flags.Add("registry_address", &registry_address_, "HOST:PORT of the registry");
+    flags.Add("token_file", &token_file_,
+              "mode 0600, the token that store and registry know this service by");
+    flags.Add("lease_duration", &policy.lease_duration,
+              "how long a worker that says nothing keeps its job");
+    flags.Add("checkpoint_interval", &policy.checkpoint_interval,
+              "time of training between checkpoints");
+    flags.Add("yield_grace", &policy.yield_grace,
+              "time that an attempt gets to checkpoint when it is to leave");
+    flags.Add("preemption", &policy.preemption, "let a higher class take a lower one's device");
+    flags.Add("preempt_after", &policy.preempt_after,
+              "time on a device before a job can be preempted");
+    flags.Add("active_jobs_max", &policy.active_jobs_max,
+              "jobs that are not finished; more are refused");
+    flags.Add("attempts_per_worker", &policy.attempts_per_worker,
+              "jobs that one worker trains together");
+    deaths_until_poison_ = policy.deaths_until_poison;
+    flags.Add("deaths_until_poison", &deaths_until_poison_,
+              "deaths in a row, alone and without a checkpoint, until a job fails; 0: never");
+    flags.Add("numerics_class_patience", &policy.numerics_class_patience,
+              "how long a job waits for its numerics class before it goes on in another");
+    flags.Add("watches_max", &options_.core.watches.watches_max, "open watches; more are refused");
+    flags.Add("snapshot_events", &options_.core.snapshot_events,
+              "events that a start replays at most, about");
+  }
+
+  absl::Status Start(const ServiceEnvironment& environment) override {
+    DW_RETURN_IF_ERROR(CheckFlags());
+    DW_ASSIGN_OR_RETURN(const std::string token, ReadSecretFile(token_file_));
+    options_.core.policy.deaths_until_poison = static_cast<int32_t>(deaths_until_poison_);
+    options_.events.path = data_folder_ + "/scheduler.db";
+    DW_ASSIGN_OR_RETURN(
+        server_,
+        SchedulerServer::Start(options_, MakeGrpcStoreClient(MakeChannelTo(store_address_, token)),
+                               MakeGrpcRegistryClient(MakeChannelTo(registry_address_, token)),
+                               environment.clock, environment.metrics, environment.authenticator));
+    return absl::OkStatus();
+  }
+
+  std::vector<grpc::Service*> services() override { return server_->services(); }
+  void Drain(absl::Duration) override { server_->Drain(); }
+  void Stop() override { server_.reset(); }
+
+ private:
+  absl::Status CheckFlags() const {
+    if (data_folder_.empty()) {
+      return absl::InvalidArgumentError("--data_folder is empty, want a folder");
+    }
+    const scheduler::Options& policy = options_.core.policy;
+    DW_RETURN_IF_ERROR(ParseHostPort("--store_address", store_address_).status());
+    DW_RETURN_IF_ERROR(ParseHostPort("--registry_address", registry_address_).status());
+    DW_RETURN_IF_ERROR(CheckAtLeast("lease_duration", policy.lease_duration, kLeaseMin));
+    DW_RETURN_IF_ERROR(
+        CheckAtLeast("checkpoint_interval", policy.checkpoint_interval, absl::Seconds(1)));
+    DW_RETURN_IF_ERROR(CheckAtLeast("yield_grace", policy.yield_grace, absl::Seconds(1)));
+    DW_RETURN_IF_ERROR(CheckAtLeast("preempt_after", policy.preempt_after, absl::ZeroDuration()));
+    DW_RETURN_IF_ERROR(CheckAtLeast("numerics_class_patience", policy.numerics_class_patience,
+                                    absl::ZeroDuration()));
+    DW_RETURN_IF_ERROR(CheckAtLeast("database_bytes_max", options_.events.size_bytes_max, 0));
+    DW_RETURN_IF_ERROR(CheckAtLeast("active_jobs_max", policy.active_jobs_max, 1));
+    DW_RETURN_IF_ERROR(CheckAtLeast("attempts_per_worker", policy.attempts_per_worker, 1));
+    DW_RETURN_IF_ERROR(CheckAtLeast("deaths_until_poison", deaths_until_poison_, 0));
+    DW_RETURN_IF_ERROR(CheckAtLeast("watches_max", options_.core.watches.watches_max, 1));
+    return CheckAtLeast("snapshot_events", options_.core.snapshot_events, 1);
+  }
+
+  static Channel MakeChannelTo(const std::string& address, const std::string& token) {
+    Channel channel = MakeChannel(address, token);
+    channel.call_timeout = kCallTimeout;
+    channel.retry.total_max = kRetryMax;
+    return channel;
+  }
+
+  std::string data_folder_;
+  std::string store_address_;
+  std::string registry_address_;
+  std::string token_file_;
+  int64_t deaths_until_poison_ = 0;
+  SchedulerServer::Options options_;
+  std::unique_ptr<SchedulerServer> server_;
+};
+
+}  // namespace
+}  // namespace deltaworks::services
+
+int main(int argc, char** argv) {
+  deltaworks::services::SchedulerProgram program;
+  return deltaworks::services::ServiceMain(argc, argv, program);
+}

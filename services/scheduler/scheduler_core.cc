@@ -1,0 +1,346 @@
+#include "services/scheduler/scheduler_core.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+#include "services/base/log.h"
+#include "services/base/random_id.h"
+#include "trainer/base/status_macros.h"
+
+namespace deltaworks::services {
+namespace {
+
+using ::deltaworks::scheduler::Event;
+using ::deltaworks::scheduler::Scheduler;
+using ::deltaworks::scheduler::State;
+
+// After a snapshot for which the disk had no room.
+constexpr absl::Duration kSnapshotRetry = absl::Seconds(30);
+
+uint64_t SystemRandom() {
+  uint64_t bits = 0;
+  const std::string bytes = RandomBytes(sizeof(bits));
+  std::memcpy(&bits, bytes.data(), sizeof(bits));
+  return bits;
+}
+
+absl::Status Stopping() {
+  return absl::UnavailableError("the scheduler is stopping, want a call to its successor");
+}
+
+// What callers are told whose change was not stored, or perhaps not.
+absl::Status RefusalOf(const absl::Status& status, bool is_known) {
+  if (is_known && absl::IsResourceExhausted(status)) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(status.message(), "; nothing was stored, want room on the disk"));
+  }
+  return absl::UnavailableError(absl::StrCat(
+      status.message(), is_known ? "; nothing was stored" : "; it is unknown what was stored",
+      ", want the same call again"));
+}
+
+}  // namespace
+
+SchedulerCore::SchedulerCore(const Options& options, const Clock& clock, EventLoop& loop,
+                             CallPool& pool, EventStore& events, StoreClient& store,
+                             RegistryClient& registry, SchedulerMetrics& metrics)
+    : options_(options),
+      clock_(clock),
+      loop_(loop),
+      events_(events),
+      metrics_(metrics),
+      random_(options.random ? options.random : SystemRandom),
+      syncs_(
+          loop, options.policy.lease_duration / 4, [this] { RequestTurn(); }, metrics),
+      watches_(options.watches, RandomHexId(), metrics),
+      asks_(
+          options.asks, loop, pool, store, registry,
+          [this](const scheduler::Command& answer) { TakeAnswer(answer); }, metrics),
+      pins_(options.pins, loop, pool, store, metrics) {}
+
+// ---- Loading ----
+
+absl::Time SchedulerCore::Now() const {
+  return time_base_ + (clock_.Monotonic() - monotonic_base_);
+}
+
+absl::StatusOr<std::unique_ptr<State>> SchedulerCore::LoadState() {
+  DW_ASSIGN_OR_RETURN(const EventStore::Stored stored, events_.Load());
+  DW_ASSIGN_OR_RETURN(std::unique_ptr<State> state,
+                      State::FromSnapshot(stored.snapshot, options_.policy));
+  for (const Event& event : stored.events) DW_RETURN_IF_ERROR(state->Fold(event));
+  if (state->event_count() < committed_) {
+    return absl::DataLossError(absl::StrCat("the database has ", state->event_count(),
+                                            " events, want at least the ", committed_,
+                                            " that were committed"));
+  }
+  if (scheduler_ != nullptr) {
+    // A commit whose outcome was unknown was stored after all.
+    int64_t position = stored.snapshot.event_count();
+    for (const Event& event : stored.events) {
+      if (++position > committed_) Committed(event, position, *state);
+    }
+  }
+  committed_ = state->event_count();
+  return state;
+}
+
+absl::Status SchedulerCore::Start() {
+  DW_ASSIGN_OR_RETURN(std::unique_ptr<State> state, LoadState());
+  time_base_ = std::max(clock_.Now(), state->last_time());
+  monotonic_base_ = clock_.Monotonic();
+  scheduler_ = std::make_unique<Scheduler>(options_.policy, Now());
+  scheduler_->Load(std::move(state), Now());
+  bool is_known = false;
+  const std::vector<Event> started = scheduler_->TakeEvents();
+  if (absl::Status status = events_.Append(committed_ + 1, started, &is_known); !status.ok()) {
+    scheduler_.reset();
+    return status;
+  }
+  committed_ += static_cast<int64_t>(started.size());
+  scheduler_->Committed(committed_, Now());
+  LogInfo("loaded", {{"term", scheduler_->state()->term()},
+                     {"jobs", static_cast<int64_t>(scheduler_->state()->jobs().size())},
+                     {"events", committed_}});
+  RequestTurn();
+  return absl::OkStatus();
+}
+
+void SchedulerCore::Stop() {
+  if (stopped_) return;
+  if (scheduler_ == nullptr) {
+    stopped_ = true;
+    return;
+  }
+  Turn();  // Commits and answers what was folded.
+  stopped_ = true;
+  loop_.Cancel(tick_timer_);
+  loop_.Cancel(reload_timer_);
+  syncs_.AnswerReady(*scheduler_, Now(), /*all=*/true);
+  watches_.EndAll(Stopping());
+  AnswerWaiting();
+}
+
+// ---- The turn ----
+
+void SchedulerCore::RequestTurn() {
+  if (turn_posted_ || stopped_) return;
+  turn_posted_ = true;
+  loop_.Post([this] { Turn(); });
+}
+
+void SchedulerCore::Turn() {
+  turn_posted_ = false;
+  if (stopped_) return;
+  loop_.Cancel(tick_timer_);
+  tick_timer_ = loop_.PostAfter(options_.tick_interval, [this] { RequestTurn(); });
+
+  if (scheduler_->loaded()) {
+    const Scheduler::Due due = scheduler_->Tick(Now(), Random());
+    if (Commit()) {
+      asks_.Start(due.validations, due.versions, *scheduler_->state(), Now());
+      pins_.Start(*scheduler_->state(), Now());
+    }
+  }
+  syncs_.AnswerReady(*scheduler_, Now());
+  AnswerWaiting();
+  if (const State* state = CommittedState()) watches_.Pump(View(*state));
+  // Last: an error here concerns nobody who was answered.
+  if (scheduler_->loaded()) MaybeWriteSnapshot();
+  UpdateGauges();
+}
+
+bool SchedulerCore::Commit() {
+  const std::vector<Event> events = scheduler_->TakeEvents();
+  if (events.empty()) return true;
+  const absl::Duration begin = clock_.Monotonic();
+  bool is_known = true;
+  const absl::Status status = events_.Append(committed_ + 1, events, &is_known);
+  metrics_.commit_seconds.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - begin));
+  if (!status.ok()) {
+    CommitFailed(status, is_known);
+    return false;
+  }
+  reload_wait_ = absl::ZeroDuration();
+  for (const Event& event : events) Committed(event, ++committed_, *scheduler_->state());
+  scheduler_->Committed(committed_, Now());
+  return true;
+}
+
+void SchedulerCore::Committed(const Event& event, int64_t position, const State& state) {
+  CountCommitted(event, state, metrics_);
+  if (event.job().empty()) return;
+  watches_.Changed(event.job(), position);
+  pins_.Committed(event, state);
+  if (event.shown().level() == v1::JobEvent::ALERT) {
+    LogError(event.shown().message(), {{"job", event.job()}});
+  }
+}
+
+void SchedulerCore::MaybeWriteSnapshot() {
+  if (events_.log_size() < options_.snapshot_events || Now() < next_snapshot_) return;
+  const absl::Duration begin = clock_.Monotonic();
+  const absl::Status status = events_.WriteSnapshot(*scheduler_->state());
+  metrics_.snapshot_seconds.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - begin));
+  if (status.ok()) return;
+  metrics_.snapshot_failures.Increment();
+  next_snapshot_ = Now() + kSnapshotRetry;
+  LogError("a snapshot was not written", {{"error", status}});
+  if (!absl::IsResourceExhausted(status)) CommitFailed(status, /*is_known=*/true);
+}
+
+// ---- After a commit that failed ----
+
+void SchedulerCore::CommitFailed(const absl::Status& status, bool is_known) {
+  metrics_.commit_failures.Increment();
+  LogError("a commit failed; the state is loaded again", {{"error", status}});
+  refusal_ = RefusalOf(status, is_known);
+  scheduler_->Unload();
+  auto state = LoadState();
+  if (state.ok()) {
+    readable_ = *std::move(state);
+  } else {
+    LogError("the state cannot be loaded", {{"error", state.status()}});
+  }
+  reload_wait_ = std::clamp(reload_wait_ * 2, options_.reload_first, options_.reload_max);
+  ReloadAfter(reload_wait_);
+}
+
+void SchedulerCore::ReloadAfter(absl::Duration wait) {
+  reload_timer_ = loop_.PostAfter(wait, [this] { Reload(); });
+}
+
+void SchedulerCore::Reload() {
+  if (stopped_) return;
+  if (readable_ == nullptr) {
+    auto state = LoadState();
+    if (!state.ok()) {
+      LogError("the state cannot be loaded", {{"error", state.status()}});
+      reload_wait_ = std::min(reload_wait_ * 2, options_.reload_max);
+      return ReloadAfter(reload_wait_);
+    }
+    readable_ = *std::move(state);
+  }
+  scheduler_->Load(std::move(readable_), Now());
+  LogInfo("the state is loaded again", {{"events", committed_}});
+  RequestTurn();
+}
+
+// ---- Callers ----
+
+const State* SchedulerCore::CommittedState() const {
+  if (!scheduler_->loaded()) return readable_.get();
+  const State* state = scheduler_->state();
+  return state->event_count() == committed_ ? state : nullptr;
+}
+
+CommittedView SchedulerCore::View(const State& state) const {
+  return {.state = state,
+          .fleet = scheduler_->fleet(),
+          .options = options_.policy,
+          .now = Now(),
+          .store = events_};
+}
+
+void SchedulerCore::Change(const scheduler::Command& command, JobReply reply) {
+  if (stopped_) return reply(Stopping());
+  if (!scheduler_->loaded()) return reply(refusal_);
+  if (static_cast<int64_t>(waiting_.size()) >= options_.waiting_max) {
+    metrics_.Refused("waiting").Increment();
+    return reply(absl::ResourceExhaustedError(absl::StrCat(
+        waiting_.size(), " calls wait for a commit, want fewer than ", options_.waiting_max)));
+  }
+  absl::StatusOr<Scheduler::Result> result = scheduler_->Execute(command, Now(), Random());
+  if (!result.ok()) {
+    if (absl::IsResourceExhausted(result.status())) metrics_.Refused("active_jobs").Increment();
+    return reply(result.status());
+  }
+  waiting_.push_back({.is_change = true,
+                      .reader = [job = std::move(result->job), reply = std::move(reply)](
+                                    absl::StatusOr<CommittedView> view) mutable {
+                        if (!view.ok()) return reply(view.status());
+                        reply(view->Show(*view->state.FindJob(job)));
+                      }});
+  RequestTurn();
+}
+
+void SchedulerCore::Read(Reader reader) {
+  if (stopped_) return reader(Stopping());
+  if (const State* state = CommittedState()) return reader(View(*state));
+  if (!scheduler_->loaded()) return reader(refusal_);
+  if (static_cast<int64_t>(waiting_.size()) >= options_.waiting_max) {
+    metrics_.Refused("waiting").Increment();
+    return reader(absl::ResourceExhaustedError(absl::StrCat(
+        waiting_.size(), " calls wait for a commit, want fewer than ", options_.waiting_max)));
+  }
+  waiting_.push_back({.reader = std::move(reader)});
+}
+
+void SchedulerCore::AnswerWaiting() {
+  const bool refused = !scheduler_->loaded();
+  const State* state = CommittedState();
+  for (Waiting& waiting : std::exchange(waiting_, {})) {
+    if (refused && (waiting.is_change || state == nullptr)) {
+      waiting.reader(refusal_);
+    } else {
+      waiting.reader(View(*state));
+    }
+  }
+}
+
+void SchedulerCore::ReceiveSync(int64_t id, v1::SyncRequest report, HeldSyncs::Reply reply) {
+  if (stopped_) return reply(Stopping());
+  if (syncs_.size() >= options_.syncs_max) {
+    metrics_.Refused("syncs").Increment();
+    return reply(absl::ResourceExhaustedError(absl::StrCat(
+        syncs_.size(), " reports of workers are held, want fewer than ", options_.syncs_max)));
+  }
+  const absl::Time received_at = Now();
+  const auto received = scheduler_->ReceiveSync(report, received_at, Random());
+  if (!received.ok()) return reply(received.status());
+  syncs_.Add(id, std::move(report), received_at, std::move(reply));
+  RequestTurn();
+}
+
+void SchedulerCore::WatchJob(int64_t id, const v1::WatchJobRequest& request,
+                             std::unique_ptr<JobSink> sink) {
+  watches_.WatchJob(id, request, std::move(sink));
+  RequestTurn();
+}
+
+void SchedulerCore::WatchJobs(int64_t id, const v1::WatchJobsRequest& request,
+                              std::unique_ptr<JobListSink> sink) {
+  watches_.WatchJobs(id, request, std::move(sink));
+  RequestTurn();
+}
+
+void SchedulerCore::WatchTaken(int64_t id) {
+  watches_.Taken(id);
+  // Otherwise the next turn does it.
+  if (const State* state = CommittedState()) watches_.Pump(View(*state));
+}
+
+void SchedulerCore::TakeAnswer(const scheduler::Command& answer) {
+  if (stopped_ || !scheduler_->loaded()) return;  // Asked again.
+  const auto result = scheduler_->Execute(answer, Now(), Random());
+  CHECK(result.ok()) << result.status();
+  RequestTurn();
+}
+
+void SchedulerCore::UpdateGauges() {
+  metrics_.loaded.Set(scheduler_->loaded() ? 1 : 0);
+  metrics_.log_events.Set(static_cast<double>(events_.log_size()));
+  const auto& workers = scheduler_->fleet().workers();
+  metrics_.workers_online.Set(static_cast<double>(std::count_if(
+      workers.begin(), workers.end(), [](const auto& entry) { return entry.second.online; })));
+  if (const State* state = CommittedState()) CountJobs(*state, metrics_);
+}
+
+}  // namespace deltaworks::services

@@ -1,0 +1,460 @@
+// The scheduler's process on a fake loop: from the request to the version, long polls, questions
+// to store and registry, pins, restarts. What happens when a commit fails is in
+// commit_failure_test.cc.
+
+#include "services/scheduler/scheduler_core.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "scheduler/testing/harness.h"
+#include "services/scheduler/testing/core_world.h"
+
+namespace deltaworks::services {
+namespace {
+
+using ::deltaworks::scheduler::JobName;
+using ::deltaworks::scheduler::MakeCreateRequest;
+using ::testing::_;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
+
+v1::CreateJobRequest CreateRequest(const std::string& job_id, const std::string& request_id) {
+  v1::CreateJobRequest request = MakeCreateRequest(job_id);
+  request.set_request_id(request_id);
+  return request;
+}
+
+TEST(SchedulerCoreTest, AJobGoesFromTheRequestToItsVersion) {
+  CoreWorld world("whole_path");
+  ScriptedWorker worker("w");
+  const std::string job = world.Submit("a");
+  EXPECT_EQ(world.StateOf(job), v1::QUEUED);
+  EXPECT_EQ(world.Get(job)->status().waiting().reason(), v1::NO_WORKER_ONLINE);
+  world.Finish(worker);
+  const v1::Job done = *world.Get(job);
+  EXPECT_EQ(done.status().state(), v1::SUCCEEDED);
+  EXPECT_EQ(done.status().result().version(), "tenants/t/adapters/a/versions/1");
+  ASSERT_THAT(world.registry.Versions(), SizeIs(1));
+  EXPECT_EQ(world.registry.Versions()[0].manifest_digest(), ScriptedResult(job));
+  EXPECT_THAT(world.Points(job), SizeIs(kScriptedSteps));
+}
+
+TEST(SchedulerCoreTest, AHeldReportIsAnsweredWithTheJobTheMomentItIsCreated) {
+  CoreWorld world("long_poll");
+  ScriptedWorker worker("w");
+  world.Sync(worker);  // Says hello.
+  const SyncAnswer held = world.Sync(worker);
+  ASSERT_FALSE(held->has_value());
+  const absl::Duration before = world.clock.Monotonic();
+  world.Submit("a");
+  ASSERT_TRUE(held->has_value());
+  EXPECT_EQ(world.clock.Monotonic(), before);
+  world.Take(held, worker);
+  EXPECT_THAT(worker.jobs(), ElementsAre(JobName("a")));
+}
+
+TEST(SchedulerCoreTest, AReportWithoutNewsIsHeldForAQuarterOfTheLease) {
+  CoreWorld world("hold");
+  ScriptedWorker worker("w");
+  world.Sync(worker);
+  const SyncAnswer held = world.Sync(worker);
+  world.Advance(absl::Milliseconds(4999));
+  EXPECT_FALSE(held->has_value());
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_syncs_held"), 1);
+  world.Advance(absl::Milliseconds(1));
+  ASSERT_TRUE(held->has_value());
+  EXPECT_TRUE((*held)->ok());
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_syncs_held"), 0);
+}
+
+TEST(SchedulerCoreTest, ANewerReportEndsTheOneThatIsHeldAndAnOlderOneIsRefused) {
+  CoreWorld world("newer");
+  ScriptedWorker worker("w");
+  world.Sync(worker);
+  const v1::SyncRequest old_report = worker.NextReport();
+  const SyncAnswer held = world.Sync(worker);
+  const SyncAnswer newer = world.Sync(worker);
+  ASSERT_TRUE(held->has_value());
+  EXPECT_TRUE(absl::IsAborted((*held)->status()));
+  EXPECT_FALSE(newer->has_value());
+  absl::Status refused;
+  world.core->ReceiveSync(world.core->NewId(), old_report,
+                          [&](const auto& answer) { refused = answer.status(); });
+  EXPECT_TRUE(absl::IsAborted(refused)) << refused;
+}
+
+TEST(SchedulerCoreTest, AWorkerThatHangsUpIsForgotten) {
+  CoreWorld world("hang_up");
+  ScriptedWorker worker("w");
+  world.Sync(worker);
+  absl::Status status;
+  const int64_t id = world.core->NewId();
+  world.core->ReceiveSync(id, worker.NextReport(),
+                          [&](const auto& answer) { status = answer.status(); });
+  world.loop.RunReady();
+  world.core->DropSync(id);
+  EXPECT_TRUE(absl::IsCancelled(status));
+  world.core->DropSync(id);
+  world.Advance(absl::Minutes(1));
+}
+
+TEST(SchedulerCoreTest, ChangesOfOneTurnAreOneCommit) {
+  CoreWorld world("group");
+  world.loop.RunReady();
+  const int64_t before = world.events->appends();
+  int answered = 0;
+  for (int i = 0; i < 50; ++i) {
+    world.core->Change(MakeCreateRequest(absl::StrCat("job-", i)),
+                       [&](const absl::StatusOr<v1::Job>& job) { answered += job.ok() ? 1 : 0; });
+  }
+  EXPECT_EQ(answered, 0);  // Nothing is answered before it is stored.
+  EXPECT_EQ(world.events->appends(), before);
+  world.store.SetValidator(nullptr);
+  world.loop.RunReady();
+  EXPECT_EQ(answered, 50);
+  EXPECT_EQ(world.events->appends(), before + 1);
+}
+
+TEST(SchedulerCoreTest, AReadShowsNothingThatIsNotCommitted) {
+  CoreWorld world("read");
+  bool is_created = false;
+  world.core->Change(MakeCreateRequest("a"), [&](const auto&) { is_created = true; });
+  bool is_read = false;
+  world.core->Read([&](absl::StatusOr<CommittedView> view) {
+    ASSERT_TRUE(view.ok());
+    EXPECT_TRUE(is_created);
+    EXPECT_NE(view->state.FindJob(JobName("a")), nullptr);
+    is_read = true;
+  });
+  EXPECT_FALSE(is_read);
+  world.loop.RunReady();
+  EXPECT_TRUE(is_read);
+}
+
+TEST(SchedulerCoreTest, ARequestIdGivesOneJobAlsoAfterARestart) {
+  CoreWorld world("request_id");
+  const auto first = world.Change(CreateRequest("", "once"));
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(world.Change(CreateRequest("", "once"))->name(), first->name());
+  for (const bool kill : {true, false}) {
+    world.Restart(kill);
+    EXPECT_EQ(world.Change(CreateRequest("", "once"))->name(), first->name());
+    v1::CreateJobRequest other = CreateRequest("", "once");
+    other.mutable_job()->mutable_train()->mutable_lora()->set_rank(16);
+    const absl::Status refused = world.Change(other).status();
+    EXPECT_TRUE(absl::IsAlreadyExists(refused)) << refused;
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("job.train.lora"));
+  }
+  EXPECT_EQ(*world.Read<size_t>([](const auto& view) { return view.state.jobs().size(); }), 1);
+}
+
+TEST(SchedulerCoreTest, PauseResumeAndCancelReachTheWorkerThroughItsHeldReport) {
+  CoreWorld world("orders");
+  ScriptedWorker worker("w");
+  world.Sync(worker);
+  const std::string job = world.Submit("a");
+  world.Sync(worker);
+  worker.Train(10);
+  world.Sync(worker);
+  SyncAnswer held = world.Sync(worker, /*with_news=*/false);
+  ASSERT_FALSE(held->has_value());
+
+  EXPECT_EQ(world.Pause(job)->status().state(), v1::PAUSING);
+  ASSERT_TRUE(held->has_value());
+  world.Take(held, worker);
+  EXPECT_EQ(worker.answer().assignments(0).desired(), v1::Assignment::YIELD);
+  worker.Train(1);
+  world.Advance(absl::Seconds(1));
+  world.Sync(worker);
+  EXPECT_EQ(world.StateOf(job), v1::PAUSED);
+  EXPECT_EQ(world.Get(job)->status().checkpoint().manifest_digest(), ScriptedCheckpoint(job, 10));
+
+  world.Sync(worker);
+  EXPECT_EQ(world.Resume(job)->status().state(), v1::RUNNING);  // The worker is free.
+  world.Sync(worker);
+  EXPECT_THAT(worker.jobs(), ElementsAre(job));
+
+  EXPECT_EQ(world.Cancel(job)->status().state(), v1::CANCELLING);
+  world.Sync(worker);
+  EXPECT_EQ(worker.answer().assignments(0).desired(), v1::Assignment::STOP);
+  world.Sync(worker);
+  EXPECT_EQ(world.StateOf(job), v1::CANCELLED);
+}
+
+TEST(SchedulerCoreTest, AStoreThatIsAwayIsAskedAgainWithGrowingWaits) {
+  CoreWorld world("store_away");
+  world.store.Fail("ValidateTraining", absl::UnavailableError("away"), 4);
+  const std::string job = world.Submit("a");
+  EXPECT_EQ(world.StateOf(job), v1::VALIDATING);
+  EXPECT_EQ(world.store.CallCount("ValidateTraining"), 1);
+  world.Advance(absl::Seconds(2));
+  const int64_t calls = world.store.CallCount("ValidateTraining");
+  EXPECT_LE(calls, 3);
+  world.Advance(absl::Seconds(30));
+  EXPECT_EQ(world.StateOf(job), v1::QUEUED);
+  EXPECT_EQ(world.store.CallCount("ValidateTraining"), 5);
+  EXPECT_EQ(
+      world.Metric(
+          "deltaworks_scheduler_asks_total{outcome=\"UNAVAILABLE\",rpc=\"ValidateTraining\"}"),
+      4);
+}
+
+TEST(SchedulerCoreTest, ASpecThatCannotWorkFailsWithTheStoresWords) {
+  CoreWorld world("invalid");
+  world.store.SetValidator([](const v1::ValidateTrainingRequest&) {
+    v1::ValidateTrainingResponse response;
+    response.mutable_failure()->set_code("DATASET_INVALID");
+    response.mutable_failure()->set_message("line 3 is not JSON");
+    response.mutable_failure()->set_field("train.dataset");
+    response.mutable_failure()->set_fault(v1::Failure::USER);
+    return response;
+  });
+  const std::string job = world.Submit("a");
+  const v1::JobStatus status = world.Get(job)->status();
+  EXPECT_EQ(status.state(), v1::FAILED);
+  EXPECT_EQ(status.failure().field(), "train.dataset");
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_jobs_ended_total{state=\"failed\"}"), 1);
+}
+
+TEST(SchedulerCoreTest, ARegistryThatIsAwayOrMissesBlobsGivesOneVersionInTheEnd) {
+  CoreWorld world("registry_away");
+  ScriptedWorker worker("w");
+  world.registry.FailCreateVersion(absl::UnavailableError("away"), 3);
+  const std::string job = world.Submit("a");
+  world.Finish(worker, 50);
+  EXPECT_EQ(world.StateOf(job), v1::SUCCEEDED);
+  EXPECT_EQ(world.registry.create_calls(), 4);
+
+  world.registry.FailCreateVersion(
+      absl::FailedPreconditionError(absl::StrCat("missing blobs: ", ScriptedResult("x"))), 1);
+  const std::string other = world.Submit("b");
+  world.Finish(worker, 50);
+  EXPECT_EQ(world.StateOf(other), v1::SUCCEEDED);
+  EXPECT_THAT(world.registry.Versions(), SizeIs(2));
+}
+
+TEST(SchedulerCoreTest, AtMostSoManyQuestionsAreUnderWayAndEachJobHasItsTurn) {
+  SchedulerCore::Options options;
+  options.asks.validations_max = 2;
+  CoreWorld world("asks_bound", options);
+  world.pool.hold = true;
+  for (int i = 0; i < 5; ++i) world.Submit(absl::StrCat("job-", i));
+  world.Advance(absl::Minutes(1));
+  EXPECT_THAT(world.pool.held, SizeIs(2));
+  world.pool.RunHeld();
+  world.loop.RunReady();
+  EXPECT_THAT(world.pool.held, SizeIs(2));
+  world.pool.hold = false;
+  world.pool.RunHeld();
+  world.Advance(absl::Seconds(1));
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(world.StateOf(JobName(absl::StrCat("job-", i))), v1::QUEUED) << i;
+  }
+}
+
+TEST(SchedulerCoreTest, SupersededCheckpointsAreUnpinnedAndAtTheEndAllButTheKept) {
+  CoreWorld world("pins");
+  ScriptedWorker worker("w");
+  const std::string job = world.Submit("a");
+  const auto pin = [&](const std::string& digest) {
+    v1::CreatePinRequest request;
+    request.mutable_pin()->set_owner(job);
+    request.mutable_pin()->set_digest(digest);
+    const auto pinned = world.store.CreatePin(request);
+    EXPECT_TRUE(pinned.ok()) << pinned.status();
+  };
+  world.Sync(worker);
+  world.Sync(worker);
+  for (int64_t step = 10; step <= 40; step += 10) {
+    // The fake store pins only what it has; these are the bytes of ScriptedCheckpoint.
+    pin(world.store.AddBlob("t", absl::StrCat("checkpoint ", step, " of ", job)));
+    worker.Train(10, /*checkpoint=*/true);
+    world.Advance(absl::Seconds(1));
+    world.Sync(worker);
+  }
+  EXPECT_THAT(world.store.Pins(), UnorderedElementsAre(Pair(job, ScriptedCheckpoint(job, 30)),
+                                                       Pair(job, ScriptedCheckpoint(job, 40))));
+
+  pin(world.store.AddBlob("t", absl::StrCat("result of ", job)));
+  pin(world.store.AddBlob("t", "uploaded, but its attempt died"));
+  world.Finish(worker);
+  world.Advance(absl::Seconds(5));
+  ASSERT_EQ(world.StateOf(job), v1::SUCCEEDED);
+  EXPECT_THAT(world.store.Pins(), UnorderedElementsAre(Pair(job, ScriptedCheckpoint(job, 30)),
+                                                       Pair(job, ScriptedCheckpoint(job, 40))));
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_pins_dropped_total"), 4);
+}
+
+TEST(SchedulerCoreTest, OnceADayPinsAreComparedBothWaysAndStrangersAreLeftAlone) {
+  CoreWorld world("reconcile");
+  ScriptedWorker worker("w");
+  const std::string job = world.Submit("a");
+  world.Sync(worker);
+  world.Sync(worker);
+  world.store.AddBlob("t", absl::StrCat("checkpoint 10 of ", job));
+  worker.Train(10, /*checkpoint=*/true);
+  world.Sync(worker);
+  ASSERT_TRUE(world.Pause(job).ok());
+  world.Sync(worker);
+  worker.Train(1);
+  world.Sync(worker);
+  ASSERT_EQ(world.StateOf(job), v1::PAUSED);
+  // Its checkpoint was never pinned; what is pinned is not needed.
+  for (const std::string& owner : {job, JobName("from-another-database")}) {
+    v1::CreatePinRequest request;
+    request.mutable_pin()->set_owner(owner);
+    request.mutable_pin()->set_digest(world.store.AddBlob("t", "left by a crash"));
+    ASSERT_TRUE(world.store.CreatePin(request).ok());
+  }
+  world.Advance(absl::Hours(25));
+  EXPECT_THAT(world.store.Pins(), UnorderedElementsAre(Pair(job, ScriptedCheckpoint(job, 10)),
+                                                       Pair(JobName("from-another-database"), _)));
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_pins_made_total"), 1);
+}
+
+TEST(SchedulerCoreTest, ARestartReplaysToTheSameJobsAndTheWorkerGoesOn) {
+  CoreWorld world("restart");
+  ScriptedWorker worker("w");
+  const std::string job = world.Submit("a");
+  world.Sync(worker);
+  world.Sync(worker);
+  worker.Train(30, /*checkpoint=*/true);
+  world.Sync(worker);
+  const int64_t term = worker.answer().term();
+  const v1::Job before = *world.Get(job);
+  for (const bool kill : {true, false}) {
+    world.Restart(kill);
+    EXPECT_EQ(world.Get(job)->SerializeAsString(), before.SerializeAsString());
+    world.Advance(absl::Seconds(22));  // No lease ends before one lease and 3 s.
+    world.Sync(worker);
+    EXPECT_EQ(world.Get(job)->status().attempt_count(), 1);
+  }
+  EXPECT_EQ(worker.answer().term(), term + 2);
+  world.Finish(worker);
+  EXPECT_EQ(world.StateOf(job), v1::SUCCEEDED);
+  EXPECT_EQ(world.Get(job)->status().attempt_count(), 1);
+  EXPECT_THAT(world.Points(job), SizeIs(kScriptedSteps));
+}
+
+TEST(SchedulerCoreTest, SnapshotsKeepTheLogShort) {
+  SchedulerCore::Options options;
+  options.snapshot_events = 50;
+  CoreWorld world("snapshots", options);
+  ScriptedWorker worker("w");
+  for (int i = 0; i < 5; ++i) world.Submit(absl::StrCat("job-", i));
+  for (int i = 0; i < 5; ++i) world.Finish(worker, 5);
+  EXPECT_LT(world.events->log_size(), 50 + 100);
+  const double events = world.Metric("deltaworks_scheduler_events_committed_total");
+  EXPECT_GT(events, 500);
+  const std::string before = *world.Read<std::string>([](const auto& view) {
+    scheduler::Snapshot snapshot = view.state.ToSnapshot();
+    return scheduler::DeterministicBytes(snapshot.jobs(3));
+  });
+  world.Restart();
+  EXPECT_EQ(*world.Read<std::string>([](const auto& view) {
+    scheduler::Snapshot snapshot = view.state.ToSnapshot();
+    return scheduler::DeterministicBytes(snapshot.jobs(3));
+  }),
+            before);
+  EXPECT_THAT(world.Points(JobName("job-3")), SizeIs(kScriptedSteps));
+}
+
+TEST(SchedulerCoreTest, CountersAgreeWithTheTotalsOfTheJobs) {
+  CoreWorld world("counters");
+  ScriptedWorker worker("w");
+  const std::string a = world.Submit("a");
+  world.Submit("b");
+  world.Submit("c");
+  ASSERT_TRUE(world.Cancel(JobName("c")).ok());
+  world.Sync(worker);
+  world.Sync(worker);
+  worker.Train(10);
+  world.Sync(worker);
+  worker.Restart();  // Costs a retry.
+  world.Sync(worker);
+  world.Finish(worker);
+  world.Finish(worker);
+  int64_t attempts = 0;
+  int64_t points = 0;
+  int64_t retries = 0;
+  for (const char* id : {"a", "b", "c"}) {
+    const v1::JobStatus status = world.Get(JobName(id))->status();
+    attempts += status.attempt_count();
+    points += status.metric_count();
+    retries += status.retries_used();
+  }
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_jobs_created_total"), 3);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_jobs_ended_total{state=\"succeeded\"}"), 2);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_jobs_ended_total{state=\"cancelled\"}"), 1);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_attempts_granted_total"), attempts);
+  EXPECT_EQ(attempts, 3);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_attempts_ended_total{end=\"completed\"}"), 2);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_attempts_ended_total{end=\"worker_restarted\"}"), 1);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_metric_points_total"), points);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_retries_total"), retries);
+  EXPECT_EQ(retries, 1);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_jobs{state=\"queued\"}"), 0);
+}
+
+TEST(SchedulerCoreTest, StoppingCommitsAnswersWhatIsHeldAndLeavesTheLeases) {
+  CoreWorld world("stop");
+  ScriptedWorker worker("w");
+  const std::string job = world.Submit("a");
+  world.Sync(worker);
+  world.Sync(worker);
+  worker.Train(1);
+  world.Sync(worker);
+  const SyncAnswer held = world.Sync(worker, /*with_news=*/false);
+  ASSERT_FALSE(held->has_value());
+  absl::StatusOr<v1::Job> created = absl::UnknownError("not answered");
+  world.core->Change(MakeCreateRequest("b"), [&](auto answer) { created = std::move(answer); });
+  world.core->Stop();
+  EXPECT_TRUE(created.ok()) << created.status();
+  ASSERT_TRUE(held->has_value());
+  ASSERT_TRUE((*held)->ok());
+  EXPECT_EQ((**held)->assignments(0).desired(), v1::Assignment::RUN);
+  EXPECT_TRUE(absl::IsUnavailable(world.Change(MakeCreateRequest("c")).status()));
+  EXPECT_TRUE(absl::IsUnavailable(world.Get(job).status()));
+  world.Restart(/*kill=*/false);
+  EXPECT_EQ(world.StateOf(job), v1::RUNNING);
+  EXPECT_EQ(world.StateOf(JobName("b")), v1::QUEUED);
+}
+
+TEST(SchedulerCoreTest, EveryBoundRefusesWithItsNumber) {
+  SchedulerCore::Options options;
+  options.waiting_max = 2;
+  options.syncs_max = 1;
+  options.policy.active_jobs_max = 3;
+  CoreWorld world("bounds", options);
+  absl::Status third;
+  for (const char* id : {"a", "b", "c"}) {
+    world.core->Change(MakeCreateRequest(id), [&](const auto& answer) { third = answer.status(); });
+  }
+  EXPECT_TRUE(absl::IsResourceExhausted(third)) << third;
+  EXPECT_THAT(std::string(third.message()), HasSubstr("want fewer than 2"));
+  world.loop.RunReady();
+  ASSERT_TRUE(world.Change(MakeCreateRequest("c")).ok());
+  const absl::Status fourth = world.Change(MakeCreateRequest("d")).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(fourth)) << fourth;
+  EXPECT_THAT(std::string(fourth.message()), HasSubstr("want fewer than 3"));
+
+  ScriptedWorker one("one");
+  ScriptedWorker two("two");
+  SyncAnswer held;
+  // Jobs were granted to it at once; what is held is a report that says so.
+  for (int i = 0; i < 3; ++i) held = world.Sync(one, /*with_news=*/false);
+  ASSERT_FALSE(held->has_value());
+  const SyncAnswer refused = world.Sync(two);
+  EXPECT_TRUE(absl::IsResourceExhausted((*refused)->status()));
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_refused_total{limit=\"syncs\"}"), 1);
+}
+
+}  // namespace
+}  // namespace deltaworks::services

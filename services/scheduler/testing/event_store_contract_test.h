@@ -1,0 +1,234 @@
+// What every EventStore must do. An implementation's test includes this and instantiates:
+//
+//   INSTANTIATE_TEST_SUITE_P(Sqlite, EventStoreContractTest, ::testing::Values(&MakeSqlite));
+
+#ifndef DELTAWORKS_SERVICES_SCHEDULER_TESTING_EVENT_STORE_CONTRACT_TEST_H_
+#define DELTAWORKS_SERVICES_SCHEDULER_TESTING_EVENT_STORE_CONTRACT_TEST_H_
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "scheduler/testing/harness.h"
+#include "services/scheduler/event_store.h"
+
+namespace deltaworks::services {
+
+// Opens the store again and again in the same place; `fresh` empties it first. It keeps the newest
+// kContractEventsKept events of a job and packs at most kContractPackedPoints points in a row.
+using EventStoreMaker = std::unique_ptr<EventStore> (*)(bool fresh);
+inline constexpr int64_t kContractEventsKept = 1000;
+inline constexpr int64_t kContractPackedPoints = 64;
+
+class EventStoreContractTest : public ::testing::TestWithParam<EventStoreMaker> {
+ protected:
+  EventStoreContractTest() : store_(GetParam()(/*fresh=*/true)) {
+    EXPECT_TRUE(store_->Load().ok());
+  }
+
+  void Reopen() {
+    store_.reset();
+    store_ = GetParam()(/*fresh=*/false);
+  }
+
+  // A job that was submitted, ran on a worker and reported `steps` steps, a second apart.
+  std::string Run(const std::string& id, int64_t steps) {
+    EXPECT_TRUE(h_.Sync(&worker_).ok());
+    const std::string job = h_.Submit(id);
+    EXPECT_TRUE(h_.Sync(&worker_).ok());
+    held_ = worker_.answer.assignments(0);
+    for (int64_t step = 1; step <= steps; ++step) {
+      h_.Advance(absl::Seconds(1));
+      auto report = scheduler::Harness::Report(held_, v1::AttemptReport::TRAINING, step);
+      report.set_first_metric_n(step);
+      *report.add_metrics() = scheduler::MakePoint(step, 1.0 / static_cast<double>(step));
+      EXPECT_TRUE(h_.Sync(&worker_, {report}).ok());
+    }
+    return job;
+  }
+
+  // Stores what the harness decided and the store does not have yet.
+  absl::Status Store() {
+    bool is_known = false;
+    const auto news = absl::MakeConstSpan(h_.log).subspan(stored_);
+    const absl::Status status = store_->Append(static_cast<int64_t>(stored_) + 1, news, &is_known);
+    if (status.ok()) stored_ = h_.log.size();
+    return status;
+  }
+
+  // The state that the store gives, as bytes.
+  std::string LoadedBytes() {
+    auto stored = store_->Load();
+    EXPECT_TRUE(stored.ok()) << stored.status();
+    auto state = scheduler::State::FromSnapshot(stored->snapshot, h_.options);
+    EXPECT_TRUE(state.ok()) << state.status();
+    for (const scheduler::Event& event : stored->events) {
+      const absl::Status folded = (*state)->Fold(event);
+      EXPECT_TRUE(folded.ok()) << folded;
+    }
+    return scheduler::DeterministicBytes((*state)->ToSnapshot());
+  }
+
+  std::vector<int64_t> Seqs(const std::string& job, int64_t since, const ReadLimits& limits = {}) {
+    const auto events = store_->ReadEvents(job, since, limits);
+    EXPECT_TRUE(events.ok()) << events.status();
+    std::vector<int64_t> seqs;
+    for (const v1::JobEvent& event : *events) seqs.push_back(event.seq());
+    return seqs;
+  }
+  std::vector<int64_t> Steps(const std::string& job, int64_t since, const ReadLimits& limits = {}) {
+    const auto points = store_->ReadMetrics(job, since, limits);
+    EXPECT_TRUE(points.ok()) << points.status();
+    std::vector<int64_t> steps;
+    for (const v1::MetricPoint& point : *points) steps.push_back(point.step());
+    return steps;
+  }
+  static std::vector<int64_t> Range(int64_t first, int64_t last) {
+    std::vector<int64_t> range;
+    for (int64_t i = first; i <= last; ++i) range.push_back(i);
+    return range;
+  }
+
+  scheduler::Harness h_;
+  scheduler::FakeWorker worker_{"w"};
+  v1::Assignment held_;
+  std::unique_ptr<EventStore> store_;
+  size_t stored_ = 0;  // Of h_.log.
+};
+
+using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
+using ::testing::IsEmpty;
+
+TEST_P(EventStoreContractTest, AnEmptyStoreGivesTheStateBeforeTheFirstEvent) {
+  const auto stored = store_->Load();
+  ASSERT_TRUE(stored.ok()) << stored.status();
+  EXPECT_EQ(stored->snapshot.event_count(), 0);
+  EXPECT_TRUE(stored->events.empty());
+  EXPECT_EQ(store_->log_size(), 0);
+}
+
+TEST_P(EventStoreContractTest, WhatWasAppendedIsThereAfterAReopen) {
+  Run("a", 3);
+  ASSERT_TRUE(Store().ok());
+  EXPECT_EQ(store_->log_size(), static_cast<int64_t>(h_.log.size()));
+  Reopen();
+  EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+  EXPECT_EQ(store_->log_size(), static_cast<int64_t>(h_.log.size()));
+}
+
+TEST_P(EventStoreContractTest, ASnapshotReplacesTheLogAndGivesTheSameState) {
+  v1::CreateJobRequest request = scheduler::MakeCreateRequest("b");
+  request.set_request_id("once");
+  Run("a", 3);
+  ASSERT_TRUE(h_.Execute(request).ok());
+  h_.Tick();
+  ASSERT_TRUE(Store().ok());
+  ASSERT_TRUE(store_->WriteSnapshot(*h_.scheduler->state()).ok());
+  EXPECT_EQ(store_->log_size(), 0);
+  EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+
+  // And again, with changed, unchanged and new records.
+  ASSERT_TRUE(h_.Pause(scheduler::JobName("a")).ok());
+  h_.Submit("c");
+  ASSERT_TRUE(Store().ok());
+  Reopen();
+  EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+  ASSERT_TRUE(store_->WriteSnapshot(*h_.scheduler->state()).ok());
+  Reopen();
+  EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+  EXPECT_EQ(store_->log_size(), 0);
+}
+
+TEST_P(EventStoreContractTest, AnAppendThatFailsStoresNothingOfItsEvents) {
+  Run("a", 1);
+  ASSERT_TRUE(Store().ok());
+  h_.Submit("b");
+  std::vector<scheduler::Event> events(h_.log.begin() + stored_, h_.log.end());
+  const std::string before = LoadedBytes();
+  events.push_back(h_.log.front());
+  events.back().set_job(events.front().job());
+  *events.back().mutable_shown() = events.front().shown();  // A seq that is there already.
+  bool is_known = false;
+  EXPECT_FALSE(store_->Append(static_cast<int64_t>(stored_) + 1, events, &is_known).ok());
+  EXPECT_TRUE(is_known);
+  EXPECT_EQ(LoadedBytes(), before);
+  EXPECT_THAT(Seqs(scheduler::JobName("b"), 0), IsEmpty());
+  EXPECT_TRUE(Store().ok());
+  EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+}
+
+TEST_P(EventStoreContractTest, EventsAreReadInOrderFromAnySeqWithinBounds) {
+  const std::string job = Run("a", 2);
+  h_.Submit("b");
+  ASSERT_TRUE(Store().ok());
+  const int64_t last = h_.Record(job).job().status().last_event_seq();
+  ASSERT_GE(last, 4);
+  EXPECT_THAT(Seqs(job, 0), ElementsAreArray(Range(1, last)));
+  EXPECT_THAT(Seqs(job, 2), ElementsAreArray(Range(3, last)));
+  EXPECT_THAT(Seqs(job, 1, {.count_max = 2}), ElementsAre(2, 3));
+  EXPECT_THAT(Seqs(job, 1, {.bytes_max = 1}), ElementsAre(2));
+  EXPECT_THAT(Seqs(job, last), IsEmpty());
+  EXPECT_EQ(*store_->OldestEvent(job), 1);
+  EXPECT_EQ(*store_->OldestEvent("tenants/t/jobs/none"), 0);
+  ASSERT_TRUE(store_->WriteSnapshot(*h_.scheduler->state()).ok());
+  EXPECT_THAT(Seqs(job, 0), ElementsAreArray(Range(1, last)));
+}
+
+TEST_P(EventStoreContractTest, OfManyEventsTheNewestAreKept) {
+  const std::string job = Run("a", 0);
+  for (int i = 0; i < 1500; ++i) {
+    ASSERT_TRUE(h_.Pause(job).ok());
+    ASSERT_TRUE(
+        h_.Sync(&worker_, {scheduler::Harness::Report(held_, v1::AttemptReport::LEFT, 0)}).ok());
+    ASSERT_TRUE(h_.Resume(job).ok());
+    ASSERT_TRUE(h_.Sync(&worker_).ok());
+    ASSERT_EQ(worker_.answer.assignments_size(), 1);
+    held_ = worker_.answer.assignments(0);
+    if (h_.Record(job).job().status().last_event_seq() > 3 * kContractEventsKept) break;
+  }
+  ASSERT_TRUE(Store().ok());
+  const int64_t last = h_.Record(job).job().status().last_event_seq();
+  ASSERT_GT(last, 3 * kContractEventsKept);
+  const int64_t oldest = *store_->OldestEvent(job);
+  EXPECT_LE(oldest, last - kContractEventsKept + 1);
+  EXPECT_GT(oldest, last - 2 * kContractEventsKept);
+  EXPECT_THAT(Seqs(job, oldest - 1, {.count_max = 1 << 20, .bytes_max = 1 << 30}),
+              ElementsAreArray(Range(oldest, last)));
+}
+
+TEST_P(EventStoreContractTest, MetricsAreTheSameBeforeAndAfterTheyArePacked) {
+  constexpr int64_t kSteps = 100;  // More than one packed row.
+  const std::string job = Run("a", kSteps);
+  ASSERT_TRUE(Store().ok());
+  for (const bool packed : {false, true}) {
+    SCOPED_TRACE(packed);
+    EXPECT_THAT(Steps(job, 0), ElementsAreArray(Range(1, kSteps)));
+    for (const int64_t since : {1, 50, 63, 64, 65, 99}) {
+      EXPECT_THAT(Steps(job, since), ElementsAreArray(Range(since + 1, kSteps))) << since;
+      EXPECT_THAT(Steps(job, since, {.count_max = 1}), ElementsAre(since + 1)) << since;
+    }
+    EXPECT_THAT(Steps(job, kSteps), IsEmpty());
+    EXPECT_THAT(Steps(job, 10, {.count_max = 80}), ElementsAreArray(Range(11, 90)));
+    EXPECT_THAT(Steps(job, 10, {.bytes_max = 1}), ElementsAre(11));
+    EXPECT_EQ(*store_->IndexBeforeStep(job, 0), 0);
+    EXPECT_EQ(*store_->IndexBeforeStep(job, 1), 0);
+    EXPECT_EQ(*store_->IndexBeforeStep(job, 65), 64);
+    EXPECT_EQ(*store_->IndexBeforeStep(job, 100), 99);
+    EXPECT_EQ(*store_->IndexBeforeStep(job, 1000), 100);
+    ASSERT_TRUE(h_.Cancel(job).ok());
+    (void)h_.Sync(&worker_, {scheduler::Harness::Report(held_, v1::AttemptReport::LEFT, kSteps)});
+    ASSERT_EQ(h_.StateOfJob(job), v1::CANCELLED);
+    ASSERT_TRUE(Store().ok());
+  }
+  EXPECT_THAT(Steps("tenants/t/jobs/none", 0), IsEmpty());
+}
+
+}  // namespace deltaworks::services
+
+#endif  // DELTAWORKS_SERVICES_SCHEDULER_TESTING_EVENT_STORE_CONTRACT_TEST_H_
