@@ -1,0 +1,70 @@
+#include "services/inference/inference_server.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "trainer/backend/cpu/cpu_backend.h"
+#include "trainer/base/file.h"
+#include "trainer/base/status_macros.h"
+
+namespace deltaworks::services {
+namespace {
+
+absl::Status CheckRange(const char* name, int64_t value, int64_t min, int64_t max) {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, " is ", value, ", want ", min, "..", max));
+}
+
+absl::Status CheckOptions(const InferenceServer::Options& options) {
+  const Engine::Options& engine = options.core.engine;
+  const ModelLoader::Options& loader = options.core.loader;
+  constexpr int64_t kBytesMax = int64_t{1} << 50;
+  DW_RETURN_IF_ERROR(CheckRange("--streams_max", engine.streams_max, 1, 1'024));
+  DW_RETURN_IF_ERROR(CheckRange("--queue_max", engine.queue_max, 0, 100'000));
+  DW_RETURN_IF_ERROR(CheckRange("--context_max", engine.context_max, 2, 1 << 20));
+  DW_RETURN_IF_ERROR(CheckRange("--kv_tokens_max", engine.kv_tokens_max, 2, 1 << 26));
+  DW_RETURN_IF_ERROR(CheckRange("--prompt_rows_max", engine.prompt_rows_max, 1, 1 << 17));
+  DW_RETURN_IF_ERROR(CheckRange("--score_rows_max", engine.score_rows_max, 1, 1 << 17));
+  DW_RETURN_IF_ERROR(CheckRange("--base_bytes_max", loader.base_bytes_max, 1, kBytesMax));
+  DW_RETURN_IF_ERROR(CheckRange("--adapter_bytes_max", loader.adapter_bytes_max, 1, kBytesMax));
+  return CheckRange("--merged_bytes_max", loader.merged_bytes_max, 1, kBytesMax);
+}
+
+trainer::CpuOptions BackendOptions(const InferenceServer::Options& options, trainer::DType type) {
+  return {.compute_type = type, .threads = options.threads, .cores = options.cores};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<InferenceServer>> InferenceServer::Start(
+    const Options& options, std::unique_ptr<StoreClient> store,
+    std::unique_ptr<RegistryClient> registry, const Clock& clock, Metrics& metrics,
+    const Authenticator& authenticator) {
+  if (options.cache_folder.empty()) {
+    return absl::InvalidArgumentError("--cache_folder is empty, want a folder");
+  }
+  DW_RETURN_IF_ERROR(CheckOptions(options));
+  // A backend that cannot be made should be known now, not at the first request.
+  DW_RETURN_IF_ERROR(
+      trainer::NewCpuBackend(BackendOptions(options, trainer::DType::kF32)).status());
+  DW_RETURN_IF_ERROR(MakeDirectories(options.cache_folder));
+  return std::unique_ptr<InferenceServer>(new InferenceServer(
+      options, std::move(store), std::move(registry), clock, metrics, authenticator));
+}
+
+InferenceServer::InferenceServer(const Options& options, std::unique_ptr<StoreClient> store,
+                                 std::unique_ptr<RegistryClient> registry, const Clock& clock,
+                                 Metrics& metrics, const Authenticator& authenticator)
+    : metrics_(metrics),
+      store_(std::move(store)),
+      registry_(std::move(registry)),
+      bases_(options.cache_folder, *store_, metrics),
+      core_(
+          options.core,
+          [options](trainer::DType type) {
+            return trainer::NewCpuBackend(BackendOptions(options, type));
+          },
+          *store_, *registry_, bases_, metrics_, clock),
+      service_(core_, authenticator, clock) {}
+
+}  // namespace deltaworks::services

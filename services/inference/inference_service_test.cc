@@ -1,0 +1,185 @@
+// Inference over a socket: who may ask for what, text as a stream, a caller that cancels, and a
+// server that stops.
+
+#include "services/inference/inference_service.h"
+
+#include <grpcpp/grpcpp.h>
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "services/base/server.h"
+#include "services/base/token_file.h"
+#include "services/inference/inference_server.h"
+#include "services/inference/testing/inference_world.h"
+
+namespace deltaworks::services {
+namespace {
+
+using ::testing::HasSubstr;
+
+using Stub = v1::InferenceService::Stub;
+
+class InferenceServiceTest : public ::testing::Test {
+ protected:
+  InferenceServiceTest() {
+    const std::string tokens = ::testing::TempDir() + "/inference_service_tokens";
+    unlink(tokens.c_str());
+    platform_token_ = *TokenFile::AddToken(tokens, kAllTenants);
+    owner_token_ = *TokenFile::AddToken(tokens, "acme");
+    stranger_token_ = *TokenFile::AddToken(tokens, "globex");
+    tokens_ = *TokenFile::Open(tokens);
+    authenticator_ = std::make_unique<Authenticator>(tokens_.get(), metrics_);
+    service_ = std::make_unique<InferenceService>(world_.core(), *authenticator_, RealClock());
+    Listen(*service_);
+  }
+
+  void Listen(InferenceService& service) {
+    auto server = Server::Start({}, *authenticator_, metrics_, RealClock(), {&service});
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    stub_ = v1::InferenceService::NewStub(
+        grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials()));
+  }
+
+  void Prepare(grpc::ClientContext& context, const std::string& token) {
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+    context.AddMetadata("authorization", "Bearer " + token);
+  }
+  grpc::Status Generate(const std::string& token, const v1::GenerateRequest& request,
+                        std::vector<v1::GenerateResponse>* messages = nullptr) {
+    grpc::ClientContext context;
+    Prepare(context, token);
+    const auto reader = stub_->Generate(&context, request);
+    v1::GenerateResponse message;
+    while (reader->Read(&message)) {
+      if (messages != nullptr) messages->push_back(message);
+    }
+    return reader->Finish();
+  }
+  // The status of every rpc for what acme has, by the rpc's name.
+  std::vector<std::pair<std::string, grpc::Status>> AllRpcs(const std::string& token,
+                                                            const std::string& parent) {
+    std::vector<std::pair<std::string, grpc::Status>> answers;
+    for (const char* model : {kTiny, kPoet}) {
+      v1::GenerateRequest generate = InferenceWorld::Request(model);
+      generate.set_parent(parent);
+      std::vector<v1::GenerateResponse> messages;
+      answers.emplace_back("Generate", Generate(token, generate, &messages));
+      EXPECT_EQ(messages.empty(), !answers.back().second.ok());
+      v1::ScoreRequest score = InferenceWorld::ScoreRequest(model);
+      score.set_parent(parent);
+      score.add_examples()->set_plain_text("the cat");
+      grpc::ClientContext context;
+      Prepare(context, token);
+      v1::ScoreResponse scores;
+      answers.emplace_back("Score", stub_->Score(&context, score, &scores));
+    }
+    return answers;
+  }
+  grpc::Status List(const std::string& token, const std::string& parent,
+                    v1::ListLoadedModelsResponse* response) {
+    v1::ListLoadedModelsRequest request;
+    request.set_parent(parent);
+    grpc::ClientContext context;
+    Prepare(context, token);
+    return stub_->ListLoadedModels(&context, request, response);
+  }
+
+  Metrics metrics_{"inference"};
+  InferenceWorld world_;
+  std::string platform_token_, owner_token_, stranger_token_;
+  std::unique_ptr<TokenFile> tokens_;
+  std::unique_ptr<Authenticator> authenticator_;
+  std::unique_ptr<InferenceService> service_;
+  std::unique_ptr<Server> server_;
+  std::unique_ptr<Stub> stub_;
+};
+
+TEST_F(InferenceServiceTest, NoRpcShowsWhatAnotherTenantHas) {
+  v1::ListLoadedModelsResponse models;
+  for (const std::string& token : {owner_token_, platform_token_}) {
+    for (const auto& [rpc, status] : AllRpcs(token, "tenants/acme")) {
+      EXPECT_TRUE(status.ok()) << rpc << ": " << status.error_message();
+    }
+    EXPECT_TRUE(List(token, "tenants/acme", &models).ok());
+    EXPECT_EQ(models.loaded_models_size(), 2);
+  }
+  for (const auto& [rpc, status] : AllRpcs(stranger_token_, "tenants/acme")) {
+    EXPECT_EQ(status.error_code(), grpc::PERMISSION_DENIED) << rpc;
+  }
+  for (const auto& [rpc, status] : AllRpcs(stranger_token_, "tenants/globex")) {
+    EXPECT_EQ(status.error_code(), grpc::NOT_FOUND) << rpc << ": " << status.error_message();
+  }
+  EXPECT_EQ(List(stranger_token_, "tenants/acme", &models).error_code(), grpc::PERMISSION_DENIED);
+  EXPECT_TRUE(List(stranger_token_, "tenants/globex", &models).ok());
+  EXPECT_EQ(models.loaded_models_size(), 0);
+  for (const auto& [rpc, status] : AllRpcs("nobody", "tenants/acme")) {
+    EXPECT_EQ(status.error_code(), grpc::UNAUTHENTICATED) << rpc;
+  }
+  EXPECT_EQ(List("nobody", "tenants/acme", &models).error_code(), grpc::UNAUTHENTICATED);
+}
+
+TEST_F(InferenceServiceTest, TheStreamIsWhatTheCoreSaysAndEndsWithItsTimes) {
+  std::vector<v1::GenerateResponse> messages;
+  ASSERT_TRUE(Generate(owner_token_, InferenceWorld::Request(kPoet), &messages).ok());
+  std::string text;
+  for (const auto& message : messages) text += message.text();
+  EXPECT_EQ(text, world_.Generate(InferenceWorld::Request(kPoet)).text);
+  EXPECT_NE(messages.back().finish_reason(), v1::GenerateResponse::FINISH_REASON_UNSPECIFIED);
+  EXPECT_EQ(messages.back().version(), kPoet);
+}
+
+TEST_F(InferenceServiceTest, ACallerThatCancelsOrWhoseTimeIsUpEndsItsWork) {
+  v1::GenerateRequest request = InferenceWorld::Request(kPoet);
+  grpc::ClientContext context;
+  Prepare(context, owner_token_);
+  const auto reader = stub_->Generate(&context, request);
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::CANCELLED);
+  grpc::ClientContext late;
+  late.AddMetadata("authorization", "Bearer " + owner_token_);
+  late.set_deadline(std::chrono::system_clock::now());
+  EXPECT_EQ(stub_->Generate(&late, request)->Finish().error_code(), grpc::DEADLINE_EXCEEDED);
+  world_.core().Drain(absl::Seconds(60));
+  EXPECT_EQ(world_.core().engine().jobs(), 0);
+}
+
+TEST_F(InferenceServiceTest, AServerThatStopsRefusesWithUnavailable) {
+  world_.core().Drain(absl::Seconds(60));
+  const grpc::Status status = Generate(owner_token_, InferenceWorld::Request(kPoet));
+  EXPECT_EQ(status.error_code(), grpc::UNAVAILABLE) << status.error_message();
+}
+
+TEST_F(InferenceServiceTest, AServerIsMadeOfItsOptionsOrSaysWhatIsWrongWithThem) {
+  const auto start = [&](const InferenceServer::Options& options) {
+    return InferenceServer::Start(options, std::make_unique<FakeStoreClient>(),
+                                  std::make_unique<FakeRegistryClient>(), RealClock(), metrics_,
+                                  *authenticator_);
+  };
+  InferenceServer::Options options;
+  EXPECT_EQ(start(options).status().message(), "--cache_folder is empty, want a folder");
+  options.cache_folder = ::testing::TempDir() + "/inference_server_cache";
+  options.core.engine.streams_max = 0;
+  EXPECT_EQ(start(options).status().message(), "--streams_max is 0, want 1..1024");
+  options.core.engine.streams_max = 1;
+  options.cores = {123456};
+  EXPECT_THAT(std::string(start(options).status().message()), HasSubstr("123456"));
+  options.cores = {};
+  auto server = start(options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  server_.reset();
+  Listen((*server)->service());
+  EXPECT_EQ(Generate(owner_token_, InferenceWorld::Request(kTiny)).error_code(), grpc::NOT_FOUND);
+  (*server)->Drain(absl::Seconds(60));
+  server_.reset();
+}
+
+}  // namespace
+}  // namespace deltaworks::services

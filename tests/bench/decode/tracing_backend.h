@@ -1,0 +1,84 @@
+// TracingBackend: another backend, and a line for every operation with the shapes it was given. Two
+// passes with equal traces asked for the same work.
+//
+// Thread-compatible. The backend behind it must outlive it.
+
+#ifndef DELTAWORKS_TESTS_BENCH_DECODE_TRACING_BACKEND_H_
+#define DELTAWORKS_TESTS_BENCH_DECODE_TRACING_BACKEND_H_
+
+#include <string>
+#include <vector>
+
+#include "trainer/backend/backend.h"
+
+namespace deltaworks::trainer {
+
+class TracingBackend final : public Backend {
+ public:
+  explicit TracingBackend(Backend& backend) : backend_(backend) {}
+
+  // The operations since the last time.
+  std::vector<std::string> TakeTrace();
+
+  DType compute_type() const override { return backend_.compute_type(); }
+  DType wide_type() const override { return backend_.wide_type(); }
+  std::string numerics_class() const override { return backend_.numerics_class(); }
+  absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes) override {
+    return backend_.Allocate(bytes);
+  }
+  void CopyToDevice(const void* host, TensorView device) override;
+  void CopyToHost(ConstTensorView device, void* host) override;
+  int64_t row_alignment() const override { return backend_.row_alignment(); }
+  std::unique_ptr<FrozenLinear> Pack(ConstTensorView weight) override {
+    return backend_.Pack(std::move(weight));
+  }
+  void LinearGroupForward(absl::Span<const FrozenLinear* const> group,
+                          absl::Span<const Segment> segments, ConstTensorView x, TensorView hidden,
+                          absl::Span<const TensorView> y, ProductPath path) override;
+  void LinearGroupBackward(absl::Span<const FrozenLinear* const> group,
+                           absl::Span<const Segment> segments, ConstTensorView x,
+                           ConstTensorView hidden, absl::Span<const ConstTensorView> dy,
+                           TensorView dhidden, TensorView dx) override;
+  void Embed(ConstTensorView table, ConstTensorView ids, TensorView out) override;
+  void RmsNormForward(ConstTensorView x, ConstTensorView weight, double epsilon, TensorView y,
+                      TensorView rstd) override;
+  void RmsNormBackward(ConstTensorView x, ConstTensorView weight, ConstTensorView rstd,
+                       ConstTensorView dy, TensorView dx) override;
+  void AddResidual(ConstTensorView x, ConstTensorView y, TensorView out) override;
+  void Round(ConstTensorView x, TensorView y) override;
+  void Rope(TensorView x, int64_t heads, ConstTensorView positions, ConstTensorView cosines,
+            ConstTensorView sines, bool inverse) override;
+  void AttentionForward(const AttentionShape& shape, absl::Span<const AttentionSpan> spans,
+                        ConstTensorView q, ConstTensorView k, ConstTensorView v, TensorView out,
+                        TensorView lse) override;
+  void AttentionBackward(const AttentionShape& shape, absl::Span<const AttentionSpan> spans,
+                         ConstTensorView q, ConstTensorView k, ConstTensorView v,
+                         ConstTensorView out, ConstTensorView lse, ConstTensorView dout,
+                         TensorView dq, TensorView dk, TensorView dv) override;
+  void SwigluForward(ConstTensorView gate, ConstTensorView up, TensorView out) override;
+  void SwigluBackward(ConstTensorView gate, ConstTensorView up, ConstTensorView dout,
+                      TensorView dgate, TensorView dup) override;
+  void GatherRows(ConstTensorView x, ConstTensorView rows, TensorView out) override;
+  void ScatterRows(ConstTensorView x, ConstTensorView rows, TensorView out) override;
+  void CrossEntropy(const FrozenLinear& output, ConstTensorView x, ConstTensorView labels,
+                    ConstTensorView weights, TensorView losses, TensorView dx) override;
+  void Logits(const FrozenLinear& output, ConstTensorView x, TensorView logits,
+              ProductPath path) override;
+  double SumOfSquares(ConstTensorView x) override;
+  void AdamW(const AdamWSettings& settings, ConstTensorView gradient, TensorView parameter,
+             TensorView m, TensorView v) override;
+  void Fill(TensorView x, double value) override;
+  void Copy(ConstTensorView from, TensorView to) override;
+  absl::Status Synchronize() override { return backend_.Synchronize(); }
+
+ private:
+  template <typename... Parts>
+  void Trace(const Parts&... parts);
+
+  Backend& backend_;
+  std::vector<std::string> trace_;
+};
+
+}  // namespace deltaworks::trainer
+
+#endif  // DELTAWORKS_TESTS_BENCH_DECODE_TRACING_BACKEND_H_
