@@ -1,0 +1,48 @@
+#include "services/cli/completion_command.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "services/base/json_escape.h"
+#include "services/cli/completion.h"
+#include "services/cli/exit_code.h"
+
+namespace deltaworks::services {
+namespace {
+
+class Completion final : public Command {
+ public:
+  std::string name() const override { return "completion"; }
+  std::string summary() const override { return "Print a completion script for a shell"; }
+  std::vector<std::string> examples() const override {
+    return {"source <(dw completion bash)", "dw completion zsh > \"${fpath[1]}/_dw\"",
+            "dw completion fish | source"};
+  }
+  void Declare(Arguments& arguments) override {
+    arguments.Positional("SHELL", &shell_, "which shell").Choices({"bash", "zsh", "fish"});
+  }
+
+  absl::StatusOr<int> Run(CommandContext& context) override {
+    const Catalog& catalog = *context.catalog;
+    const std::string script = shell_ == "bash"  ? BashCompletion(catalog)
+                               : shell_ == "zsh" ? ZshCompletion(catalog)
+                                                 : FishCompletion(catalog);
+    if (context.json()) {
+      context.out << "{\"shell\": " << JsonQuote(shell_) << ", \"script\": " << JsonQuote(script)
+                  << "}\n";
+    } else {
+      context.out << script;
+    }
+    return kExitOk;
+  }
+
+ private:
+  std::string shell_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeCompletion() { return std::make_unique<Completion>(); }
+
+}  // namespace deltaworks::services

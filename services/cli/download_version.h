@@ -1,0 +1,28 @@
+// DownloadVersion: an adapter version as a PEFT folder on this machine, whole or not at all.
+
+#ifndef DELTAWORKS_SERVICES_CLI_DOWNLOAD_VERSION_H_
+#define DELTAWORKS_SERVICES_CLI_DOWNLOAD_VERSION_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "services/clients/registry_client.h"
+#include "services/clients/retry.h"
+
+namespace deltaworks::services {
+
+// Bytes done and in all of the file under way.
+using DownloadProgress = std::function<void(const std::string& file, int64_t done, int64_t total)>;
+
+// Writes adapter_config.json and adapter_model.safetensors of the version (or alias, or adapter)
+// into the existing `folder`. A stream that is cut goes on where it was, for policy.total_max
+// without progress. DataLoss: a file that came is not the one announced.
+absl::Status DownloadVersion(RegistryClient& registry, const std::string& version,
+                             const std::string& folder, const RetryPolicy& policy,
+                             const DownloadProgress& progress);
+
+}  // namespace deltaworks::services
+
+#endif  // DELTAWORKS_SERVICES_CLI_DOWNLOAD_VERSION_H_

@@ -1,0 +1,16 @@
+// dw eval.
+
+#ifndef DELTAWORKS_SERVICES_CLI_EVAL_COMMAND_H_
+#define DELTAWORKS_SERVICES_CLI_EVAL_COMMAND_H_
+
+#include <memory>
+
+#include "services/cli/command.h"
+
+namespace deltaworks::services {
+
+std::unique_ptr<Command> MakeEval();
+
+}  // namespace deltaworks::services
+
+#endif  // DELTAWORKS_SERVICES_CLI_EVAL_COMMAND_H_

@@ -1,0 +1,16 @@
+// dw generate.
+
+#ifndef DELTAWORKS_SERVICES_CLI_GENERATE_COMMAND_H_
+#define DELTAWORKS_SERVICES_CLI_GENERATE_COMMAND_H_
+
+#include <memory>
+
+#include "services/cli/command.h"
+
+namespace deltaworks::services {
+
+std::unique_ptr<Command> MakeGenerate();
+
+}  // namespace deltaworks::services
+
+#endif  // DELTAWORKS_SERVICES_CLI_GENERATE_COMMAND_H_

@@ -1,0 +1,241 @@
+#include "services/cli/job_commands.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "services/base/random_id.h"
+#include "services/cli/enum_text.h"
+#include "services/cli/exit_code.h"
+#include "services/cli/format.h"
+#include "services/cli/job_submit.h"
+#include "services/cli/job_view.h"
+#include "services/cli/json_output.h"
+#include "services/cli/names.h"
+#include "services/cli/pages.h"
+#include "services/cli/watch_job.h"
+#include "services/clients/follow_job.h"
+#include "trainer/base/status_macros.h"
+
+namespace deltaworks::services {
+namespace {
+
+// A command about one job.
+class JobCommand : public Command {
+ public:
+  void Declare(Arguments& arguments) override {
+    arguments.Positional("JOB", &job_, "id or name of the job");
+  }
+
+  absl::StatusOr<int> Run(CommandContext& context) final {
+    DW_ASSIGN_OR_RETURN(const std::string name, JobName(context, "JOB", job_));
+    DW_ASSIGN_OR_RETURN(TrainingClient * client, context.platform.training());
+    return RunOn(context, *client, name);
+  }
+
+ protected:
+  virtual absl::StatusOr<int> RunOn(CommandContext& context, TrainingClient& client,
+                                    const std::string& name) = 0;
+
+ private:
+  std::string job_;
+};
+
+class JobList final : public Command {
+ public:
+  std::string name() const override { return "job list"; }
+  std::string summary() const override { return "List jobs, newest first"; }
+  std::vector<std::string> examples() const override {
+    return {"dw job list", "dw job list --state active",
+            "dw job list --filter 'train.base_model = tenants/default/baseModels/smollm2'"};
+  }
+  void Declare(Arguments& arguments) override {
+    std::vector<std::string> states = EnumChoices<v1::JobState>();
+    states.push_back("active");
+    arguments.Flag("state", &state_, "only jobs in this state")
+        .ValueName("STATE")
+        .Choices(std::move(states));
+    arguments.Flag("filter", &filter_,
+                   "terms FIELD = VALUE joined by AND (training_service.proto)");
+    arguments.Flag("limit", &limit_, "most rows (default 100)");
+  }
+
+  absl::StatusOr<int> Run(CommandContext& context) override {
+    DW_ASSIGN_OR_RETURN(TrainingClient * client, context.platform.training());
+    v1::ListJobsRequest request;
+    request.set_parent(ParentName(context));
+    std::vector<std::string> terms;
+    if (!filter_.empty()) terms.push_back(filter_);
+    if (!state_.empty()) {
+      terms.push_back(absl::StrCat(
+          "state = ", state_ == "active" ? state_ : EnumText(EnumOf<v1::JobState>(state_))));
+    }
+    request.set_filter(absl::StrJoin(terms, " AND "));
+    DW_ASSIGN_OR_RETURN(
+        const v1::ListJobsResponse all,
+        ListAll(
+            request, limit_, [&](const auto& page) { return client->ListJobs(page); },
+            [](auto& response) { return response.mutable_jobs(); }));
+    PrintJobs(context, all);
+    return kExitOk;
+  }
+
+ private:
+  std::string state_, filter_;
+  int64_t limit_ = 100;
+};
+
+class JobGet final : public JobCommand {
+ public:
+  std::string name() const override { return "job get"; }
+  std::string summary() const override {
+    return "Show one job: state, why it waits, progress, attempts, result";
+  }
+  std::vector<std::string> examples() const override { return {"dw job get job-7"}; }
+
+ protected:
+  absl::StatusOr<int> RunOn(CommandContext& context, TrainingClient& client,
+                            const std::string& name) override {
+    DW_ASSIGN_OR_RETURN(const v1::Job job, client.GetJob(name));
+    PrintJob(context, job);
+    return kExitOk;
+  }
+};
+
+class JobWatch final : public JobCommand {
+ public:
+  std::string name() const override { return "job watch"; }
+  std::string summary() const override { return "Show a job's progress until it ends"; }
+  std::string details() const override {
+    return "Step, loss, speed, time left and a sparkline of the loss; goes on through restarts of "
+           "the scheduler. Ctrl-C leaves the job running. Exit code 6 if it FAILED or was "
+           "CANCELLED.";
+  }
+  std::vector<std::string> examples() const override { return {"dw job watch job-7"}; }
+
+ protected:
+  absl::StatusOr<int> RunOn(CommandContext& context, TrainingClient& client,
+                            const std::string& name) override {
+    return WatchJobToEnd(context, client, name);
+  }
+};
+
+class JobLogs final : public JobCommand {
+ public:
+  std::string name() const override { return "job logs"; }
+  std::string summary() const override { return "Show what happened to a job, line by line"; }
+  std::vector<std::string> examples() const override {
+    return {"dw job logs job-7", "dw job logs job-7 --follow",
+            "dw job logs job-7 --since_seq 40 --output json"};
+  }
+  void Declare(Arguments& arguments) override {
+    JobCommand::Declare(arguments);
+    arguments.Flag("follow", &follow_, "go on until the job ends");
+    arguments.Flag("since_seq", &since_seq_, "only events after this number (default 0)");
+    arguments.Flag("limit", &limit_, "most events, without --follow (default 10000)");
+  }
+
+ protected:
+  absl::StatusOr<int> RunOn(CommandContext& context, TrainingClient& client,
+                            const std::string& name) override {
+    return follow_ ? Follow(context, client, name) : List(context, client, name);
+  }
+
+ private:
+  absl::StatusOr<int> Follow(CommandContext& context, TrainingClient& client,
+                             const std::string& name) const {
+    DW_RETURN_IF_ERROR(client.GetJob(name).status());
+    context.on_interrupt(absl::StrCat("The job goes on. Come back with: dw job logs ",
+                                      ShortName(name), " --follow"));
+    RetryPolicy policy;
+    policy.sleep = context.sleep;
+    v1::WatchJobRequest request;
+    request.set_name(name);
+    request.set_since_seq(since_seq_);
+    DW_RETURN_IF_ERROR(
+        FollowJob(client, request, policy, [&](const v1::WatchJobResponse& response) {
+          for (const v1::JobEvent& event : response.events()) PrintEvent(context, event);
+          return absl::OkStatus();
+        }));
+    return kExitOk;
+  }
+
+  absl::StatusOr<int> List(CommandContext& context, TrainingClient& client,
+                           const std::string& name) const {
+    v1::ListJobEventsRequest request;
+    request.set_parent(name);
+    request.set_since_seq(since_seq_);
+    DW_ASSIGN_OR_RETURN(
+        const v1::ListJobEventsResponse all,
+        ListAll(
+            request, limit_, [&](const auto& page) { return client.ListJobEvents(page); },
+            [](auto& response) { return response.mutable_job_events(); }));
+    for (const v1::JobEvent& event : all.job_events()) PrintEvent(context, event);
+    return kExitOk;
+  }
+
+  bool follow_ = false;
+  int64_t since_seq_ = 0, limit_ = 10'000;
+};
+
+// cancel, pause and resume differ in the rpc and the words.
+template <typename Request>
+class JobMove final : public JobCommand {
+ public:
+  using Rpc = absl::StatusOr<v1::Job> (TrainingClient::*)(const Request&);
+  JobMove(const char* verb, const char* summary, const char* details, Rpc rpc)
+      : verb_(verb), summary_(summary), details_(details), rpc_(rpc) {}
+
+  std::string name() const override { return absl::StrCat("job ", verb_); }
+  std::string summary() const override { return summary_; }
+  std::string details() const override { return details_; }
+  std::vector<std::string> examples() const override {
+    return {absl::StrCat("dw job ", verb_, " job-7")};
+  }
+
+ protected:
+  absl::StatusOr<int> RunOn(CommandContext& context, TrainingClient& client,
+                            const std::string& name) override {
+    Request request;
+    request.set_name(name);
+    request.set_request_id(RandomHexId());
+    DW_ASSIGN_OR_RETURN(const v1::Job job, (client.*rpc_)(request));
+    if (context.json()) return PrintJson(context, job), kExitOk;
+    context.out << ShortName(job.name()) << " is " << EnumText(job.status().state()) << "\n";
+    return kExitOk;
+  }
+
+ private:
+  const std::string verb_, summary_, details_;
+  const Rpc rpc_;
+};
+
+}  // namespace
+
+void AddJobCommands(CommandTable& table) {
+  table.push_back(MakeJobSubmit());
+  table.push_back(std::make_unique<JobList>());
+  table.push_back(std::make_unique<JobGet>());
+  table.push_back(std::make_unique<JobWatch>());
+  table.push_back(std::make_unique<JobLogs>());
+  table.push_back(std::make_unique<JobMove<v1::CancelJobRequest>>(
+      "cancel", "Stop a job for good",
+      "A running job stops within one step; committed checkpoints stay. A job that is finalizing "
+      "or "
+      "has ended cannot be cancelled (exit code 4).",
+      &TrainingClient::CancelJob));
+  table.push_back(std::make_unique<JobMove<v1::PauseJobRequest>>(
+      "pause", "Take a job off its worker and keep it",
+      "A running job takes a checkpoint first; `dw job resume` goes on from there, to the same "
+      "bytes as without the pause.",
+      &TrainingClient::PauseJob));
+  table.push_back(std::make_unique<JobMove<v1::ResumeJobRequest>>(
+      "resume", "Put a paused job back in the queue", "It keeps its place by submit time.",
+      &TrainingClient::ResumeJob));
+}
+
+}  // namespace deltaworks::services

@@ -1,0 +1,26 @@
+// WatchJobToEnd: shows one job live until it is final, through restarts of the scheduler.
+
+#ifndef DELTAWORKS_SERVICES_CLI_WATCH_JOB_H_
+#define DELTAWORKS_SERVICES_CLI_WATCH_JOB_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "services/cli/command.h"
+#include "services/clients/training_client.h"
+
+namespace deltaworks::services {
+
+// One redrawn block on a terminal, plain lines elsewhere, one WatchJobResponse a line as JSON.
+// Returns kExitOk if the job SUCCEEDED, kExitBadOutcome if it FAILED or was CANCELLED. Ctrl-C
+// leaves the job running and says how to come back.
+absl::StatusOr<int> WatchJobToEnd(CommandContext& context, TrainingClient& client,
+                                  const std::string& name);
+
+// Waits for the same end without showing anything on the way.
+absl::StatusOr<int> WaitForJob(CommandContext& context, TrainingClient& client,
+                               const std::string& name);
+
+}  // namespace deltaworks::services
+
+#endif  // DELTAWORKS_SERVICES_CLI_WATCH_JOB_H_
