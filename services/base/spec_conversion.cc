@@ -1,5 +1,7 @@
 #include "services/base/spec_conversion.h"
 
+#include <algorithm>
+
 namespace deltaworks::services {
 namespace {
 
@@ -14,6 +16,10 @@ trainer::LrSchedulerType ToScheduler(v1::TrainingArguments::LrSchedulerType type
     default:
       return trainer::LrSchedulerType::kLinear;
   }
+}
+
+int64_t MaxLength(const v1::TextSettings& text) {
+  return text.has_max_length() ? text.max_length() : 1024;
 }
 
 }  // namespace
@@ -34,7 +40,7 @@ trainer::LoraConfig ToLoraConfig(const v1::LoraConfig& lora) {
 
 trainer::TextSettings ToTextSettings(const v1::TextSettings& text) {
   trainer::TextSettings settings;
-  settings.max_length = text.has_max_length() ? text.max_length() : 1024;
+  settings.max_length = MaxLength(text);
   if (text.truncation() == v1::TextSettings::TRUNCATE) {
     settings.truncation = trainer::Truncation::kTruncate;
   } else if (text.truncation() == v1::TextSettings::SKIP) {
@@ -71,7 +77,9 @@ trainer::TrainingConfig ToTrainingConfig(const v1::TrainSpec& spec) {
   if (arguments.has_max_grad_norm()) config.max_grad_norm = arguments.max_grad_norm();
   if (arguments.has_seed()) config.seed = static_cast<uint64_t>(arguments.seed());
   config.eval_steps = arguments.eval_steps();
-  if (spec.has_micro_batch_tokens()) config.micro_batch_tokens = spec.micro_batch_tokens();
+  config.micro_batch_tokens = spec.has_micro_batch_tokens()
+                                  ? spec.micro_batch_tokens()
+                                  : std::max<int64_t>(2048, MaxLength(spec.text()));
   return config;
 }
 

@@ -19,7 +19,6 @@ trainer::LoraConfig ToLoraConfig(const v1::LoraConfig& lora);
 // max_length absent: 1024. The store lowers it to the base's context before a job runs.
 trainer::TextSettings ToTextSettings(const v1::TextSettings& text);
 
-// Of a resolved spec: micro_batch_tokens is there.
 trainer::TrainingConfig ToTrainingConfig(const v1::TrainSpec& spec);
 
 // kBF16 for BF16, else kF32.

@@ -16,14 +16,6 @@
 namespace deltaworks::services {
 namespace {
 
-v1::Failure MakeFailure(const std::string& code, v1::Failure::Fault fault, std::string message) {
-  v1::Failure failure;
-  failure.set_code(code);
-  failure.set_fault(fault);
-  failure.set_message(std::move(message));
-  return failure;
-}
-
 // Deterministic: a MetricPoint has no maps, and these have no time and speed.
 std::string BytesOf(const v1::MetricPoint& point) { return point.SerializeAsString(); }
 

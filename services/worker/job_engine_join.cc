@@ -7,20 +7,13 @@
 #include "services/base/log.h"
 #include "services/worker/engine_job.h"
 #include "services/worker/job_engine.h"
+#include "services/worker/training_task.h"
 #include "trainer/base/status_macros.h"
 #include "trainer/formats/safetensors.h"
 #include "trainer/lora/lora_config.h"
 
 namespace deltaworks::services {
 namespace {
-
-v1::Failure MakeFailure(const std::string& code, v1::Failure::Fault fault, std::string message) {
-  v1::Failure failure;
-  failure.set_code(code);
-  failure.set_fault(fault);
-  failure.set_message(std::move(message));
-  return failure;
-}
 
 // The checkpoint as one of our numerics class: from here on the run is no longer exact.
 absl::StatusOr<std::string> Adopt(const std::string& checkpoint, const std::string& numerics_class,

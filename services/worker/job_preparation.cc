@@ -7,6 +7,7 @@
 #include "services/base/clock.h"
 #include "services/base/manifest.h"
 #include "services/base/resource_names.h"
+#include "services/base/spec_conversion.h"
 #include "services/clients/blob_transfer.h"
 #include "services/worker/artifact.h"
 #include "services/worker/training_task.h"
@@ -36,14 +37,6 @@ TransferOptions OptionsOf(const Cancelled& cancelled) {
     return cancelled() ? absl::CancelledError("no longer wanted") : absl::OkStatus();
   };
   return options;
-}
-
-v1::Failure MakeFailure(const std::string& code, v1::Failure::Fault fault, std::string message) {
-  v1::Failure failure;
-  failure.set_code(code);
-  failure.set_fault(fault);
-  failure.set_message(std::move(message));
-  return failure;
 }
 
 // Where what is fetched goes: only the base's files go to this machine's disk.
@@ -181,7 +174,7 @@ class Preparing {
                               std::string(tokenizer.status().message())));
     }
     const trainer::TextEncoder encoder(**tokenizer, RendererOf(job_->base_folder),
-                                       ToTextSettings(job_->task.spec()));
+                                       ToTextSettings(job_->task.spec().text()));
     auto data = std::make_shared<trainer::TrainingData>();
     const v1::TrainSpec& spec = job_->task.spec();
     if (!Read(facts.dataset_manifest_digest(), Through(spec.dataset()), "train.dataset", encoder,
