@@ -12,6 +12,9 @@ constexpr int64_t kWide = 4;  // f32.
 constexpr int64_t kIndex = 4;
 // Rows and single pieces of the workspace are rounded up to at most so much.
 constexpr int64_t kRowAlignment = 256;
+// Arrays of the adapter's size besides it: the checkpoints that a worker makes, sends and holds
+// back (16), and the result as it is read back (3). services/worker/memory_plan.cc counts them.
+constexpr int64_t kCopies = 16 + 3;
 // Programs, libraries, scratch of products and of the chunked loss.
 constexpr int64_t kFixedBytes = int64_t{512} << 20;
 
@@ -59,8 +62,9 @@ int64_t MemoryBound(const trainer::ModelConfig& config,
                     absl::Span<const trainer::LoraTarget> targets, const MemoryNeed& need) {
   const int64_t rows =
       (need.micro_batch_tokens + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
-  // Masters, gradients and two moments, and the rounded copy.
-  const int64_t adapter = trainer::TrainableParameters(targets) * (4 * kWide + need.compute_bytes);
+  // Masters, gradients and two moments, and the rounded copy; once more as the result's probe.
+  const int64_t adapter =
+      trainer::TrainableParameters(targets) * ((4 + 1 + kCopies) * kWide + 2 * need.compute_bytes);
   const int64_t rope = config.max_position_embeddings * config.head_dim * kWide;
   // An id and a label flag, with the room that a growing vector leaves.
   const int64_t data = need.data_tokens * 2 * (kIndex + 1);

@@ -1,8 +1,9 @@
 // MemoryBound: an upper bound of the memory that a worker needs for one job alone, before it runs.
 //
 // It adds up what trainer/model/workspace.h, trainer/lora/adapter.h and the mapped base take, from
-// the base's config and the job's spec, and never says less than they do (memory_bound_test.cc asks
-// them). Sums are in bytes. Pure function.
+// the base's config and the job's spec, with what a worker holds beside them. It never says less
+// than they do (memory_bound_test.cc asks them), nor less than the worker's own plan
+// (tests/parity): else a job would be placed where it is refused. Sums are in bytes. Pure function.
 
 #ifndef DELTAWORKS_SERVICES_STORE_MEMORY_BOUND_H_
 #define DELTAWORKS_SERVICES_STORE_MEMORY_BOUND_H_
