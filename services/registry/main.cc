@@ -33,7 +33,7 @@ class RegistryProgram final : public ServiceProgram {
   void AddFlags(FlagSet& flags) override {
     flags.Add("data_folder", &data_folder_, "where registry.db is; made if it is missing");
     flags.Add("store_address", &store_address_, "HOST:PORT of the store");
-    flags.Add("store_token_file", &store_token_file_,
+    flags.Add("token_file", &token_file_,
               "mode 0600, the token that the store knows this service by");
     flags.Add("database_bytes_max", &database_bytes_max_, "size of registry.db; 0: no bound");
     flags.Add("adapter_bytes_max", &adapter_bytes_max_,
@@ -51,7 +51,7 @@ class RegistryProgram final : public ServiceProgram {
           adapter_bytes_max_, ", --aliases_max is ", aliases_max_, ", want >= 0, >= 1, >= 1"));
     }
     DW_RETURN_IF_ERROR(ParseHostPort("--store_address", store_address_).status());
-    DW_ASSIGN_OR_RETURN(const std::string token, ReadSecretFile(store_token_file_));
+    DW_ASSIGN_OR_RETURN(const std::string token, ReadSecretFile(token_file_));
     Channel channel = MakeChannel(store_address_, token);
     channel.retry.total_max = kStoreRetryMax;
     DW_ASSIGN_OR_RETURN(server_,
@@ -71,7 +71,7 @@ class RegistryProgram final : public ServiceProgram {
  private:
   std::string data_folder_;
   std::string store_address_;
-  std::string store_token_file_;
+  std::string token_file_;
   int64_t database_bytes_max_ = 0;
   int64_t adapter_bytes_max_ = RegistryCore::Options().adapter_bytes_max;
   int64_t aliases_max_ = RegistryCore::Options().aliases_max;

@@ -73,9 +73,7 @@ class Planner {
 
   std::vector<ProcessSpec> Plan() {
     Add("store", "store", 1, {DataFolder("store")});
-    Add("registry", "registry", 2,
-        {DataFolder("registry"), "--store_address={store}",
-         "--store_token_file=" + options_.layout.PlatformTokenFile()});
+    Add("registry", "registry", 2, {DataFolder("registry"), "--store_address={store}", Token()});
     Add("scheduler", "scheduler", 0,
         {DataFolder("scheduler"), "--store_address={store}", "--registry_address={registry}",
          Token()});

@@ -38,7 +38,7 @@ TEST(ProcessPlanTest, EveryProcessWithItsArguments) {
                                                 "--tokens_file=/h/tokens", "--stop_deadline=5s"));
   EXPECT_THAT((*plan)[1].arguments,
               ElementsAre("--data_folder=/h/data/registry", "--store_address={store}",
-                          "--store_token_file=/h/platform_token", "--tokens_file=/h/tokens",
+                          "--token_file=/h/platform_token", "--tokens_file=/h/tokens",
                           "--stop_deadline=5s"));
   EXPECT_THAT((*plan)[2].arguments,
               ElementsAre("--data_folder=/h/data/scheduler", "--store_address={store}",

@@ -25,7 +25,6 @@ class FakeService final : public ServiceProgram {
     flags.Add("store_address", &address_, "ignored");
     flags.Add("registry_address", &address_, "ignored");
     flags.Add("token_file", &token_file_, "must be readable, if it is given");
-    flags.Add("store_token_file", &token_file_, "the same");
     flags.Add("device", &device_, "ignored");
     flags.Add("threads", &threads_, "ignored");
     flags.Add("cores", &cores_, "ignored");
