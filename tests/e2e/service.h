@@ -1,0 +1,82 @@
+// Service: one program of the platform as a process that a test stops, kills and starts again.
+//
+// It begins on a free port and keeps it: whoever knows the address finds it again after a restart.
+// Its folder and its command line stay the same too. From the test's main thread (ChildProcess).
+
+#ifndef DELTAWORKS_TESTS_E2E_SERVICE_H_
+#define DELTAWORKS_TESTS_E2E_SERVICE_H_
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/e2e/child_process.h"
+
+namespace deltaworks::e2e {
+
+class Service {
+ public:
+  struct Options {
+    std::string name;     // "scheduler": in file names.
+    std::string program;  // "services/scheduler/scheduler", a path in the tree.
+    std::string folder;   // For port files and the log; exists.
+    std::vector<std::string> arguments;
+  };
+
+  explicit Service(Options options) : options_(std::move(options)) {}
+
+  // Returns when calls are answered. Fails the test with the end of the log if they are not.
+  void Start();
+  // Starts it without waiting, for those that must not come up.
+  std::unique_ptr<ChildProcess> Launch();
+
+  // kill -9.
+  void Kill() { process_->Kill(); }
+  void KillAndStart() {
+    Kill();
+    Start();
+  }
+  // SIGTERM; returns the exit code. Fails the test if it takes a minute.
+  int Terminate();
+  void Signal(int signal) { process_->Signal(signal); }  // SIGSTOP, SIGCONT, ...
+  bool Runs() { return process_ != nullptr && !process_->ExitCode().has_value(); }
+  pid_t pid() const { return process_->pid(); }
+
+  // 127.0.0.1:PORT, once it was started.
+  std::string address() const;
+  std::string metrics_address() const;
+  int port() const { return port_; }
+
+  // Another one with the same arguments, but ports and log of its own: a rival for its folder.
+  Service Twin() const;
+
+  // For every start from now on.
+  void SetEnvironment(std::vector<std::string> environment) { environment_ = environment; }
+  void AddArgument(const std::string& argument) { options_.arguments.push_back(argument); }
+
+  std::string log_path() const;
+  // All that it logged so far, over all its lives.
+  std::string Log() const;
+  // The last `lines` lines of that.
+  std::string LogTail(int lines = 40) const;
+
+ private:
+  std::string PortFile(const std::string& which) const;
+  ChildProcess::Command MakeCommand() const;
+  bool ReadPorts();
+
+  Options options_;
+  std::vector<std::string> environment_;
+  int port_ = 0;
+  int metrics_port_ = 0;
+  std::unique_ptr<ChildProcess> process_;
+};
+
+// The absolute path of a program that the test's target names as data.
+std::string ProgramPath(const std::string& path_in_tree);
+
+}  // namespace deltaworks::e2e
+
+#endif  // DELTAWORKS_TESTS_E2E_SERVICE_H_
