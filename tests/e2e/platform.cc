@@ -68,10 +68,9 @@ Platform::Platform(const Options& options) : folder_(FreshFolder()) {
                 {absl::StrCat("--data_folder=", folder_, "/store"),
                  absl::StrCat("--import_folder=", import_folder())});
   store_->Start();
-  registry_ =
-      Make("registry", "services/registry/registry",
-           {absl::StrCat("--data_folder=", folder_, "/registry"),
-            absl::StrCat("--store_address=", store_->address()), TokenFlag("token_file")});
+  registry_ = Make("registry", "services/registry/registry",
+                   {absl::StrCat("--data_folder=", folder_, "/registry"),
+                    absl::StrCat("--store_address=", store_->address()), TokenFlag("token_file")});
   registry_->Start();
   scheduler_ = Make(
       "scheduler", "services/scheduler/scheduler",
