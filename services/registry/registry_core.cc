@@ -102,6 +102,10 @@ absl::Status RegistryCore::Commit(Transaction& transaction) {
 absl::StatusOr<v1::AdapterVersion> RegistryCore::CreateVersion(
     const Caller& caller, const v1::CreateVersionRequest& request) {
   DW_ASSIGN_OR_RETURN(const AdapterId id, ParseAdapterParent(caller, request.parent()));
+  // Lineage is what the scheduler says of a job; a tenant could say anything.
+  if (!caller.all_tenants()) {
+    return absl::PermissionDeniedError("the token given is a tenant's, want one of the platform");
+  }
   DW_RETURN_IF_ERROR(CheckCreateVersionRequest(request));
   DW_ASSIGN_OR_RETURN(std::optional<v1::AdapterVersion> made, FindMade(id, request));
   if (made.has_value()) return *std::move(made);

@@ -47,7 +47,10 @@ void Asks::StartKind(const std::vector<std::string>& jobs, int64_t max, absl::Ti
   int64_t under_way = 0;
   for (auto it = questions->begin(); it != questions->end();) {
     under_way += it->second.under_way ? 1 : 0;
-    const bool settled = !it->second.under_way && !waiting.contains(it->first);
+    // Kept until its wait is over: a question that is settled and comes up again at once, as when
+    // bytes are missing each time that a worker says it brought them, is not asked without end.
+    const bool settled =
+        !it->second.under_way && it->second.not_before <= now && !waiting.contains(it->first);
     it = settled ? questions->erase(it) : std::next(it);
   }
   for (const std::string& job : jobs) {

@@ -240,6 +240,24 @@ TEST(SchedulerCoreTest, ARegistryThatIsAwayOrMissesBlobsGivesOneVersionInTheEnd)
   EXPECT_THAT(world.registry.Versions(), SizeIs(2));
 }
 
+TEST(SchedulerCoreTest, AWorkerThatRepeatsItsResultAtOnceDoesNotKeepTheRegistryBusy) {
+  CoreWorld world("missing_again");
+  ScriptedWorker worker("w");
+  world.registry.FailCreateVersion(
+      absl::FailedPreconditionError(absl::StrCat("missing blobs: ", ScriptedResult("x"))), 1'000);
+  const std::string job = world.Submit("a");
+  world.Sync(worker);
+  worker.Train(kScriptedSteps);
+  for (int i = 0; i < 100; ++i) {
+    world.Sync(worker);
+    world.Advance(absl::Milliseconds(20));
+  }
+  EXPECT_EQ(world.StateOf(job), v1::FINALIZING);
+  // Waits of half a second at least in these two seconds.
+  EXPECT_GE(world.registry.create_calls(), 2);
+  EXPECT_LE(world.registry.create_calls(), 5);
+}
+
 TEST(SchedulerCoreTest, AtMostSoManyQuestionsAreUnderWayAndEachJobHasItsTurn) {
   SchedulerCore::Options options;
   options.asks.validations_max = 2;

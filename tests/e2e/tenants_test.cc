@@ -154,7 +154,7 @@ constexpr Row kRows[] = {
     {"RegistryService.CreateVersion",
      "parent: '{acme}/adapters/hush' adapter_version { source { job: '{acme}/jobs/hush' "
      "checkpoint_step: 1 } manifest_digest: '{manifest}' base_model: '{acme}/baseModels/hush' }",
-     kDenied},
+     kDenied, kDenied},
     {"RegistryService.GetVersion", "name: '{acme}/adapters/hush'", kNotFound},
     {"RegistryService.GetVersion", "name: '{acme}/adapters/hush/versions/1'", kNotFound},
     {"RegistryService.GetVersion", "name: '{acme}/adapters/hush/aliases/hush'", kNotFound},
