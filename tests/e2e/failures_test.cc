@@ -123,6 +123,47 @@ TEST(FullDiskTest, AnImportOnAFullDiskFailsClearlyAndWorksOnceThereIsRoom) {
   EXPECT_EQ(AddDataset(platform, "pairs", 20, 1).example_count(), 20);
 }
 
+// Fills the file system of `folder` but for so many bytes.
+void FillDisk(const std::string& folder, int64_t left_bytes) {
+  const auto free_bytes = static_cast<int64_t>(std::filesystem::space(folder).available);
+  ASSERT_GT(free_bytes, left_bytes);
+  std::ofstream(folder + "/filler") << std::string(free_bytes - left_bytes, 'x');
+}
+
+// The same with a real file system, which only the store sees.
+TEST(FullDiskTest, AnImportOnAFullFileSystemFailsClearlyAndWorksOnceThereIsRoom) {
+  Platform platform({.start_workers = false});
+  const std::string disk = platform.folder() + "/store";
+  const std::vector<std::string> on_own_disk = {
+      "/usr/bin/unshare",
+      "-Urm",
+      "/bin/sh",
+      "-c",
+      "mount -t tmpfs -o size=8m tmpfs \"$0\" && exec \"$@\"",
+      disk};
+  ChildProcess::Command probe = {.program = on_own_disk[0],
+                                 .arguments = {on_own_disk.begin() + 1, on_own_disk.end()},
+                                 .log_path = platform.folder() + "/mount.log"};
+  probe.arguments.push_back("/bin/true");
+  if (ChildProcess(probe).Wait(kPatience) != std::optional<int>(0)) {
+    GTEST_SKIP() << "mounting is not allowed here";
+  }
+  platform.store().SetWrapper(on_own_disk);
+  EXPECT_EQ(platform.store().Terminate(), 0);
+  platform.store().Start();
+  const std::string seen = absl::StrCat("/proc/", platform.store().pid(), "/root", disk);
+  FillDisk(seen, /*left_bytes=*/60'000);  // The base has more.
+  const auto begun = StartImport(platform, {});
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  const v1::BaseModel failed = AwaitImport(platform, begun->name());
+  EXPECT_EQ(failed.state(), v1::BaseModel::FAILED);
+  EXPECT_EQ(failed.failure().code(), "DISK_FULL") << failed.DebugString();
+
+  std::filesystem::remove(seen + "/filler");
+  ImportBase(platform, {.id = "again"});
+  EXPECT_EQ(AddDataset(platform, "pairs", 20, 1).example_count(), 20);
+}
+
 TEST(FullDiskTest, AnImportThatCannotEvenBeMarkedFailedIsDoneOnceThereIsRoom) {
   Platform platform({.start_workers = false});
   const std::string disk = platform.folder() + "/store";

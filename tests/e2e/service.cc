@@ -44,6 +44,11 @@ ChildProcess::Command Service::MakeCommand() const {
         absl::StrCat("--metrics_port_file=", PortFile("metrics_port"))}) {
     command.arguments.push_back(argument);
   }
+  if (!wrapper_.empty()) {
+    command.arguments.insert(command.arguments.begin(), command.program);
+    command.arguments.insert(command.arguments.begin(), wrapper_.begin() + 1, wrapper_.end());
+    command.program = wrapper_[0];
+  }
   command.environment = environment_;
   command.log_path = log_path();
   return command;

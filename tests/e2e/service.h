@@ -54,6 +54,9 @@ class Service {
 
   // For every start from now on.
   void SetEnvironment(std::vector<std::string> environment) { environment_ = environment; }
+  // A program and its arguments that run the service's command line, which is appended; empty:
+  // none.
+  void SetWrapper(std::vector<std::string> wrapper) { wrapper_ = std::move(wrapper); }
   void AddArgument(const std::string& argument) { options_.arguments.push_back(argument); }
 
   std::string log_path() const;
@@ -69,6 +72,7 @@ class Service {
 
   Options options_;
   std::vector<std::string> environment_;
+  std::vector<std::string> wrapper_;
   int port_ = 0;
   int metrics_port_ = 0;
   std::unique_ptr<ChildProcess> process_;
