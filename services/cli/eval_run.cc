@@ -37,13 +37,13 @@ class Runner {
   }
 
  private:
-  // `call`, again while it is refused for now.
+  // `call`, again while its error is one that passes.
   absl::Status Patiently(const std::function<absl::Status()>& call) const {
     absl::Duration wait = kFirstWait;
     for (int64_t attempt = 1;; ++attempt) {
       absl::Status status = call();
-      const bool for_now = absl::IsUnavailable(status) || absl::IsResourceExhausted(status);
-      if (!for_now || attempt >= options_.attempts_max) return status;
+      const bool passes = absl::IsUnavailable(status) || absl::IsResourceExhausted(status);
+      if (!passes || attempt >= options_.attempts_max) return status;
       options_.sleep(wait);
       wait *= 2;
     }

@@ -30,7 +30,7 @@ struct EvalOptions {
   bool answers = true;
   // Calls under way at a time.
   int64_t concurrency = 16;
-  // Attempts of one call that is refused for now (UNAVAILABLE, RESOURCE_EXHAUSTED).
+  // Attempts of one call that may succeed later (UNAVAILABLE, RESOURCE_EXHAUSTED).
   int64_t attempts_max = 6;
   std::function<void(absl::Duration)> sleep;  // Between them; thread-safe.
   // Share done, in [0, 1]; from many threads, one at a time.
