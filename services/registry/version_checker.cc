@@ -10,6 +10,7 @@
 #include "services/base/resource_names.h"
 #include "services/registry/adapter_manifest.h"
 #include "trainer/base/status_macros.h"
+#include "trainer/base/utf8_prefix.h"
 #include "trainer/lora/peft_format.h"
 #include "trainer/model/config.h"
 #include "trainer/model/llama.h"
@@ -44,13 +45,10 @@ absl::Status MissingBlobs(absl::Span<const std::string> digests) {
 
 void Reject(absl::string_view code, v1::Failure::Fault fault, absl::string_view field,
             absl::string_view message, v1::AdapterVersion& version) {
-  size_t size = std::min(message.size(), kFailureBytesMax);
-  // Not within a character: the field is UTF-8.
-  while (size < message.size() && size > 0 && (message[size] & 0xC0) == 0x80) --size;
   version.set_state(v1::AdapterVersion::REJECTED);
   v1::Failure& failure = *version.mutable_failure();
   failure.set_code(std::string(code));
-  failure.set_message(std::string(message.substr(0, size)));
+  failure.set_message(std::string(Utf8Prefix(message, kFailureBytesMax)));
   failure.set_field(std::string(field));
   failure.set_fault(fault);
 }

@@ -50,14 +50,20 @@ absl::StatusOr<bool> Collector::RunOnce() {
   DW_RETURN_IF_ERROR(uploads_.DropExpired(options_.batch));
   DW_RETURN_IF_ERROR(metadata_.MarkUnreferenced(clock_.Now(), options_.batch).status());
   DW_ASSIGN_OR_RETURN(const std::vector<ObjectKey> keys, metadata_.DeletingObjects(options_.batch));
+  std::vector<ObjectKey> removed;
   for (const ObjectKey& key : keys) {
-    DW_RETURN_IF_ERROR(store_.Remove(key));
+    // One that cannot be removed is tried again in the next round; the others are not kept for it.
+    if (const absl::Status status = store_.Remove(key); !status.ok()) {
+      LogError("an object cannot be removed", {{"digest", key.digest}, {"error", status}});
+      continue;
+    }
+    removed.push_back(key);
     metrics_.blobs_collected.Increment();
   }
-  if (!keys.empty()) DW_RETURN_IF_ERROR(metadata_.ForgetObjects(keys));
+  if (!removed.empty()) DW_RETURN_IF_ERROR(metadata_.ForgetObjects(removed));
   DW_RETURN_IF_ERROR(UpdateTotals());
   metrics_.collection_seconds.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - start));
-  return static_cast<int64_t>(keys.size()) >= options_.batch;
+  return static_cast<int64_t>(removed.size()) >= options_.batch;
 }
 
 absl::Status Collector::UpdateTotals() {

@@ -13,6 +13,7 @@
 #include "services/store/preview.h"
 #include "trainer/base/sha256.h"
 #include "trainer/base/status_macros.h"
+#include "trainer/base/utf8_prefix.h"
 #include "trainer/data/dataset_report.h"
 
 namespace deltaworks::services {
@@ -34,7 +35,7 @@ v1::Dataset::Format ToFormat(trainer::RecordForm form) {
 void AddProblem(const trainer::RecordProblem& problem, v1::DatasetReport& report) {
   v1::DatasetProblem& out = *report.add_problems();
   out.set_line(problem.line);
-  out.set_message(problem.message.substr(0, kMessageBytesMax));
+  out.set_message(std::string(Utf8Prefix(problem.message, kMessageBytesMax)));
 }
 
 v1::DatasetReport ToProto(const trainer::DatasetReport& report) {
@@ -173,9 +174,12 @@ absl::StatusOr<v1::DatasetReport> DatasetTexts::Report(const BlobReference& blob
   // A kept report is no permission: the caller must be able to read the blob all the same.
   DW_RETURN_IF_ERROR(
       metadata_.FindBlob(blob.tenant, blob.reference, blob.digest, clock_.Now()).status());
-  DW_ASSIGN_OR_RETURN(const std::unique_ptr<Turn> turn, TakeTurn(key));
-  DW_ASSIGN_OR_RETURN(const std::optional<std::string> kept, metadata_.FindReport(key));
   v1::DatasetReport report;
+  DW_ASSIGN_OR_RETURN(std::optional<std::string> kept, metadata_.FindReport(key));
+  if (kept.has_value() && report.ParseFromString(*kept)) return report;
+  DW_ASSIGN_OR_RETURN(const std::unique_ptr<Turn> turn, TakeTurn(key));
+  // Another caller may have made it while this one waited.
+  DW_ASSIGN_OR_RETURN(kept, metadata_.FindReport(key));
   if (kept.has_value() && report.ParseFromString(*kept)) return report;
 
   DW_ASSIGN_OR_RETURN(const std::shared_ptr<const TextModel> model, text_models_.Get(base_model));

@@ -204,9 +204,10 @@ absl::Status LocalBlobStore::Promote(const std::string& id, const ObjectKey& key
   const std::string path = PathOf(key);
   const std::string folder = std::filesystem::path(path).parent_path().string();
   DW_RETURN_IF_ERROR(MakeFolder(folder));
-  if (chmod(staged.c_str(), 0444) != 0) return ErrnoStatus(errno, staged, "chmod");
   DW_RETURN_IF_ERROR(SyncFile(staged));
   if (rename(staged.c_str(), path.c_str()) != 0) return ErrnoStatus(errno, path, "rename");
+  // Not before: what stays staged after a failure must be writable to be tried again.
+  if (chmod(path.c_str(), 0444) != 0) return ErrnoStatus(errno, path, "chmod");
   return SyncFolder(folder);
 }
 

@@ -35,6 +35,18 @@ TEST(LocalBlobStoreTest, ObjectsAreReadOnlyFilesByDigestAndGeneration) {
   EXPECT_EQ(info.st_mode & 0777, 0444u);
 }
 
+TEST(LocalBlobStoreTest, WhatCouldNotBePromotedStaysWritable) {
+  std::filesystem::remove_all(Folder());
+  auto store = *LocalBlobStore::Open(Folder());
+  const ObjectKey key{Sha256Digest("xy"), 7};
+  ASSERT_TRUE(store->AppendStaged("up-1", 0, "xy").ok());
+  ASSERT_TRUE(MakeDirectories(store->PathOf(key)).ok());  // In the way.
+  EXPECT_FALSE(store->Promote("up-1", key).ok());
+  struct stat info;
+  ASSERT_EQ(stat((Folder() + "/staged/up-1").c_str(), &info), 0);
+  EXPECT_NE(info.st_mode & S_IWUSR, 0u);
+}
+
 TEST(LocalBlobStoreTest, FilesOfSomebodyElseAreLeftAlone) {
   std::filesystem::remove_all(Folder());
   auto store = *LocalBlobStore::Open(Folder());

@@ -12,6 +12,7 @@
 #include "services/base/spec_conversion.h"
 #include "trainer/base/file.h"
 #include "trainer/base/status_macros.h"
+#include "trainer/base/utf8_prefix.h"
 #include "trainer/import/import.h"
 #include "trainer/model/llama.h"
 
@@ -118,7 +119,7 @@ absl::Status ImportToBlobs(Blobs& blobs, const std::string& tenant, const std::s
 
 v1::Failure ImportFailure(const absl::Status& status) {
   v1::Failure failure;
-  failure.set_message(std::string(status.message().substr(0, 2000)));
+  failure.set_message(std::string(Utf8Prefix(status.message(), 2000)));
   switch (status.code()) {
     case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kNotFound:

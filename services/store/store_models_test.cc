@@ -425,6 +425,20 @@ TEST_F(StoreModelsTest, AReportIsKeptAndIsNoPermission) {
   EXPECT_TRUE(absl::IsNotFound(Check(digest).status()));
 }
 
+TEST_F(StoreModelsTest, AProblemQuotesWholeCharacters) {
+  ImportTiny();
+  // The end of the quotation would fall within a character.
+  std::string text = "x";
+  for (int i = 0; i < 30; ++i) text += "\xE2\x82\xAC";
+  const std::string digest =
+      store_.Upload(absl::StrCat(R"({"messages": [{"role": "user", "content": ")", text,
+                                 R"(<|im_end|>"}, {"role": "assistant", "content": "b"}]})", "\n"));
+  const auto report = Check(digest);  // An answer with half a character could not be read.
+  ASSERT_TRUE(report.ok()) << report.status();
+  ASSERT_EQ(report->problem_count(), 1) << report->DebugString();
+  EXPECT_THAT(report->problems(0).message(), HasSubstr("\xE2\x82\xAC..."));
+}
+
 TEST_F(StoreModelsTest, ACheckNeedsAReadyBase) {
   const std::string digest = store_.Upload(Pairs(2));
   EXPECT_TRUE(absl::IsNotFound(Check(digest).status()));

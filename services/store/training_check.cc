@@ -11,6 +11,7 @@
 #include "services/base/spec_conversion.h"
 #include "services/store/memory_bound.h"
 #include "trainer/base/status_macros.h"
+#include "trainer/base/utf8_prefix.h"
 #include "trainer/lora/lora_config.h"
 #include "trainer/model/llama.h"
 #include "trainer/train/training_config.h"
@@ -26,7 +27,7 @@ void Fail(v1::ValidateTrainingResponse& response, absl::string_view code, absl::
   v1::Failure& failure = *response.mutable_failure();
   failure.set_code(std::string(code));
   failure.set_field(std::string(field));
-  failure.set_message(std::string(message.substr(0, 2000)));
+  failure.set_message(std::string(Utf8Prefix(message, 2000)));
   failure.set_fault(v1::Failure::USER);
 }
 

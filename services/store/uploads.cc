@@ -108,6 +108,9 @@ absl::Status Uploads::DropExpired(int64_t max) {
   for (const UploadRow& row : expired) {
     MutexLock lock(&mutex_);  // No writer begins meanwhile.
     if (active_.contains(row.name)) continue;
+    // It may have been asked for again since it was listed, which gives it a new lifetime.
+    const absl::StatusOr<UploadRow> now = metadata_.FindUpload(row.name);
+    if (!now.ok() || now->expire_time > clock_.Now()) continue;
     DW_RETURN_IF_ERROR(metadata_.DropUpload(row.name));
     DW_RETURN_IF_ERROR(blobs_.store().DropStaged(StagedId(row)));
     if (row.committed < row.size) metrics_.uploads_expired.Increment();

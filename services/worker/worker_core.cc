@@ -8,20 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "services/base/log.h"
+#include "trainer/base/utf8_prefix.h"
 
 namespace deltaworks::services {
 namespace {
 
 constexpr size_t kLogLineBytesMax = 4'000;
 constexpr size_t kFailureBytesMax = 2'000;
-
-// At most `size_max` bytes, cut between characters of UTF-8.
-void Clip(size_t size_max, std::string* text) {
-  if (text->size() <= size_max) return;
-  size_t end = size_max;
-  while (end > 0 && (static_cast<unsigned char>((*text)[end]) & 0xC0) == 0x80) --end;
-  text->resize(end);
-}
 
 AttemptKey KeyOf(const v1::Assignment& assignment) {
   return {assignment.job(), assignment.lease_epoch(), assignment.attempt_id()};
@@ -265,7 +258,7 @@ void WorkerCore::StopAttempt(HeldAttempt& attempt) {
 }
 
 void WorkerCore::Fail(HeldAttempt& attempt, v1::Failure failure) {
-  Clip(kFailureBytesMax, failure.mutable_message());
+  failure.mutable_message()->resize(Utf8Prefix(failure.message(), kFailureBytesMax).size());
   LogWarning("attempt failed",
              {{"job", attempt.key.job}, {"code", failure.code()}, {"error", failure.message()}});
   metrics_.runs_failed.Increment();
@@ -283,7 +276,7 @@ void WorkerCore::Fail(HeldAttempt& attempt, v1::Failure failure) {
 }
 
 void WorkerCore::AddLog(HeldAttempt& attempt, v1::JobEvent::Level level, std::string message) {
-  Clip(kLogLineBytesMax, &message);
+  message.resize(Utf8Prefix(message, kLogLineBytesMax).size());
   v1::WorkerLog line;
   const absl::Time now = clock_.Now();
   line.mutable_time()->set_seconds(absl::ToUnixSeconds(now));

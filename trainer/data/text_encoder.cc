@@ -5,6 +5,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "trainer/base/status_macros.h"
+#include "trainer/base/utf8_prefix.h"
 
 namespace deltaworks::trainer {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 constexpr char kNoLabel[] = "the example has no token with a label, want at least one";
 
 std::string Shortened(absl::string_view text) {
-  return text.size() <= 40 ? std::string(text) : absl::StrCat(text.substr(0, 40), "...");
+  return text.size() <= 40 ? std::string(text) : absl::StrCat(Utf8Prefix(text, 40), "...");
 }
 
 }  // namespace
