@@ -200,9 +200,11 @@ class Backend {
   // are. Memory grows with the length of a span, not with its square.
   //   q [Tq, query_heads * head_dim], k, v [Tk, kv_heads * head_dim], out like q: all compute.
   //   lse [Tq, query_heads] wide: log of the sum of exponentials, kept for backward; no data: none.
+  // On kBatch a query's bits do not depend on which other queries of its text are in the span, so a
+  // prompt may be read in pieces.
   virtual void AttentionForward(const AttentionShape& shape, absl::Span<const AttentionSpan> spans,
                                 ConstTensorView q, ConstTensorView k, ConstTensorView v,
-                                TensorView out, TensorView lse) = 0;
+                                TensorView out, TensorView lse, ProductPath path) = 0;
   // dq, dk, dv OVERWRITTEN on the rows of the spans, whose keys must be disjoint.
   virtual void AttentionBackward(const AttentionShape& shape, absl::Span<const AttentionSpan> spans,
                                  ConstTensorView q, ConstTensorView k, ConstTensorView v,

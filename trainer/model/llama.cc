@@ -343,7 +343,8 @@ class LlamaPass {
       values = cache->values(i);
     }
     backend_.AttentionForward(Shape(), batch_.spans, View(layer.q), keys, values,
-                              View(layer.attended), training ? View(layer.lse) : TensorView());
+                              View(layer.attended), training ? View(layer.lse) : TensorView(),
+                              path);
     ForwardGroup(i, kOutGroup, View(layer.attended), {View(workspace_.branch)}, path);
     backend_.AddResidual(View(layer.x_in), View(workspace_.branch), View(layer.x_mid));
   }

@@ -132,10 +132,11 @@ void TracingBackend::Rope(TensorView x, int64_t heads, ConstTensorView positions
 void TracingBackend::AttentionForward(const AttentionShape& shape,
                                       absl::Span<const AttentionSpan> spans, ConstTensorView q,
                                       ConstTensorView k, ConstTensorView v, TensorView out,
-                                      TensorView lse) {
-  Trace("AttentionForward", Shapes(spans), Shape(q), Shape(k), Shape(v), Shape(out), Shape(lse));
+                                      TensorView lse, ProductPath path) {
+  Trace("AttentionForward", Name(path), Shapes(spans), Shape(q), Shape(k), Shape(v), Shape(out),
+        Shape(lse));
   backend_.AttentionForward(shape, spans, std::move(q), std::move(k), std::move(v), std::move(out),
-                            std::move(lse));
+                            std::move(lse), path);
 }
 
 void TracingBackend::AttentionBackward(const AttentionShape& shape,

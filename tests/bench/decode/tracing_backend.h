@@ -50,7 +50,7 @@ class TracingBackend final : public Backend {
             ConstTensorView sines, bool inverse) override;
   void AttentionForward(const AttentionShape& shape, absl::Span<const AttentionSpan> spans,
                         ConstTensorView q, ConstTensorView k, ConstTensorView v, TensorView out,
-                        TensorView lse) override;
+                        TensorView lse, ProductPath path) override;
   void AttentionBackward(const AttentionShape& shape, absl::Span<const AttentionSpan> spans,
                          ConstTensorView q, ConstTensorView k, ConstTensorView v,
                          ConstTensorView out, ConstTensorView lse, ConstTensorView dout,

@@ -249,17 +249,19 @@ void AddHeads(CpuContext& context, const AttentionShape& shape, absl::Span<float
 }  // namespace
 
 void AttendForward(CpuContext& context, const AttentionInputs& in, const TensorView& out,
-                   const TensorView& lse) {
+                   const TensorView& lse, ProductPath path) {
   CheckInputs(context, in);
   CheckTensor(out, context.compute_type, in.q.shape, "out");
   if (lse.data != nullptr) {
     CheckTensor(lse, DType::kF32, {in.q.dim(0), in.shape.query_heads}, "lse");
   }
-  // Decoding has one query to a span: packing the keys would cost more than it gains.
+  // Decoding has one query to a span: packing the keys would cost more than it gains. Not on
+  // kBatch, where the last piece of a prompt may be one query too.
   std::vector<AttentionSpan> single;
   std::vector<AttentionSpan> several;
   for (const AttentionSpan& span : in.spans) {
-    (Queries(span) == 1 ? single : several).push_back(span);
+    const bool decodes = path == ProductPath::kDecode && Queries(span) == 1;
+    (decodes ? single : several).push_back(span);
   }
   AttendSingle(context, {in.shape, single, in.q, in.k, in.v}, out, lse);
   AttendBlocks(context, {in.shape, several, in.q, in.k, in.v}, out, lse);

@@ -22,7 +22,7 @@ struct AttentionInputs {
 };
 
 void AttendForward(CpuContext& context, const AttentionInputs& in, const TensorView& out,
-                   const TensorView& lse);
+                   const TensorView& lse, ProductPath path);
 void AttendBackward(CpuContext& context, const AttentionInputs& in, const ConstTensorView& out,
                     const ConstTensorView& lse, const ConstTensorView& dout, const TensorView& dq,
                     const TensorView& dk, const TensorView& dv);

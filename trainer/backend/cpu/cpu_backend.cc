@@ -14,7 +14,7 @@ namespace deltaworks::trainer {
 namespace {
 
 // Raised when a kernel's bytes change.
-constexpr int kKernelVersion = 2;
+constexpr int kKernelVersion = 3;
 
 // Rows and elements of one task of the operations that only pass over memory.
 constexpr int64_t kRowBlock = 16;
@@ -166,9 +166,9 @@ class CpuBackend final : public Backend {
 
   void AttentionForward(const AttentionShape& shape, absl::Span<const AttentionSpan> spans,
                         ConstTensorView q, ConstTensorView k, ConstTensorView v, TensorView out,
-                        TensorView lse) override {
+                        TensorView lse, ProductPath path) override {
     const KernelScope scope = Begin();
-    AttendForward(context_, {shape, spans, q, k, v}, out, lse);
+    AttendForward(context_, {shape, spans, q, k, v}, out, lse, path);
   }
 
   void AttentionBackward(const AttentionShape& shape, absl::Span<const AttentionSpan> spans,

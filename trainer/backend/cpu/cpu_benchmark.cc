@@ -232,8 +232,8 @@ void BenchmarkAttention(Backend& backend, int64_t rows, int64_t document) {
   const TensorView lse = tensors.New(DType::kF32, {rows, 9}), dout = tensors.New(type, {rows, 576});
   const TensorView dq = tensors.New(type, {rows, 576}), dk = tensors.New(type, {rows, 192});
   const TensorView dv = tensors.New(type, {rows, 192});
-  const double forward =
-      BestSeconds([&] { backend.AttentionForward(shape, spans, q, k, v, out, lse); });
+  const double forward = BestSeconds(
+      [&] { backend.AttentionForward(shape, spans, q, k, v, out, lse, ProductPath::kBatch); });
   const double backward = BestSeconds(
       [&] { backend.AttentionBackward(shape, spans, q, k, v, out, lse, dout, dq, dk, dv); });
   // What causality leaves: half of the pairs.

@@ -277,7 +277,8 @@ TEST_P(ExactnessTest, AttentionOfASpanIsTheSameInAnyCompany) {
       spans.push_back({row, row + documents[i].rows, row, row + documents[i].rows});
       row += documents[i].rows + gap;
     }
-    backend.AttentionForward(shape, spans, q.view, k.view, v.view, out.view, lse.view);
+    backend.AttentionForward(shape, spans, q.view, k.view, v.view, out.view, lse.view,
+                             ProductPath::kBatch);
     backend.AttentionBackward(shape, spans, q.view, k.view, v.view, out.view, lse.view, dout.view,
                               dq.view, dk.view, dv.view);
     std::vector<std::string> results;
@@ -302,6 +303,40 @@ TEST_P(ExactnessTest, AttentionOfASpanIsTheSameInAnyCompany) {
       EXPECT_EQ(together[i], alone[order[i]]) << "trial " << trial << " document " << order[i];
     }
   }
+}
+
+// A prompt is read in pieces as its neighbours leave room: pieces of one query too.
+TEST_P(ExactnessTest, APromptIsTheSameHoweverItIsCut) {
+  const auto backends = BackendsOfAllThreads();
+  const DType type = backends[0]->compute_type();
+  const AttentionShape shape = {6, 2, 40, 0.2f, true};
+  constexpr int64_t kRows = 150;
+  std::mt19937_64 random(11);
+  HostTensor q(*backends[0], type, {kRows, 240}), k(*backends[0], type, {kRows, 80});
+  HostTensor v(*backends[0], type, {kRows, 80});
+  for (HostTensor* tensor : {&q, &k, &v}) tensor->FillRandom(random);
+  // The bytes of the queries from `begin` on, which are a piece of their own.
+  const auto run = [&](int64_t begin, int64_t end) {
+    Backend& backend = *backends[0];
+    HostTensor piece(backend, type, {end - begin, 240}), out(backend, type, {end - begin, 240});
+    HostTensor lse(backend, DType::kF32, {end - begin, 6});
+    for (int64_t i = begin; i < end; ++i) piece.CopyRow(q, i, i - begin);
+    backend.AttentionForward(shape, {{0, end - begin, 0, end}}, piece.view, k.view, v.view,
+                             out.view, lse.view, ProductPath::kBatch);
+    std::vector<std::string> rows;
+    for (int64_t i = 0; i < end - begin; ++i) {
+      rows.push_back(out.RowBytes(i, i + 1) + lse.RowBytes(i, i + 1));
+    }
+    return rows;
+  };
+  const std::vector<std::string> whole = run(0, kRows);
+  for (const int64_t cut : {1, 2, 63, 64, 65, 100, 148, 149}) {
+    const std::vector<std::string> first = run(0, cut), second = run(cut, kRows);
+    for (int64_t i = 0; i < kRows; ++i) {
+      EXPECT_EQ(i < cut ? first[i] : second[i - cut], whole[i]) << "row " << i << " cut at " << cut;
+    }
+  }
+  for (int64_t i = 0; i < kRows; ++i) EXPECT_EQ(run(i, i + 1)[0], whole[i]) << "row " << i;
 }
 
 // One query to a span, as in decoding: each reads its own part of a cache, the rest of which is
@@ -332,7 +367,7 @@ TEST_P(ExactnessTest, ADecodingStepIsTheSameInAnyCompany) {
       row += lengths[which[i]] + 2;
     }
     backend.AttentionForward(shape, spans, some_q.view, some_k.view, some_v.view, out.view,
-                             lse.view);
+                             lse.view, ProductPath::kDecode);
     std::vector<std::string> results;
     for (int64_t i = 0; i < count; ++i) {
       results.push_back(out.RowBytes(i, i + 1) + lse.RowBytes(i, i + 1));

@@ -254,14 +254,17 @@ TEST_P(OperationParityTest, Attention) {
     Twin out = Compute({test.queries, shape.query_heads * shape.head_dim});
     Twin lse = Wide({test.queries, shape.query_heads});
     Twin dq = Compute(q.test.shape), dk = Compute(k.test.shape), dv = Compute(v.test.shape);
-    backend_->AttentionForward(shape, test.spans, q.test, k.test, v.test, out.test, lse.test);
     reference_->AttentionForward(shape, test.spans, q.reference, k.reference, v.reference,
-                                 out.reference, lse.reference);
+                                 out.reference, lse.reference, ProductPath::kBatch);
     // Scores are sums over head_dim, off by that many steps; so is log p, and p relatively. Sums of
     // p over the keys are of positive numbers.
     const double steps = (2 * shape.head_dim + test.keys) * 0x1p-24;
-    ExpectClose(out, {u() + steps, 4 * steps}, "out");
-    ExpectClose(lse, {steps, steps}, "lse");
+    for (const ProductPath path : {ProductPath::kDecode, ProductPath::kBatch}) {
+      backend_->AttentionForward(shape, test.spans, q.test, k.test, v.test, out.test, lse.test,
+                                 path);
+      ExpectClose(out, {u() + steps, 4 * steps}, "out");
+      ExpectClose(lse, {steps, steps}, "lse");
+    }
     backend_->AttentionBackward(shape, test.spans, q.test, k.test, v.test, out.test, lse.test,
                                 dout.test, dq.test, dk.test, dv.test);
     reference_->AttentionBackward(shape, test.spans, q.reference, k.reference, v.reference,
@@ -281,9 +284,10 @@ TEST_P(OperationParityTest, LargeScoresDoNotOverflow) {
   Twin q = Compute({70, 16}, 30), k = Compute({70, 16}, 30), v = Compute({70, 16});
   Twin out = ComputeOut({70, 16});
   Twin lse = WideOut({70, 1});
-  backend_->AttentionForward(shape, {{0, 70, 0, 70}}, q.test, k.test, v.test, out.test, lse.test);
+  backend_->AttentionForward(shape, {{0, 70, 0, 70}}, q.test, k.test, v.test, out.test, lse.test,
+                             ProductPath::kBatch);
   reference_->AttentionForward(shape, {{0, 70, 0, 70}}, q.reference, k.reference, v.reference,
-                               out.reference, lse.reference);
+                               out.reference, lse.reference, ProductPath::kBatch);
   // Scores up to about 4,000 in f32 are off by 16 * 4000 * 2^-24, and p by as much relatively.
   ExpectClose(out, {u() + 0.004, 0.004}, "out");
   ExpectClose(lse, {kF32Steps, 16 * 0x1p-24}, "lse");

@@ -215,7 +215,7 @@ class ReferenceBackend : public Backend {
 
   void AttentionForward(const AttentionShape& shape, absl::Span<const AttentionSpan> spans,
                         ConstTensorView q, ConstTensorView k, ConstTensorView v, TensorView out,
-                        TensorView lse) override {
+                        TensorView lse, ProductPath) override {
     const int64_t dim = shape.head_dim, group = shape.query_heads / shape.kv_heads;
     for (const AttentionSpan& span : spans) {
       for (int64_t t = span.query_begin; t < span.query_end; ++t) {

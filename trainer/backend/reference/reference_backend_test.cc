@@ -154,7 +154,7 @@ TEST_F(GradientTest, AttentionOfTwoDocumentsWithGroupedHeads) {
   const std::vector<int64_t> wide = {rows, 4 * dim}, narrow = {rows, 2 * dim};
   const auto loss = [&] {
     backend_->AttentionForward(shape, spans, View(q, wide), View(k, narrow), View(v, narrow),
-                               View(out, wide), View(lse, {rows, 4}));
+                               View(out, wide), View(lse, {rows, 4}), ProductPath::kBatch);
     return Dot(out, dout);
   };
   loss();
@@ -173,11 +173,11 @@ TEST_F(GradientTest, AttentionWithACacheEqualsTheLastRowsWithoutOne) {
   Tensor whole(q.size()), last(2 * 2 * dim);
   backend_->AttentionForward(shape, {{0, keys, 0, keys}}, View(q, {keys, 2 * dim}),
                              View(k, {keys, dim}), View(v, {keys, dim}),
-                             View(whole, {keys, 2 * dim}), TensorView());
+                             View(whole, {keys, 2 * dim}), TensorView(), ProductPath::kBatch);
   Tensor tail(q.begin() + 3 * 2 * dim, q.end());
   backend_->AttentionForward(shape, {{0, 2, 0, keys}}, View(tail, {2, 2 * dim}),
                              View(k, {keys, dim}), View(v, {keys, dim}), View(last, {2, 2 * dim}),
-                             TensorView());
+                             TensorView(), ProductPath::kBatch);
   EXPECT_EQ(last, Tensor(whole.begin() + 3 * 2 * dim, whole.end()));
 }
 
