@@ -24,15 +24,20 @@ bool IsLastWord(const v1::AttemptReport& report) {
          report.phase() == v1::AttemptReport::DONE;
 }
 
-bool OffersCheckpoint(const JobRecord& record, const v1::AttemptReport& report) {
-  return report.has_checkpoint() && report.checkpoint().step() > CheckpointStep(record);
+// Whether the report's checkpoint will be committed.
+bool BringsCheckpoint(const JobRecord& record, const v1::AttemptReport& report) {
+  const v1::CheckpointReport& offered = report.checkpoint();
+  return report.has_checkpoint() && record.job().status().state() != v1::CANCELLING &&
+         offered.step() > CheckpointStep(record) &&
+         offered.step() <= record.job().status().progress().total_steps() &&
+         IsSha256Digest(offered.manifest_digest());
 }
 
 // With a new checkpoint at once: the attempt after this one does not repeat the steps before it, so
 // their numbers must not be in the worker's memory alone.
 bool MayWriteNow(const JobRecord& record, const v1::AttemptReport& report,
                  const DecisionContext& context) {
-  return IsLastWord(report) || OffersCheckpoint(record, report) || !record.has_metrics_time() ||
+  return IsLastWord(report) || BringsCheckpoint(record, report) || !record.has_metrics_time() ||
          context.now >= FromProto(record.metrics_time()) + context.options.metrics_interval;
 }
 
@@ -92,12 +97,8 @@ void TakeStart(const v1::AttemptReport& report, JobDraft* draft) {
 
 void TakeCheckpoint(const v1::AttemptReport& report, JobDraft* draft) {
   const JobRecord& record = draft->record();
+  if (!BringsCheckpoint(record, report)) return;
   const v1::CheckpointReport& offered = report.checkpoint();
-  if (!OffersCheckpoint(record, report) || draft->state() == v1::CANCELLING ||
-      offered.step() > record.job().status().progress().total_steps() ||
-      !IsSha256Digest(offered.manifest_digest())) {
-    return;
-  }
   Event event = draft->NewEvent(v1::JobEvent::CHECKPOINT_COMMITTED, draft->state(),
                                 v1::JOB_REASON_UNSPECIFIED,
                                 absl::StrCat("checkpoint at step ", offered.step()));

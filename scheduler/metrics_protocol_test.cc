@@ -84,6 +84,19 @@ TEST_F(MetricsTest, ACheckpointBringsThePointsOfItsStepsAlsoInTheSameSecond) {
   EXPECT_EQ(Status(a).metric_count(), 2);
 }
 
+TEST_F(MetricsTest, ACheckpointThatIsNotTakenDoesNotHurryThePoints) {
+  const std::string a = Run();
+  ASSERT_TRUE(SayMetrics(1, {MakePoint(1, 4)}).ok());
+  v1::AttemptReport report = Harness::Report(held, kTraining, 2);
+  report.set_first_metric_n(2);
+  *report.add_metrics() = MakePoint(2, 3);
+  report.mutable_checkpoint()->set_step(2);
+  report.mutable_checkpoint()->set_manifest_digest("no digest");
+  ASSERT_TRUE(h.Sync(&worker, {report}).ok());
+  EXPECT_EQ(Acknowledged(), 1);
+  EXPECT_FALSE(Status(a).has_checkpoint());
+}
+
 TEST_F(MetricsTest, AStepRepeatedByTheNextAttemptIsDroppedIfEqualAndRaisesOneAlertIfNot) {
   const std::string a = Run();
   ASSERT_TRUE(SayCheckpoint(1).ok());

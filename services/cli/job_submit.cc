@@ -101,7 +101,7 @@ class JobSubmit final : public Command {
     }
     DW_RETURN_IF_ERROR(train_.Apply(context, *job.mutable_train()));
     if (!display_name_.empty()) job.set_display_name(display_name_);
-    job.mutable_labels()->insert(labels_.begin(), labels_.end());
+    for (const auto& [key, value] : labels_) (*job.mutable_labels())[key] = value;
     if (!parent_job_.empty()) {
       DW_ASSIGN_OR_RETURN(*job.mutable_parent_job(), JobName(context, "--parent_job", parent_job_));
     }
@@ -115,7 +115,9 @@ class JobSubmit final : public Command {
   }
 
   void FillPlacement(v1::Placement& placement) const {
-    placement.mutable_worker_labels()->insert(worker_labels_.begin(), worker_labels_.end());
+    for (const auto& [key, value] : worker_labels_) {
+      (*placement.mutable_worker_labels())[key] = value;
+    }
     if (device_kind_) placement.set_device_kind(*device_kind_);
     if (resume_policy_) {
       placement.set_resume_policy(EnumOf<v1::Placement::ResumePolicy>(*resume_policy_));

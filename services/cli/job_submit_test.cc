@@ -155,6 +155,16 @@ TEST_F(JobSubmitTest, AFileSaysTheJobAndFlagsGoOverIt) {
   EXPECT_EQ(job.train().arguments().max_steps(), 5);
   world_.training.jobs.clear();
   EXPECT_EQ(Submit({"--file", "{}/job.json", "--rank", "4"}).train().lora().rank(), 4);
+  world_.training.jobs.clear();
+  ASSERT_TRUE(WriteFileAtomically(world_.Path("labels.json"), R"({
+      "labels": {"team": "a", "kept": "b"}, "placement": {"worker_labels": {"zone": "a"}},
+      "train": {"base_model": "smollm2", "dataset": "notes"}})")
+                  .ok());
+  const v1::Job labelled =
+      Submit({"--file", "{}/labels.json", "--labels", "team=c", "--worker_labels", "zone=c"});
+  EXPECT_EQ(labelled.labels().at("team"), "c");
+  EXPECT_EQ(labelled.labels().at("kept"), "b");
+  EXPECT_EQ(labelled.placement().worker_labels().at("zone"), "c");
 }
 
 TEST_F(JobSubmitTest, AFileThatIsNoJobIsWrongUse) {
