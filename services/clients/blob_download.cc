@@ -259,7 +259,8 @@ absl::StatusOr<std::string> DownloadBytes(StoreClient& store, const BlobAccess& 
             digest, ": larger than ", size_max, " bytes, the most that is read into memory"));
       }
       data.append(piece.data(), piece.size());
-      return absl::OkStatus();
+      if (options.progress == nullptr) return absl::OkStatus();
+      return options.progress(static_cast<int64_t>(data.size()), size_max);
     });
   }));
   if (const std::string got = Sha256Digest(data); got != digest) {

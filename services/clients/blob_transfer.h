@@ -29,6 +29,7 @@ struct TransferOptions {
   // total_max counts from the last byte that got through.
   RetryPolicy retry;
   // Called now and then with bytes done and in all; an error ends the transfer, which returns it.
+  // DownloadBytes does not know how many there are and gives its bound instead.
   std::function<absl::Status(int64_t done, int64_t total)> progress;
 };
 

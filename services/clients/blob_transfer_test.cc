@@ -208,6 +208,15 @@ TEST_F(BlobTransferTest, APathOutsideTheFolderIsRefused) {
   EXPECT_FALSE(std::filesystem::exists(folder_ + "/escaped"));
 }
 
+TEST_F(BlobTransferTest, BytesInMemoryAreCancelledThroughTheProgress) {
+  const std::string digest = store_.AddBlob("t", data_);
+  options_.progress = [](int64_t done, int64_t) {
+    return done > 0 ? absl::CancelledError("enough") : absl::OkStatus();
+  };
+  const auto bytes = DownloadBytes(store_, {"t", ""}, digest, 1 << 30, options_);
+  EXPECT_TRUE(absl::IsCancelled(bytes.status())) << bytes.status();
+}
+
 TEST_F(BlobTransferTest, BytesInMemoryAreVerifiedAndBounded) {
   const std::string digest = store_.AddBlob("t", data_);
   EXPECT_EQ(*DownloadBytes(store_, access_, digest, 1 << 30, options_), data_);

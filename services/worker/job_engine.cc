@@ -303,7 +303,8 @@ void JobEngine::Finish(Job& job) {
   const trainer::TrainingRun& run = *job.run;
   const auto probe = ProbeDigest(job.base->model(), job.prepared->data->train, run.adapter());
   if (!probe.ok()) {
-    FailJob(job, MakeFailure("OUT_OF_MEMORY", v1::Failure::PLATFORM,
+    const bool memory = absl::IsResourceExhausted(probe.status());
+    FailJob(job, MakeFailure(memory ? "OUT_OF_MEMORY" : "WORKER_ERROR", v1::Failure::PLATFORM,
                              absl::StrCat(probe.status().message(), "; plan: ", job.plan.Text())));
     return;
   }

@@ -139,7 +139,8 @@ class Preparing {
 
   Preparation Run() {
     Preparation preparation;
-    if (Base() && Examples() && Checkpoint()) {
+    // A step that needs nothing of the store does not hear that the job is no longer wanted.
+    if (Wanted() && Base() && Wanted() && Examples() && Wanted() && Checkpoint()) {
       preparation.job = std::move(job_);
     } else {
       preparation.failure = std::move(failure_);
@@ -151,6 +152,11 @@ class Preparing {
   bool Fail(v1::Failure failure) {
     failure_ = std::move(failure);
     return false;
+  }
+
+  bool Wanted() {
+    return !cancelled_() ||
+           Fail(MakeFailure("WORKER_ERROR", v1::Failure::PLATFORM, "the job is no longer wanted"));
   }
 
   // Each thing is read through the resource that keeps it: a job itself keeps its checkpoints only.

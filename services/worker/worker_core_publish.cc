@@ -136,8 +136,16 @@ void WorkerCore::OnVerified(const AttemptKey& key, absl::Status status) {
   if (attempt == nullptr) return;
   attempt->busy = false;
   if (attempt->stopping) return;
-  if (!status.ok()) {
+  if (absl::IsDataLoss(status)) {
     ResultIsCorrupt(*attempt, status);
+    return;
+  }
+  if (!status.ok()) {  // Not the result's fault: no room for the second adapter, for example.
+    AddLog(*attempt, v1::JobEvent::WARNING,
+           absl::StrCat("the result was not tried: ", status.message(), "; it is tried again"));
+    News();
+    attempt->stage = ResultStage::kReadBack;
+    ArmRetry(*attempt);
     return;
   }
   attempt->stage = ResultStage::kVerified;

@@ -678,6 +678,24 @@ TEST_F(WorkerCoreTest, ACorruptReadIsUploadedAgainAndTheThirdFailsTheAttempt) {
   EXPECT_EQ(LastReport().failure().fault(), v1::Failure::PLATFORM);
 }
 
+TEST_F(WorkerCoreTest, AResultThatCouldNotBeTriedIsReadBackAgainAndIsNotCalledCorrupt) {
+  Training();
+  Renewed(absl::Seconds(2));
+  Finished();
+  publisher_.Finish(absl::OkStatus());
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_NE(publisher_.read_done, nullptr) << i;
+    std::exchange(publisher_.read_done, nullptr)(Publisher::AdapterBytes{"model", "config"});
+    core_->OnVerified(kKey, absl::ResourceExhaustedError("no room"));
+    Renewed(absl::Seconds(40));
+  }
+  EXPECT_EQ(publisher_.published.size(), 1u) << "nothing was wrong with the bytes";
+  publisher_.read_done(Publisher::AdapterBytes{"model", "config"});
+  core_->OnVerified(kKey, absl::OkStatus());
+  Renewed(absl::Seconds(2));
+  EXPECT_EQ(LastReport().phase(), Report::DONE);
+}
+
 TEST_F(WorkerCoreTest, AResultNeverReportedWaitsForAConfirmedLease) {
   Training();
   Answer(Says(v1::Assignment::RUN));
