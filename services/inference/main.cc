@@ -5,16 +5,15 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "services/base/address.h"
 #include "services/base/flags.h"
+#include "services/base/machine.h"
 #include "services/base/service_main.h"
 #include "services/base/token_file.h"
 #include "services/clients/channel.h"
@@ -30,18 +29,6 @@ namespace {
 constexpr absl::Duration kRetryMax = absl::Seconds(5);
 // Of the drain's deadline: what is left for the answers to get through.
 constexpr absl::Duration kDrainMargin = absl::Seconds(1);
-
-absl::StatusOr<std::vector<int>> ParseCores(const std::vector<std::string>& texts) {
-  std::vector<int> cores;
-  for (const std::string& text : texts) {
-    int core = 0;
-    if (!absl::SimpleAtoi(text, &core) || core < 0) {
-      return absl::InvalidArgumentError(absl::StrCat("--cores has \"", text, "\", want numbers"));
-    }
-    cores.push_back(core);
-  }
-  return cores;
-}
 
 class InferenceProgram final : public ServiceProgram {
  public:
@@ -85,7 +72,7 @@ class InferenceProgram final : public ServiceProgram {
       return absl::InvalidArgumentError(
           absl::StrCat("--threads is ", threads_, ", want 1..1024, or 0 for a guess"));
     }
-    options_.threads = threads_ > 0 ? static_cast<int>(threads_) : ThreadsOfMachine();
+    options_.threads = threads_ > 0 ? static_cast<int>(threads_) : ThreadsFor(options_.cores);
     DW_ASSIGN_OR_RETURN(const std::string token, ReadSecretFile(token_file_));
     Channel store = MakeChannel(store_address_, token);
     Channel registry = MakeChannel(registry_address_, token);
@@ -104,11 +91,6 @@ class InferenceProgram final : public ServiceProgram {
   void Stop() override { server_.reset(); }
 
  private:
-  int ThreadsOfMachine() const {
-    const auto machine = static_cast<int>(std::thread::hardware_concurrency());
-    return std::max(1, cores_.empty() ? machine : static_cast<int>(cores_.size()));
-  }
-
   std::string store_address_ = "127.0.0.1:7002";
   std::string registry_address_ = "127.0.0.1:7003";
   std::string token_file_;

@@ -5,6 +5,7 @@
 #include "services/base/manifest.h"
 #include "services/base/resource_names.h"
 #include "trainer/base/status_macros.h"
+#include "trainer/lora/peft_format.h"
 
 namespace deltaworks::services {
 
@@ -20,7 +21,7 @@ absl::Status CheckAdapterManifest(const v1::Manifest& manifest) {
     return absl::InvalidArgumentError(
         absl::StrCat("manifest: base_form is ", manifest.base_form(), ", want F32 or BF16"));
   }
-  for (const char* const path : {kAdapterConfigPath, kAdapterModelPath}) {
+  for (const char* const path : {trainer::kAdapterConfigFile, trainer::kAdapterModelFile}) {
     if (FindFile(manifest, path) == nullptr) {
       return absl::InvalidArgumentError(absl::StrCat("manifest: ", path, " is absent"));
     }
@@ -30,11 +31,11 @@ absl::Status CheckAdapterManifest(const v1::Manifest& manifest) {
     DW_RETURN_IF_ERROR(CheckDigest("manifest: probe_digest", manifest.probe_digest()));
   }
   if (!adapter && manifest.adapter_digest().empty()) return absl::OkStatus();
-  const std::string& digest = FindFile(manifest, kAdapterModelPath)->digest();
+  const std::string& digest = FindFile(manifest, trainer::kAdapterModelFile)->digest();
   if (manifest.adapter_digest() == digest) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("manifest: adapter_digest is ",
                                                  JsonQuote(manifest.adapter_digest()), ", want ",
-                                                 digest, ", that of ", kAdapterModelPath));
+                                                 digest, ", that of ", trainer::kAdapterModelFile));
 }
 
 }  // namespace deltaworks::services

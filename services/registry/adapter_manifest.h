@@ -9,9 +9,6 @@
 
 namespace deltaworks::services {
 
-inline constexpr char kAdapterConfigPath[] = "adapter_config.json";
-inline constexpr char kAdapterModelPath[] = "adapter_model.safetensors";
-
 // `manifest` comes from ParseManifest(). InvalidArgument: subject, got, want.
 absl::Status CheckAdapterManifest(const v1::Manifest& manifest);
 

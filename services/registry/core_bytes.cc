@@ -18,6 +18,7 @@
 #include "services/registry/core_internal.h"
 #include "services/registry/registry_core.h"
 #include "trainer/base/status_macros.h"
+#include "trainer/lora/peft_format.h"
 
 namespace deltaworks::services {
 namespace {
@@ -80,9 +81,10 @@ class FileSender {
 
 absl::Status CheckRange(const v1::DownloadVersionRequest& request) {
   const std::string& path = request.path();
-  if (!path.empty() && path != kAdapterConfigPath && path != kAdapterModelPath) {
+  if (!path.empty() && path != trainer::kAdapterConfigFile && path != trainer::kAdapterModelFile) {
     return absl::NotFoundError(absl::StrCat("path is ", JsonQuote(path), ", want ",
-                                            kAdapterConfigPath, " or ", kAdapterModelPath));
+                                            trainer::kAdapterConfigFile, " or ",
+                                            trainer::kAdapterModelFile));
   }
   if (request.offset() == 0 || (request.offset() > 0 && !path.empty())) return absl::OkStatus();
   if (request.offset() < 0) {
@@ -118,7 +120,7 @@ absl::Status RegistryCore::DownloadVersion(const Caller& caller,
     metrics_.download_bytes.Increment(static_cast<double>(message.data().size()));
     return sink(message);
   };
-  for (const char* const path : {kAdapterConfigPath, kAdapterModelPath}) {
+  for (const char* const path : {trainer::kAdapterConfigFile, trainer::kAdapterModelFile}) {
     if (!request.path().empty() && request.path() != path) continue;
     const v1::ManifestFile* const file = FindFile(manifest, path);
     CHECK(file != nullptr) << version.name() << " became READY without " << path;

@@ -13,6 +13,7 @@
 #include "services/registry/adapter_manifest.h"
 #include "services/registry/testing/registry_world.h"
 #include "trainer/base/sha256.h"
+#include "trainer/lora/peft_format.h"
 
 namespace deltaworks::services {
 namespace {
@@ -433,16 +434,17 @@ TEST_F(RegistryCoreTest, ADownloadIsAPeftFolderByteForByte) {
   request.set_name(kAdapterName);
   std::vector<std::pair<std::string, std::string>> files;
   ASSERT_TRUE(Download(request, files).ok());
-  EXPECT_THAT(files, ElementsAre(Pair(kAdapterConfigPath, parts.Files().adapter_config),
-                                 Pair(kAdapterModelPath, parts.Files().adapter_model)));
+  EXPECT_THAT(files, ElementsAre(Pair(trainer::kAdapterConfigFile, parts.Files().adapter_config),
+                                 Pair(trainer::kAdapterModelFile, parts.Files().adapter_model)));
 
-  request.set_path(kAdapterModelPath);
+  request.set_path(trainer::kAdapterModelFile);
   request.set_offset(100);
   ASSERT_TRUE(Download(request, files).ok());
-  EXPECT_THAT(files, ElementsAre(Pair(kAdapterModelPath, parts.Files().adapter_model.substr(100))));
+  EXPECT_THAT(files, ElementsAre(Pair(trainer::kAdapterModelFile,
+                                      parts.Files().adapter_model.substr(100))));
   request.set_offset(parts.Files().adapter_model.size());
   ASSERT_TRUE(Download(request, files).ok());
-  EXPECT_THAT(files, ElementsAre(Pair(kAdapterModelPath, "")));
+  EXPECT_THAT(files, ElementsAre(Pair(trainer::kAdapterModelFile, "")));
   request.set_offset(parts.Files().adapter_model.size() + 1);
   EXPECT_TRUE(absl::IsOutOfRange(Download(request, files)));
   request.set_offset(-1);
@@ -463,7 +465,7 @@ TEST_F(RegistryCoreTest, ADamagedByteIsNeverSent) {
   std::vector<std::pair<std::string, std::string>> files;
   const absl::Status status = Download(request, files);
   EXPECT_TRUE(absl::IsDataLoss(status)) << status;
-  EXPECT_THAT(files, ElementsAre(Pair(kAdapterConfigPath, parts.Files().adapter_config)));
+  EXPECT_THAT(files, ElementsAre(Pair(trainer::kAdapterConfigFile, parts.Files().adapter_config)));
 }
 
 TEST_F(RegistryCoreTest, ARejectedVersionIsNotDownloaded) {

@@ -104,7 +104,7 @@ class VersionCheck {
   }
 
   void CopyFromManifest() {
-    version_.set_adapter_digest(FindFile(manifest_, kAdapterModelPath)->digest());
+    version_.set_adapter_digest(FindFile(manifest_, trainer::kAdapterModelFile)->digest());
     version_.set_base_form(manifest_.base_form());
     version_.set_numerics_class(manifest_.numerics_class());
     version_.set_probe_digest(manifest_.probe_digest());
@@ -196,8 +196,8 @@ class VersionCheck {
   }
 
   absl::Status ReadFile(const v1::ManifestFile& file) {
-    const bool is_config = file.path() == kAdapterConfigPath;
-    const bool is_model = file.path() == kAdapterModelPath;
+    const bool is_config = file.path() == trainer::kAdapterConfigFile;
+    const bool is_model = file.path() == trainer::kAdapterModelFile;
     const int64_t size_max = is_config ? kConfigBytesMax : checker_.adapter_bytes_max_;
     auto blob = is_config || is_model ? checker_.reader_.Read(tenant_, file.digest(), size_max)
                                       : checker_.reader_.Verify(tenant_, file.digest());
@@ -224,7 +224,7 @@ class VersionCheck {
     const auto adapter = trainer::ParsePeft(adapter_model_, adapter_config_, *modules_);
     if (!adapter.ok()) return RefuseInvalid(adapter.status());
     if (adapter->base_digest != manifest_.base_source_digest()) {
-      return Refuse(absl::StrCat(kAdapterModelPath, ": it is bound to base ",
+      return Refuse(absl::StrCat(trainer::kAdapterModelFile, ": it is bound to base ",
                                  JsonQuote(adapter->base_digest), ", want ",
                                  manifest_.base_source_digest()));
     }
@@ -232,8 +232,8 @@ class VersionCheck {
     const int64_t stated = version_.trainable_parameters();
     version_.set_trainable_parameters(parameters);
     if (stated == 0 || stated == parameters) return absl::OkStatus();
-    return Refuse(absl::StrCat(kAdapterModelPath, ": has ", parameters, " parameters, want ",
-                               stated, ", the job's"));
+    return Refuse(absl::StrCat(trainer::kAdapterModelFile, ": has ", parameters,
+                               " parameters, want ", stated, ", the job's"));
   }
 
   VersionChecker& checker_;

@@ -15,8 +15,6 @@
 namespace deltaworks::services {
 
 inline constexpr char kCheckpointFile[] = "checkpoint.safetensors";
-inline constexpr char kAdapterFile[] = "adapter_model.safetensors";
-inline constexpr char kAdapterConfigFile[] = "adapter_config.json";
 // The last step's numbers, without times: a serialised MetricPoint.
 inline constexpr char kLastStepFile[] = "last_step.binpb";
 

@@ -3,15 +3,14 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "services/base/machine.h"
 #include "services/base/version.h"
 #include "trainer/backend/cpu/cpu_backend.h"
 #include "trainer/base/file.h"
@@ -24,19 +23,6 @@ constexpr int64_t kThreadsMax = 1'024;
 constexpr size_t kLabelsMax = 64;
 constexpr size_t kLabelBytesMax = 256;
 constexpr size_t kSmallFileBytesMax = 1 << 20;
-
-absl::StatusOr<std::vector<int>> ParseCores(const std::vector<std::string>& texts) {
-  std::vector<int> cores;
-  for (const std::string& text : texts) {
-    int core = 0;
-    if (!absl::SimpleAtoi(text, &core) || core < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("cores has \"", text, "\", want numbers from 0"));
-    }
-    cores.push_back(core);
-  }
-  return cores;
-}
 
 absl::Status AddLabels(const std::vector<std::string>& labels, v1::WorkerEnvironment* environment) {
   if (labels.size() > kLabelsMax) {
@@ -88,11 +74,7 @@ std::string ProcessorName() {
 absl::StatusOr<Device> OpenDevice(const DeviceSettings& settings) {
   DW_RETURN_IF_ERROR(CheckBounds(settings));
   DW_ASSIGN_OR_RETURN(const std::vector<int> cores, ParseCores(settings.cores));
-  int threads = static_cast<int>(settings.threads);
-  if (threads == 0) {
-    threads = cores.empty() ? static_cast<int>(std::max(1U, std::thread::hardware_concurrency()))
-                            : static_cast<int>(cores.size());
-  }
+  const int threads = settings.threads > 0 ? static_cast<int>(settings.threads) : ThreadsFor(cores);
   Device device;
   device.new_backend = [threads, cores](trainer::DType type) {
     return trainer::NewCpuBackend({.compute_type = type, .threads = threads, .cores = cores});
@@ -127,18 +109,6 @@ absl::StatusOr<std::string> MachineId() {
   std::string id(host);
   std::replace(id.begin(), id.end(), '.', '-');
   return id;
-}
-
-int64_t MemoryOfThisProcess() {
-  int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-  // Of control groups, version 2 and 1, as a container sees its own.
-  for (const char* path :
-       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    const auto text = ReadFile(path, kSmallFileBytesMax);
-    int64_t limit = 0;
-    if (text.ok() && absl::SimpleAtoi(*text, &limit) && limit > 0) bytes = std::min(bytes, limit);
-  }
-  return bytes;
 }
 
 }  // namespace deltaworks::services

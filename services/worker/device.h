@@ -41,9 +41,6 @@ absl::StatusOr<Device> OpenDevice(const DeviceSettings& settings);
 // What tells this machine from others: /etc/machine-id, or else the host's name.
 absl::StatusOr<std::string> MachineId();
 
-// The machine's memory, or less if a control group bounds it.
-int64_t MemoryOfThisProcess();
-
 }  // namespace deltaworks::services
 
 #endif  // DELTAWORKS_SERVICES_WORKER_DEVICE_H_

@@ -279,8 +279,8 @@ std::string JobEngine::AppendAdapter(const Job& job, std::vector<Artifact::File>
       trainer::SerializePeft(run.config().lora, run.adapter().tensors(),
                              run.adapter().ReadParameters(), base.source_name, base.source_digest);
   std::string digest = Sha256Digest(peft.adapter_model);
-  files->push_back({kAdapterFile, digest, std::move(peft.adapter_model)});
-  files->push_back({kAdapterConfigFile, "", std::move(peft.adapter_config)});
+  files->push_back({trainer::kAdapterModelFile, digest, std::move(peft.adapter_model)});
+  files->push_back({trainer::kAdapterConfigFile, "", std::move(peft.adapter_config)});
   return digest;
 }
 

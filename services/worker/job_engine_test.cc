@@ -17,6 +17,7 @@
 #include "services/worker/store_publisher.h"
 #include "services/worker/testing/engine_harness.h"
 #include "services/worker/testing/tiny_world.h"
+#include "trainer/lora/peft_format.h"
 
 namespace deltaworks::services {
 namespace {
@@ -45,7 +46,8 @@ const Undisturbed& Alone() {
 TEST(JobEngineTest, AJobTrainsToItsEndAndItsAdapterIsNamedByItsDigest) {
   const Undisturbed& alone = Alone();
   EXPECT_EQ(alone.result.step, kTinySteps);
-  EXPECT_EQ(alone.result.artifact->Find(kAdapterFile)->digest, alone.result.adapter_digest);
+  EXPECT_EQ(alone.result.artifact->Find(trainer::kAdapterModelFile)->digest,
+            alone.result.adapter_digest);
   EXPECT_EQ(alone.metrics.size(), kTinySteps + 1);  // The evaluation before the first step counts.
   v1::MetricPoint last;
   ASSERT_TRUE(last.ParseFromString(alone.metrics.at(kTinySteps)));
@@ -224,16 +226,16 @@ TEST(JobEngineTest, ACheckpointHasTheAdapterAsAPeftFolderBoundToItsBase) {
   EXPECT_EQ(manifest->step(), kTinySteps);
   EXPECT_EQ(manifest->base_form(), v1::F32);
   EXPECT_EQ(manifest->dataset_manifest_digest(), TheWorld().train_digest);
-  ASSERT_NE(FindFile(*manifest, kAdapterFile), nullptr);
-  ASSERT_NE(FindFile(*manifest, kAdapterConfigFile), nullptr);
-  EXPECT_EQ(FindFile(*manifest, kAdapterFile)->digest(), manifest->adapter_digest());
+  ASSERT_NE(FindFile(*manifest, trainer::kAdapterModelFile), nullptr);
+  ASSERT_NE(FindFile(*manifest, trainer::kAdapterConfigFile), nullptr);
+  EXPECT_EQ(FindFile(*manifest, trainer::kAdapterModelFile)->digest(), manifest->adapter_digest());
   // At the last step it is the result's very adapter.
   EXPECT_EQ(manifest->adapter_digest(), Alone().result.adapter_digest);
   v1::Manifest result;
   ASSERT_TRUE(result.ParseFromString(Alone().result.artifact->manifest));
   EXPECT_EQ(manifest->base_source_digest(), result.base_source_digest());
-  EXPECT_EQ(checkpoint.Find(kAdapterConfigFile)->bytes,
-            Alone().result.artifact->Find(kAdapterConfigFile)->bytes);
+  EXPECT_EQ(checkpoint.Find(trainer::kAdapterConfigFile)->bytes,
+            Alone().result.artifact->Find(trainer::kAdapterConfigFile)->bytes);
 }
 
 // The store gives a caller what its reference keeps, and a job keeps its checkpoints and result

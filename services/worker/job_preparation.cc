@@ -12,6 +12,7 @@
 #include "services/worker/artifact.h"
 #include "services/worker/training_task.h"
 #include "trainer/base/status_macros.h"
+#include "trainer/data/chat_renderer.h"
 #include "trainer/data/dataset_report.h"
 #include "trainer/data/text_encoder.h"
 #include "trainer/tokenizer/chat_template.h"
@@ -99,26 +100,6 @@ absl::Status FetchCheckpoint(StoreClient& store, const BlobAccess& access,
   return absl::OkStatus();
 }
 
-// Renders with the model's template; datasets without chats need none.
-trainer::ChatRenderer RendererOf(const std::string& base_folder) {
-  std::shared_ptr<const trainer::ChatTemplate> chat_template;
-  absl::Status status;
-  if (auto parsed = trainer::ChatTemplate::FromFolder(base_folder); parsed.ok()) {
-    chat_template = *std::move(parsed);
-  } else {
-    status = parsed.status();
-  }
-  return [chat_template, status](absl::Span<const trainer::Message> messages,
-                                 bool answer_follows) -> absl::StatusOr<std::string> {
-    DW_RETURN_IF_ERROR(status);
-    std::vector<trainer::ChatMessage> chat;
-    for (const trainer::Message& message : messages) {
-      chat.push_back({message.role, message.content});
-    }
-    return chat_template->Render(chat, answer_follows);
-  };
-}
-
 // Steps of PrepareJob; each returns false with `failure` filled in.
 class Preparing {
  public:
@@ -179,8 +160,10 @@ class Preparing {
       return Fail(MakeFailure("BASE_MODEL_INVALID", v1::Failure::PLATFORM,
                               std::string(tokenizer.status().message())));
     }
-    const trainer::TextEncoder encoder(**tokenizer, RendererOf(job_->base_folder),
-                                       ToTextSettings(job_->task.spec().text()));
+    const trainer::TextEncoder encoder(
+        **tokenizer,
+        trainer::MakeChatRenderer(trainer::ChatTemplate::FromFolder(job_->base_folder)),
+        ToTextSettings(job_->task.spec().text()));
     auto data = std::make_shared<trainer::TrainingData>();
     const v1::TrainSpec& spec = job_->task.spec();
     if (!Read(facts.dataset_manifest_digest(), Through(spec.dataset()), "train.dataset", encoder,

@@ -7,6 +7,7 @@
 #include "services/base/resource_names.h"
 #include "services/clients/blob_transfer.h"
 #include "trainer/base/status_macros.h"
+#include "trainer/lora/peft_format.h"
 
 namespace deltaworks::services {
 namespace {
@@ -42,8 +43,8 @@ absl::StatusOr<Publisher::AdapterBytes> ReadBackAdapter(StoreClient& store, cons
                                                         const Artifact& artifact) {
   const BlobAccess access = {std::string(TenantOf(job)), job};
   Publisher::AdapterBytes bytes;
-  for (const auto& [path, to] : {std::pair(kAdapterFile, &bytes.adapter_model),
-                                 std::pair(kAdapterConfigFile, &bytes.adapter_config)}) {
+  for (const auto& [path, to] : {std::pair(trainer::kAdapterModelFile, &bytes.adapter_model),
+                                 std::pair(trainer::kAdapterConfigFile, &bytes.adapter_config)}) {
     const Artifact::File* file = artifact.Find(path);
     if (file == nullptr) {
       return absl::InternalError(absl::StrCat("the result has no ", path));

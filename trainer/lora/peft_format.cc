@@ -15,8 +15,6 @@
 namespace deltaworks::trainer {
 namespace {
 
-constexpr char kConfigName[] = "adapter_config.json";
-constexpr char kModelName[] = "adapter_model.safetensors";
 constexpr char kBaseKey[] = "deltaworks.base";
 
 // Settings of PEFT that change what the adapter computes and that we do not apply: each must be
@@ -45,8 +43,8 @@ absl::Status CheckFixedFields(const Json& json) {
     const bool empty = json[field.name].is_structured() && json[field.name].empty();
     if (json[field.name] == field.value || empty) continue;
     return absl::InvalidArgumentError(
-        absl::StrCat(kConfigName, ": ", field.name, " is ", JsonText(json[field.name]), ", want ",
-                     JsonText(field.value), ": no other value is supported"));
+        absl::StrCat(kAdapterConfigFile, ": ", field.name, " is ", JsonText(json[field.name]),
+                     ", want ", JsonText(field.value), ": no other value is supported"));
   }
   return absl::OkStatus();
 }
@@ -64,39 +62,39 @@ absl::StatusOr<std::vector<std::string>> TargetModules(const Json& json) {
     }
   }
   return absl::InvalidArgumentError(
-      absl::StrCat(kConfigName, ": target_modules is ",
+      absl::StrCat(kAdapterConfigFile, ": target_modules is ",
                    JsonHas(json, "target_modules") ? JsonText(json["target_modules"]) : "absent",
                    ", want a list of names or all-linear (a regular expression is not supported)"));
 }
 
 absl::StatusOr<LoraConfig> ParseConfig(absl::string_view text) {
-  DW_ASSIGN_OR_RETURN(const Json json, ParseJson(text, kConfigName));
-  DW_ASSIGN_OR_RETURN(const std::string type, JsonString(json, "peft_type", kConfigName));
+  DW_ASSIGN_OR_RETURN(const Json json, ParseJson(text, kAdapterConfigFile));
+  DW_ASSIGN_OR_RETURN(const std::string type, JsonString(json, "peft_type", kAdapterConfigFile));
   if (type != "LORA") {
     return absl::InvalidArgumentError(
-        absl::StrCat(kConfigName, ": peft_type is ", type, ", want LORA"));
+        absl::StrCat(kAdapterConfigFile, ": peft_type is ", type, ", want LORA"));
   }
   DW_RETURN_IF_ERROR(CheckFixedFields(json));
   LoraConfig config;
-  DW_ASSIGN_OR_RETURN(config.rank, JsonInt(json, "r", kConfigName));
-  DW_ASSIGN_OR_RETURN(config.lora_alpha, JsonDouble(json, "lora_alpha", kConfigName));
+  DW_ASSIGN_OR_RETURN(config.rank, JsonInt(json, "r", kAdapterConfigFile));
+  DW_ASSIGN_OR_RETURN(config.lora_alpha, JsonDouble(json, "lora_alpha", kAdapterConfigFile));
   if (JsonHas(json, "lora_dropout")) {
-    DW_ASSIGN_OR_RETURN(config.lora_dropout, JsonDouble(json, "lora_dropout", kConfigName));
+    DW_ASSIGN_OR_RETURN(config.lora_dropout, JsonDouble(json, "lora_dropout", kAdapterConfigFile));
   }
   if (JsonHas(json, "use_rslora")) {
-    DW_ASSIGN_OR_RETURN(config.use_rslora, JsonBool(json, "use_rslora", kConfigName));
+    DW_ASSIGN_OR_RETURN(config.use_rslora, JsonBool(json, "use_rslora", kAdapterConfigFile));
   }
   DW_ASSIGN_OR_RETURN(config.target_modules, TargetModules(json));
   if (JsonHas(json, "rank_pattern")) {
     for (const auto& item : json["rank_pattern"].items()) {
       DW_ASSIGN_OR_RETURN(config.rank_pattern[item.key()],
-                          JsonInt(json["rank_pattern"], item.key(), kConfigName));
+                          JsonInt(json["rank_pattern"], item.key(), kAdapterConfigFile));
     }
   }
   if (JsonHas(json, "alpha_pattern")) {
     for (const auto& item : json["alpha_pattern"].items()) {
       DW_ASSIGN_OR_RETURN(config.alpha_pattern[item.key()],
-                          JsonDouble(json["alpha_pattern"], item.key(), kConfigName));
+                          JsonDouble(json["alpha_pattern"], item.key(), kAdapterConfigFile));
     }
   }
   return config;
@@ -121,12 +119,13 @@ absl::Status ToFloats(const ConstTensorView& tensor, absl::string_view name, flo
         out[i] = static_cast<float>(brain);
         break;
       default:
-        return absl::InvalidArgumentError(absl::StrCat(
-            kModelName, ": ", name, " is ", NameOf(tensor.dtype), ", want F32, F16 or BF16"));
+        return absl::InvalidArgumentError(absl::StrCat(kAdapterModelFile, ": ", name, " is ",
+                                                       NameOf(tensor.dtype),
+                                                       ", want F32, F16 or BF16"));
     }
     if (!std::isfinite(out[i])) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(kModelName, ": ", name, " element ", i, " is ", out[i], ", want finite"));
+      return absl::InvalidArgumentError(absl::StrCat(kAdapterModelFile, ": ", name, " element ", i,
+                                                     " is ", out[i], ", want finite"));
     }
   }
   return absl::OkStatus();
@@ -137,11 +136,11 @@ absl::Status ReadValues(const Safetensors& file, absl::Span<const AdapterTensor>
   for (const AdapterTensor& tensor : wanted) {
     const ConstTensorView* found = file.Find(tensor.name);
     if (found == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat(kModelName, ": ", tensor.name,
+      return absl::InvalidArgumentError(absl::StrCat(kAdapterModelFile, ": ", tensor.name,
                                                      " is absent, want ", ShapeText(tensor.shape)));
     }
     if (found->shape != tensor.shape) {
-      return absl::InvalidArgumentError(absl::StrCat(kModelName, ": ", tensor.name, " is ",
+      return absl::InvalidArgumentError(absl::StrCat(kAdapterModelFile, ": ", tensor.name, " is ",
                                                      ShapeText(found->shape), ", want ",
                                                      ShapeText(tensor.shape)));
     }
@@ -152,8 +151,9 @@ absl::Status ReadValues(const Safetensors& file, absl::Span<const AdapterTensor>
   for (const AdapterTensor& tensor : wanted) known[tensor.name] = true;
   for (const auto& [name, tensor] : file.tensors) {
     if (!known.contains(name)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          kModelName, ": ", name, " belongs to no target of ", kConfigName, " on this base"));
+      return absl::InvalidArgumentError(absl::StrCat(kAdapterModelFile, ": ", name,
+                                                     " belongs to no target of ",
+                                                     kAdapterConfigFile, " on this base"));
     }
   }
   return absl::OkStatus();
@@ -202,14 +202,14 @@ absl::StatusOr<PeftAdapter> ParsePeft(absl::string_view adapter_model,
   PeftAdapter adapter;
   DW_ASSIGN_OR_RETURN(adapter.config, ParseConfig(adapter_config));
   DW_ASSIGN_OR_RETURN(adapter.targets, ResolveTargets(adapter.config, modules));
-  DW_ASSIGN_OR_RETURN(const Safetensors file, ParseSafetensors(adapter_model, kModelName));
+  DW_ASSIGN_OR_RETURN(const Safetensors file, ParseSafetensors(adapter_model, kAdapterModelFile));
   const std::vector<AdapterTensor> wanted = AdapterTensors(adapter.targets);
   // The file must be at least as long as what is allocated for it.
   const int64_t elements = TrainableParameters(adapter.targets);
   if (elements * 2 > static_cast<int64_t>(adapter_model.size())) {
-    return absl::InvalidArgumentError(absl::StrCat(kModelName, ": has ", adapter_model.size(),
-                                                   " bytes, want at least ", elements * 2,
-                                                   " for the targets of ", kConfigName));
+    return absl::InvalidArgumentError(
+        absl::StrCat(kAdapterModelFile, ": has ", adapter_model.size(), " bytes, want at least ",
+                     elements * 2, " for the targets of ", kAdapterConfigFile));
   }
   adapter.values.resize(elements);
   DW_RETURN_IF_ERROR(ReadValues(file, wanted, &adapter.values));
@@ -221,16 +221,18 @@ absl::StatusOr<PeftAdapter> ParsePeft(absl::string_view adapter_model,
 
 absl::StatusOr<PeftAdapter> ReadPeftFolder(const std::string& folder,
                                            absl::Span<const LinearModule> modules) {
-  DW_ASSIGN_OR_RETURN(const std::string config, ReadFile(absl::StrCat(folder, "/", kConfigName)));
-  DW_ASSIGN_OR_RETURN(const auto model, MappedFile::Open(absl::StrCat(folder, "/", kModelName)));
+  DW_ASSIGN_OR_RETURN(const std::string config,
+                      ReadFile(absl::StrCat(folder, "/", kAdapterConfigFile)));
+  DW_ASSIGN_OR_RETURN(const auto model,
+                      MappedFile::Open(absl::StrCat(folder, "/", kAdapterModelFile)));
   return ParsePeft(model->bytes(), config, modules);
 }
 
 absl::Status WritePeftFolder(const std::string& folder, const PeftFiles& files) {
   DW_RETURN_IF_ERROR(MakeDirectories(folder));
   DW_RETURN_IF_ERROR(
-      WriteFileAtomically(absl::StrCat(folder, "/", kModelName), files.adapter_model));
-  return WriteFileAtomically(absl::StrCat(folder, "/", kConfigName), files.adapter_config);
+      WriteFileAtomically(absl::StrCat(folder, "/", kAdapterModelFile), files.adapter_model));
+  return WriteFileAtomically(absl::StrCat(folder, "/", kAdapterConfigFile), files.adapter_config);
 }
 
 }  // namespace deltaworks::trainer

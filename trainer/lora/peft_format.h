@@ -21,9 +21,13 @@
 
 namespace deltaworks::trainer {
 
+// The two files of an adapter's folder.
+inline constexpr char kAdapterModelFile[] = "adapter_model.safetensors";
+inline constexpr char kAdapterConfigFile[] = "adapter_config.json";
+
 struct PeftFiles {
-  std::string adapter_model;   // Bytes of adapter_model.safetensors.
-  std::string adapter_config;  // Text of adapter_config.json.
+  std::string adapter_model;   // Bytes of kAdapterModelFile.
+  std::string adapter_config;  // Text of kAdapterConfigFile.
 };
 
 // `values`: Adapter::ReadParameters() of an adapter with `tensors`. `base_name`: the hub id or path

@@ -9,6 +9,7 @@
 #include "services/base/resource_names.h"
 #include "services/registry/adapter_manifest.h"
 #include "trainer/base/sha256.h"
+#include "trainer/lora/peft_format.h"
 #include "trainer/model/llama.h"
 #include "trainer/testing/random_model.h"
 
@@ -103,8 +104,8 @@ std::string RegistryWorld::Upload(const AdapterParts& parts) {
 std::string RegistryWorld::Upload(AdapterParts parts, const trainer::PeftFiles& files,
                                   const std::function<void(v1::Manifest&)>& change) {
   v1::Manifest& manifest = parts.manifest;
-  *manifest.add_files() = DescribeBytes(kAdapterConfigPath, files.adapter_config);
-  *manifest.add_files() = DescribeBytes(kAdapterModelPath, files.adapter_model);
+  *manifest.add_files() = DescribeBytes(trainer::kAdapterConfigFile, files.adapter_config);
+  *manifest.add_files() = DescribeBytes(trainer::kAdapterModelFile, files.adapter_model);
   manifest.set_adapter_digest(manifest.files(1).digest());
   if (!parts.extra_file_bytes.empty()) {
     *manifest.add_files() = DescribeBytes("extra.bin", parts.extra_file_bytes);
