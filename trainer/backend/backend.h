@@ -5,7 +5,7 @@
 // implementation:
 //
 //   ReferenceBackend  plain loops, f64 or f32. The definition of correct; tests only.
-//   CpuBackend        oneDNN products and SIMD kernels, f32 or bf16.
+//   CpuBackend        SIMD kernels, oneDNN for AMX; f32 or bf16.
 //
 // Notation, the same in every comment and kernel of trainer/:
 //   T  rows (tokens) of the packed batch   K  input features    D  width of the residual stream
@@ -132,7 +132,7 @@ class Backend {
   virtual DType wide_type() const = 0;
 
   // Everything besides the job that fixes the bits of a result, for example
-  // "cpu/avx512_core_bf16/bf16/onednn-2.6.3/kernels-1".
+  // "cpu/avx512bf16/bf16/kernels-4".
   virtual std::string numerics_class() const = 0;
 
   // ResourceExhausted if the device has no room.
@@ -150,11 +150,11 @@ class Backend {
   // For each linear i of a group that reads the same x, over all T rows at once
   //   y_i = x W_i^T,
   // then for each segment s its own rows
-  //   y_i[s] += scale_si (drop(x[s]) A_si^T) B_si^T.
-  // The sum is rounded once.
+  //   hidden_si = scale_si drop(x[s]) A_si^T,   y_i[s] += hidden_si B_si^T.
+  // hidden is rounded, and the sum y is, once.
   //   x       [T,K] compute.
   //   hidden  [T,H] compute, overwritten; H at least the largest hidden_width(). Kept for backward:
-  //           drop(x) A^T of the group's linears side by side, from column 0.
+  //           the group's linears side by side, from column 0.
   //   y       one [T,N_i] compute per linear, overwritten.
   virtual void LinearGroupForward(absl::Span<const FrozenLinear* const> group,
                                   absl::Span<const Segment> segments, ConstTensorView x,

@@ -10,20 +10,21 @@
 
 #include "absl/functional/function_ref.h"
 #include "glog/logging.h"
-#include "trainer/backend/cpu/gemm.h"
 #include "trainer/backend/cpu/host_memory.h"
 #include "trainer/backend/cpu/kernels/kernels.h"
+#include "trainer/backend/cpu/products.h"
 #include "trainer/backend/cpu/thread_pool.h"
 #include "trainer/tensor.h"
 
 namespace deltaworks::trainer {
 
 struct CpuContext {
-  CpuContext(DType compute, std::unique_ptr<ThreadPool> threads, const KernelSet& kernel_set)
+  CpuContext(DType compute, std::unique_ptr<ThreadPool> threads, const KernelSet& kernel_set,
+             std::unique_ptr<Products> matrix_products)
       : compute_type(compute),
         pool(std::move(threads)),
         kernels(kernel_set),
-        products(compute, pool->threads(), kernel_set),
+        products(std::move(matrix_products)),
         scratch(pool->threads()) {}
 
   // An operation begins: scratch of the one before may be reused.
@@ -48,7 +49,7 @@ struct CpuContext {
   const DType compute_type;
   const std::unique_ptr<ThreadPool> pool;
   const KernelSet& kernels;
-  ProductCache products;
+  const std::unique_ptr<Products> products;
   Workspace shared;                // Of the operation; all tasks may read it.
   std::vector<Workspace> scratch;  // Of the task: one for each worker.
 };

@@ -14,7 +14,7 @@ namespace deltaworks::trainer {
 namespace {
 
 // Raised when a kernel's bytes change.
-constexpr int kKernelVersion = 3;
+constexpr int kKernelVersion = 4;
 
 // Rows and elements of one task of the operations that only pass over memory.
 constexpr int64_t kRowBlock = 16;
@@ -24,16 +24,17 @@ constexpr int64_t kSumBlock = 16384;
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(DType compute_type, std::unique_ptr<ThreadPool> pool, const KernelSet& kernels)
-      : context_(compute_type, std::move(pool), kernels) {}
+  CpuBackend(DType compute_type, std::unique_ptr<ThreadPool> pool, const KernelSet& kernels,
+             std::unique_ptr<Products> products)
+      : context_(compute_type, std::move(pool), kernels, std::move(products)) {}
 
   DType compute_type() const override { return context_.compute_type; }
   DType wide_type() const override { return DType::kF32; }
 
   std::string numerics_class() const override {
-    return absl::StrCat("cpu/", context_.products.isa_name(), "+", kernels().isa, "/",
-                        compute_type() == DType::kBF16 ? "bf16" : "f32", "/onednn-",
-                        context_.products.library_version(), "/kernels-", kKernelVersion);
+    return absl::StrCat("cpu/", context_.products->name(), "/",
+                        compute_type() == DType::kBF16 ? "bf16" : "f32", "/kernels-",
+                        kKernelVersion);
   }
 
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes) override {
@@ -45,7 +46,7 @@ class CpuBackend final : public Backend {
   void CopyToHost(ConstTensorView device, void* host) override {
     std::memcpy(host, device.data, device.bytes());
   }
-  int64_t row_alignment() const override { return kTileRows; }
+  int64_t row_alignment() const override { return 1; }
 
   std::unique_ptr<FrozenLinear> Pack(ConstTensorView weight) override {
     CheckTensor(weight, compute_type(), {weight.dim(0), weight.dim(1)}, "weight");
@@ -65,7 +66,7 @@ class CpuBackend final : public Backend {
     if (path == ProductPath::kDecode) {
       ForwardForDecoding(context_, group, segments, x, hidden, y);
     } else {
-      ForwardInTiles(context_, group, segments, x, hidden, y);
+      ForwardInPanels(context_, group, segments, x, hidden, y);
     }
   }
 
@@ -83,7 +84,7 @@ class CpuBackend final : public Backend {
     if (HasAdapters(segments)) CheckTensor(dhidden, compute_type(), hidden.shape, "dhidden");
     if (dx.data != nullptr) CheckTensor(dx, compute_type(), x.shape, "dx");
     if (x.dim(0) == 0) return;
-    BackwardInTiles(context_, group, segments, x, hidden, dy, dhidden, dx);
+    BackwardInPanels(context_, group, segments, x, hidden, dy, dhidden, dx);
   }
 
   void Embed(ConstTensorView table, ConstTensorView ids, TensorView out) override {
@@ -246,7 +247,7 @@ class CpuBackend final : public Backend {
     if (path == ProductPath::kDecode) {
       LogitsForDecoding(context_, WeightOf(output), x, logits);
     } else {
-      LogitsInTiles(context_, WeightOf(output), x, logits);
+      LogitsInPanels(context_, WeightOf(output), x, logits);
     }
   }
 
@@ -358,12 +359,17 @@ absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackendWithKernels(const CpuOptio
         "compute type of the cpu backend is ", NameOf(options.compute_type), ", want F32 or BF16"));
   }
   DW_ASSIGN_OR_RETURN(auto pool, ThreadPool::Create(options.threads, options.cores));
-  return std::make_unique<CpuBackend>(options.compute_type, std::move(pool),
-                                      KernelsFor(isa, options.compute_type));
+  const KernelSet& kernels = KernelsFor(isa, options.compute_type);
+  const int workers = pool->threads();
+  auto products = isa == KernelIsa::kOneDnn
+                      ? ProductsOfOneDnn(workers, kernels)
+                      : ProductsOfKernels(options.compute_type, workers, kernels);
+  return std::make_unique<CpuBackend>(options.compute_type, std::move(pool), kernels,
+                                      std::move(products));
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackend(const CpuOptions& options) {
-  return NewCpuBackendWithKernels(options, SupportedKernelIsas().back());
+  return NewCpuBackendWithKernels(options, SupportedKernelIsas(options.compute_type).back());
 }
 
 }  // namespace deltaworks::trainer

@@ -1,8 +1,9 @@
-// CpuBackend: the Backend of x86-64 machines, in f32 or bf16. oneDNN computes the matrix products,
-// kernels of our own everything else. All operations have finished when their call returns.
+// CpuBackend: the Backend of x86-64 machines, in f32 or bf16: kernels for each instruction set, and
+// oneDNN for the bf16 products of machines with AMX. All operations have finished when their call
+// returns.
 //
 // A row's bits depend neither on the other rows nor on the number of threads; they do depend on the
-// instruction sets of oneDNN and of our kernels, which numerics_class() names.
+// instruction set, which numerics_class() names.
 
 #ifndef DELTAWORKS_TRAINER_BACKEND_CPU_CPU_BACKEND_H_
 #define DELTAWORKS_TRAINER_BACKEND_CPU_CPU_BACKEND_H_

@@ -1,7 +1,9 @@
 #include "trainer/backend/cpu/cross_entropy.h"
 
 #include <cmath>
-#include <cstring>
+#include <vector>
+
+#include "trainer/backend/cpu/linear_group.h"
 
 namespace deltaworks::trainer {
 namespace {
@@ -11,6 +13,18 @@ namespace {
 constexpr int64_t kPanelsPerChunk = 8;
 constexpr int64_t kSums = 16;
 
+// Of the exponentials of one tile.
+constexpr int64_t kTileBytesMax = int64_t{32} << 20;
+
+// Columns of the widest panel of the softmax.
+constexpr int64_t kPanelMax = 256;
+
+// Panels of equal width, a multiple of kPanelColumns, the last one possibly narrower.
+int64_t PanelWidth(int64_t columns) {
+  const int64_t panels = CeilDiv(columns, kPanelMax);
+  return CeilDiv(CeilDiv(columns, panels), kPanelColumns) * kPanelColumns;
+}
+
 struct CrossEntropyTile {
   CpuContext& context;
   const ConstTensorView& weight;
@@ -19,11 +33,11 @@ struct CrossEntropyTile {
   int64_t rows;
   const int32_t* labels;
   const float* weights;
-  float* logits;        // [kTileRows, V]; once their panel is done, exp(logit - panel's maximum).
-  float* maxima;        // [panels, kTileRows]
-  float* sums;          // [panels, kTileRows]: of the panel's exponentials.
-  float* label_logits;  // [kTileRows]
-  float* log_sums;      // [kTileRows]: log of the sum of all exponentials.
+  TensorView exponentials;  // [rows, V] compute: of logit - panel's maximum.
+  float* maxima;            // [panels, rows]
+  float* sums;              // [panels, rows]: of the panel's exponentials.
+  float* label_logits;      // [rows]
+  float* log_sums;          // [rows]: log of the sum of all exponentials.
 
   int64_t vocabulary() const { return weight.dim(0); }
   int64_t d() const { return weight.dim(1); }
@@ -31,17 +45,36 @@ struct CrossEntropyTile {
   int64_t panels() const { return CeilDiv(vocabulary(), panel()); }
 
   void ComputePanels() const {
-    context.pool->ParallelFor(panels(), [&](int64_t task, int worker) {
+    context.ForTasks(panels(), [&](int64_t task, int worker, Workspace& scratch) {
       const int64_t column = task * panel();
       const int64_t width = std::min(panel(), vocabulary() - column);
-      context.products.Get(TimesTransposed(width, d(), d(), vocabulary()))
-          .Run(worker, ElementAt(x, begin, 0), ElementAt(weight, column, 0), logits + column);
-      for (int64_t row = 0; row < rows; ++row) {
-        float* const row_logits = logits + row * vocabulary() + column;
-        const int64_t label = labels[row] - column;
-        if (label >= 0 && label < width) label_logits[row] = row_logits[label];
-        context.kernels.panel_exponentials(row_logits, width, &maxima[task * kTileRows + row],
-                                           &sums[task * kTileRows + row]);
+      std::vector<ColumnRange> parts = PanelsOf(*context.products, width);
+      std::vector<std::vector<PanelFactor>> factors;
+      for (const ColumnRange& part : parts) {
+        AppendFactors(*context.products, x, begin, 0, TransposeOf(weight), d(),
+                      {column + part.begin, part.width}, scratch, factors.emplace_back());
+      }
+      float* const logits = scratch.Get<float>(kTileRows * width);
+      const Workspace::Place mark = scratch.Mark();
+      for (int64_t first = 0; first < rows; first += kTileRows) {
+        scratch.Rewind(mark);
+        const int64_t count = std::min(kTileRows, rows - first);
+        for (size_t i = 0; i < parts.size(); ++i) {
+          RunSum(*context.products, worker, AtRow(factors[i], first, SizeOf(x.dtype)),
+                 {.rows = count,
+                  .columns = parts[i].width,
+                  .sums = logits + parts[i].begin,
+                  .out_row = width},
+                 scratch);
+        }
+        for (int64_t row = first; row < first + count; ++row) {
+          const float* const row_logits = logits + (row - first) * width;
+          const int64_t label = labels[row] - column;
+          if (label >= 0 && label < width) label_logits[row] = row_logits[label];
+          context.kernels.panel_exponentials(row_logits, width,
+                                             ElementAt(exponentials, row, column),
+                                             &maxima[task * rows + row], &sums[task * rows + row]);
+        }
       }
     });
   }
@@ -51,11 +84,11 @@ struct CrossEntropyTile {
     context.ForBlocks(rows, /*block=*/8, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row) {
         float max = maxima[row];
-        for (int64_t i = 1; i < panels(); ++i) max = std::max(max, maxima[i * kTileRows + row]);
+        for (int64_t i = 1; i < panels(); ++i) max = std::max(max, maxima[i * rows + row]);
         double sum = 0;
         for (int64_t i = 0; i < panels(); ++i) {
-          sum += static_cast<double>(sums[i * kTileRows + row]) *
-                 std::exp(static_cast<double>(maxima[i * kTileRows + row]) - max);
+          sum += static_cast<double>(sums[i * rows + row]) *
+                 std::exp(static_cast<double>(maxima[i * rows + row]) - max);
         }
         const double log_sum = max + std::log(sum);
         log_sums[row] = static_cast<float>(log_sum);
@@ -70,32 +103,40 @@ struct CrossEntropyTile {
     for (int64_t column = first; column < first + width; column += panel()) {
       const int64_t columns = std::min(panel(), first + width - column);
       for (int64_t row = 0; row < rows; ++row) {
-        const double max = maxima[column / panel() * kTileRows + row];
+        const double max = maxima[column / panel() * rows + row];
         const double factor = weights[row] * std::exp(max - static_cast<double>(log_sums[row]));
         context.kernels.softmax_gradient(
-            logits + row * vocabulary() + column, static_cast<float>(factor), weights[row],
+            ElementAt(exponentials, row, column), static_cast<float>(factor), weights[row],
             labels[row] - column, gradient + (row * width + column - first) * SizeOf(x.dtype),
             columns);
       }
     }
   }
 
-  // partial [kTileRows, d]: the sum of the chunks of run `run`, in order.
+  // partial [rows, d]: the sum of the chunks of run `run`, in order.
   void ComputeRun(int64_t run, int64_t chunks_per_run, int worker, Workspace& scratch,
                   float* partial) const {
     const int64_t chunk_max = kPanelsPerChunk * panel();
-    char* gradient = scratch.Get<char>(kTileRows * chunk_max * SizeOf(x.dtype));
+    char* gradient = scratch.Get<char>(rows * chunk_max * SizeOf(x.dtype));
     const int64_t first = run * chunks_per_run * chunk_max;
     const int64_t last = std::min(vocabulary(), first + chunks_per_run * chunk_max);
     for (int64_t chunk = first; chunk < last; chunk += chunk_max) {
       const int64_t width = std::min(chunk_max, last - chunk);
       FillLogitGradient(chunk, width, gradient);
-      for (int64_t column = 0; column < d(); column += PanelWidth(d())) {
-        const int64_t columns = std::min(PanelWidth(d()), d() - column);
-        ProductShape shape = Times(columns, width, width, d(), d());
-        shape.accumulate = chunk != first;
-        context.products.Get(shape).Run(worker, gradient, ElementAt(weight, chunk, column),
-                                        partial + column);
+      const Workspace::Place mark = scratch.Mark();
+      for (const ColumnRange& columns : PanelsOf(*context.products, d())) {
+        scratch.Rewind(mark);
+        const Panel panel = context.products->Prepare(RowsOf(weight), chunk, width, columns.begin,
+                                                      columns.width, scratch);
+        const PanelFactor factor = {gradient, width, false, panel, width};
+        float* const sums = partial + columns.begin;
+        context.products->Run(worker, {.factors = {&factor, 1},
+                                       .rows = rows,
+                                       .columns = columns.width,
+                                       .initial = chunk == first ? nullptr : sums,
+                                       .initial_row = d(),
+                                       .sums = sums,
+                                       .out_row = d()});
       }
     }
   }
@@ -104,7 +145,7 @@ struct CrossEntropyTile {
     const int64_t chunks = CeilDiv(panels(), kPanelsPerChunk);
     const int64_t chunks_per_run = CeilDiv(chunks, kSums);
     const int64_t runs = CeilDiv(chunks, chunks_per_run);
-    const int64_t size = kTileRows * d();
+    const int64_t size = rows * d();
     context.ForTasks(runs, [&](int64_t run, int worker, Workspace& scratch) {
       ComputeRun(run, chunks_per_run, worker, scratch, partials + run * size);
     });
@@ -128,23 +169,27 @@ void CrossEntropyInTiles(CpuContext& context, const ConstTensorView& weight,
                          const TensorView& dx) {
   const int64_t vocabulary = weight.dim(0);
   const int64_t panels = CeilDiv(vocabulary, PanelWidth(vocabulary));
+  const int64_t tile_bytes = kTileRows * vocabulary * SizeOf(x.dtype);
+  const int64_t tile_rows =
+      std::min(x.dim(0), kTileRows * std::max<int64_t>(1, kTileBytesMax / tile_bytes));
   Workspace& shared = context.shared;
-  float* logits = shared.Get<float>(kTileRows * vocabulary);
-  float* maxima = shared.Get<float>(panels * kTileRows);
-  float* sums = shared.Get<float>(panels * kTileRows);
-  float* label_logits = shared.Get<float>(kTileRows);
-  float* log_sums = shared.Get<float>(kTileRows);
+  void* exponentials = shared.Bytes(tile_rows * vocabulary * SizeOf(x.dtype));
+  float* maxima = shared.Get<float>(panels * tile_rows);
+  float* sums = shared.Get<float>(panels * tile_rows);
+  float* label_logits = shared.Get<float>(tile_rows);
+  float* log_sums = shared.Get<float>(tile_rows);
   float* partials =
-      dx.data == nullptr ? nullptr : shared.Get<float>(kSums * kTileRows * weight.dim(1));
-  for (int64_t begin = 0; begin < x.dim(0); begin += kTileRows) {
+      dx.data == nullptr ? nullptr : shared.Get<float>(kSums * tile_rows * weight.dim(1));
+  for (int64_t begin = 0; begin < x.dim(0); begin += tile_rows) {
+    const int64_t rows = std::min(tile_rows, x.dim(0) - begin);
     const CrossEntropyTile tile = {.context = context,
                                    .weight = weight,
                                    .x = x,
                                    .begin = begin,
-                                   .rows = std::min(kTileRows, x.dim(0) - begin),
+                                   .rows = rows,
                                    .labels = labels.as<const int32_t>() + begin,
                                    .weights = weights.as<const float>() + begin,
-                                   .logits = logits,
+                                   .exponentials = {exponentials, x.dtype, {rows, vocabulary}},
                                    .maxima = maxima,
                                    .sums = sums,
                                    .label_logits = label_logits,
@@ -159,23 +204,22 @@ void CrossEntropyInTiles(CpuContext& context, const ConstTensorView& weight,
   }
 }
 
-void LogitsInTiles(CpuContext& context, const ConstTensorView& weight, const ConstTensorView& x,
-                   const TensorView& logits) {
-  const int64_t n = weight.dim(0);
-  const int64_t k = weight.dim(1);
-  const int64_t panel = PanelWidth(n);
-  const int64_t tiles = CeilDiv(x.dim(0), kTileRows);
-  context.ForTasks(CeilDiv(n, panel) * tiles, [&](int64_t task, int worker, Workspace& scratch) {
-    const int64_t column = task / tiles * panel;
-    const int64_t width = std::min(panel, n - column);
-    const int64_t begin = task % tiles * kTileRows;
-    float* out = scratch.Get<float>(kTileRows * width);
-    context.products.Get(TimesTransposed(width, k, k, width))
-        .Run(worker, ElementAt(x, begin, 0), ElementAt(weight, column, 0), out);
-    for (int64_t row = begin; row < std::min(x.dim(0), begin + kTileRows); ++row) {
-      std::memcpy(logits.as<float>() + row * n + column, out + (row - begin) * width,
-                  width * sizeof(float));
-    }
+void LogitsInPanels(CpuContext& context, const ConstTensorView& weight, const ConstTensorView& x,
+                    const TensorView& logits) {
+  const std::vector<ColumnRange> panels = PanelsOf(*context.products, weight.dim(0));
+  const std::vector<PanelTask> tasks = TasksOf(context, panels.size(), x.dim(0));
+  context.ForTasks(tasks.size(), [&](int64_t i, int worker, Workspace& scratch) {
+    const auto [panel, begin, end] = tasks[i];
+    const ColumnRange& columns = panels[panel];
+    std::vector<PanelFactor> factors;
+    AppendFactors(*context.products, x, begin, 0, TransposeOf(weight), weight.dim(1), columns,
+                  scratch, factors);
+    RunSum(*context.products, worker, factors,
+           {.rows = end - begin,
+            .columns = columns.width,
+            .sums = logits.as<float>() + begin * weight.dim(0) + columns.begin,
+            .out_row = weight.dim(0)},
+           scratch);
   });
 }
 

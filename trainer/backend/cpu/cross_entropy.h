@@ -1,5 +1,5 @@
 // Output layer, cross entropy and its gradient (backend.h has the contract), one tile of rows after
-// the other: only a tile's logits exist at a time, as [kTileRows, V] f32.
+// the other: only the exponentials of one tile's logits exist at a time, in the compute type.
 
 #ifndef DELTAWORKS_TRAINER_BACKEND_CPU_CROSS_ENTROPY_H_
 #define DELTAWORKS_TRAINER_BACKEND_CPU_CROSS_ENTROPY_H_
@@ -13,8 +13,8 @@ void CrossEntropyInTiles(CpuContext& context, const ConstTensorView& weight,
                          const ConstTensorView& weights, const TensorView& losses,
                          const TensorView& dx);
 
-void LogitsInTiles(CpuContext& context, const ConstTensorView& weight, const ConstTensorView& x,
-                   const TensorView& logits);
+void LogitsInPanels(CpuContext& context, const ConstTensorView& weight, const ConstTensorView& x,
+                    const TensorView& logits);
 
 }  // namespace deltaworks::trainer
 

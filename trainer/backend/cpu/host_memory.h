@@ -45,6 +45,17 @@ class Workspace {
     return static_cast<T*>(Bytes(elements * static_cast<int64_t>(sizeof(T))));
   }
 
+  // Rewind(mark) forgets what was given since mark = Mark(), so that a loop finds its scratch in
+  // the cache. (The first time, when blocks are still to be joined, it keeps them.)
+  struct Place {
+    size_t blocks = 0;
+    int64_t used_bytes = 0;
+  };
+  Place Mark() const { return {blocks_.size(), used_bytes_}; }
+  void Rewind(const Place& mark) {
+    if (mark.blocks == blocks_.size()) used_bytes_ = mark.used_bytes;
+  }
+
   // Forgets all blocks. If the last use needed several, they are joined, so that the same use next
   // time needs one.
   void Reset();

@@ -6,6 +6,13 @@
 namespace deltaworks::trainer {
 namespace {
 
+// The transpose of some columns of a tensor of a segment's rows, prepared once for all sums over
+// tokens that have it on the left: [first row block][token tile].
+struct TransposedRows {
+  int64_t width = 0;
+  std::vector<std::vector<const void*>> blocks;  // Of kPanelColumns columns each.
+};
+
 struct BackwardCall {
   CpuContext& context;
   LinearGroup group;
@@ -15,180 +22,176 @@ struct BackwardCall {
   absl::Span<const ConstTensorView> dy;
   const TensorView& dhidden;
   const TensorView& dx;
-  std::vector<const void*> stacked_a;
+  std::vector<ConstTensorView> stacked_a;
+  std::vector<std::vector<TransposedRows>> hidden_transposed;  // Of each segment and linear.
+  std::vector<TransposedRows> dhidden_transposed;              // Of each segment.
 
+  const Products& products() const { return *context.products; }
   int64_t rows() const { return x.dim(0); }
   int64_t k() const { return x.dim(1); }
   int64_t element_bytes() const { return SizeOf(context.compute_type); }
 };
 
+TransposedRows Transpose(const CpuContext& context, const Segment& segment,
+                         const ConstTensorView& from, int64_t column, int64_t width,
+                         Workspace& scratch) {
+  TransposedRows result{.width = width};
+  for (int64_t first = 0; first < width; first += kPanelColumns) {
+    const int64_t columns = std::min(kPanelColumns, width - first);
+    std::vector<const void*>& tiles = result.blocks.emplace_back();
+    const int64_t tile = context.products->token_tile();
+    for (int64_t begin = segment.row_begin; begin < segment.row_end; begin += tile) {
+      tiles.push_back(context.products->PrepareTransposed(
+          ElementAt(from, begin, column + first), from.dim(1),
+          std::min(tile, segment.row_end - begin), columns, scratch));
+    }
+  }
+  return result;
+}
+
 // dhidden[piece] = scale * dy B for one linear.
 void HiddenGradient(const BackwardCall& call, const Piece& piece, int64_t linear, int worker,
                     Workspace& scratch) {
   const LoraPair& pair = *piece.segment->adapters[linear];
-  const int64_t n = call.group[linear]->n();
   const int64_t rank = pair.rank();
-  const int64_t tile_begin = piece.begin / kTileRows * kTileRows;
-  float* out = scratch.Get<float>(kTileRows * rank);
-  call.context.products.Get(Times(rank, n, n, rank, rank))
-      .Run(worker, ElementAt(call.dy[linear], tile_begin, 0), pair.b.data, out);
+  const int64_t rows = piece.end - piece.begin;
+  float* const out = scratch.Get<float>(rows * rank);
+  for (const ColumnRange& panel : PanelsOf(call.products(), rank)) {
+    std::vector<PanelFactor> factors;
+    AppendFactors(call.products(), call.dy[linear], piece.begin, 0, RowsOf(pair.b),
+                  call.group[linear]->n(), panel, scratch, factors);
+    RunSum(*call.context.products, worker, factors,
+           {.rows = rows, .columns = panel.width, .sums = out + panel.begin, .out_row = rank},
+           scratch);
+  }
   const int64_t column = HiddenColumn(*piece.segment, linear);
-  for (int64_t row = piece.begin; row < piece.end; ++row) {
-    call.context.kernels.scale_round(out + (row - tile_begin) * rank, pair.scale,
-                                     ElementAt(call.dhidden, row, column), rank);
+  for (int64_t i = 0; i < rows; ++i) {
+    call.context.kernels.scale_round(out + i * rank, pair.scale,
+                                     ElementAt(call.dhidden, piece.begin + i, column), rank);
   }
 }
 
-// Columns [column, column + width) of the sum over a segment's tokens t of left[t]^T right[t], in
-// tiles counted from the segment's first row. The last tile is copied and padded with zeros: rows
-// of other segments take no part, not even times zero.
+// The sum over a segment's tokens t of left[t]^T right[t], on some columns of `right`: one chain in
+// the order of the tokens. Rows of other segments take no part, not even times zero.
 struct TokenSum {
   const BackwardCall& call;
   const Segment& segment;
-  const ConstTensorView left;  // [T,H]: columns [left_column, left_column + left_width).
-  int64_t left_column;
-  int64_t left_width;
-  const ConstTensorView right;  // [T,N], dropped first if `drops`.
+  const TransposedRows& left;
+  const ConstTensorView& right;  // [T,N], dropped first if `drops`.
   bool drops;
-  int64_t column;
-  int64_t width;
+  ColumnRange columns;
 
-  // Returns [left_width, width].
-  float* Compute(int worker, Workspace& scratch) const {
-    float* sum = scratch.Get<float>(left_width * width);
-    char* left_tile = scratch.Get<char>(kTileRows * left_width * call.element_bytes());
-    char* right_tile = scratch.Get<char>(kTileRows * width * call.element_bytes());
-    for (int64_t begin = segment.row_begin; begin < segment.row_end; begin += kTileRows) {
-      const int64_t end = std::min(segment.row_end, begin + kTileRows);
-      const bool whole = end - begin == kTileRows;
-      CopyPadded(left, begin, end, left_column, left_width, left_tile);
-      if (!whole || drops) FillRightTile(begin, end, right_tile);
-      const bool in_place = whole && !drops;
-      ProductShape shape =
-          TransposedTimes(left_width, width, in_place ? right.dim(1) : width, width);
-      shape.accumulate = begin != segment.row_begin;
-      call.context.products.Get(shape).Run(
-          worker, left_tile, in_place ? ElementAt(right, begin, column) : right_tile, sum);
+  // Returns [left.width, columns.width].
+  const float* Compute(int worker, Workspace& scratch) const {
+    const int64_t width = columns.width;
+    const int64_t tile = call.products().token_tile();
+    float* const sums = scratch.Get<float>(left.width * width);
+    for (int64_t begin = segment.row_begin; begin < segment.row_end; begin += tile) {
+      const int64_t tokens = std::min(tile, segment.row_end - begin);
+      const int64_t depth = call.products().pads_tokens() ? tile : tokens;
+      const Panel panel = RightPanel(begin, tokens, depth, scratch);
+      for (size_t block = 0; block < left.blocks.size(); ++block) {
+        const int64_t row = static_cast<int64_t>(block) * kPanelColumns;
+        const PanelFactor factor = {.a = left.blocks[block][(begin - segment.row_begin) / tile],
+                                    .a_prepared = true,
+                                    .panel = panel,
+                                    .depth = depth};
+        PanelSum sum = {.factors = {&factor, 1},
+                        .rows = std::min(kPanelColumns, left.width - row),
+                        .columns = width};
+        sum.sums = sums + row * width;
+        sum.out_row = width;
+        if (begin > segment.row_begin) {
+          sum.initial = sum.sums;
+          sum.initial_row = width;
+        }
+        call.context.products->Run(worker, sum);
+      }
     }
-    return sum;
+    return sums;
   }
 
  private:
-  void CopyPadded(const ConstTensorView& from, int64_t begin, int64_t end, int64_t first,
-                  int64_t columns, char* to) const {
-    CopyBlock(from, begin, end, first, columns, to);
-    const int64_t row_bytes = columns * call.element_bytes();
-    std::memset(to + (end - begin) * row_bytes, 0, (kTileRows - (end - begin)) * row_bytes);
-  }
-
-  void FillRightTile(int64_t begin, int64_t end, char* to) const {
-    CopyPadded(right, begin, end, column, width, to);
-    if (!drops) return;
-    const DropoutMask mask = MaskOf(segment.dropout);
-    for (int64_t row = begin; row < end; ++row) {
-      call.context.kernels.drop(ElementAt(right, row, column), mask, TokenOf(segment, row), column,
-                                to + (row - begin) * width * call.element_bytes(), width);
+  Panel RightPanel(int64_t begin, int64_t tokens, int64_t depth, Workspace& scratch) const {
+    if (tokens == depth && !drops) {
+      return call.products().Prepare(RowsOf(right), begin, depth, columns.begin, columns.width,
+                                     scratch);
     }
+    const int64_t row_bytes = columns.width * call.element_bytes();
+    char* const rows = scratch.Get<char>(depth * row_bytes);
+    const DropoutMask mask = MaskOf(segment.dropout);
+    for (int64_t i = 0; i < tokens; ++i) {
+      const void* from = ElementAt(right, begin + i, columns.begin);
+      if (drops) {
+        call.context.kernels.drop(from, mask, TokenOf(segment, begin + i), columns.begin,
+                                  rows + i * row_bytes, columns.width);
+      } else {
+        std::memcpy(rows + i * row_bytes, from, row_bytes);
+      }
+    }
+    std::memset(rows + tokens * row_bytes, 0, (depth - tokens) * row_bytes);
+    return call.products().Prepare({rows, columns.width, false}, 0, depth, 0, columns.width,
+                                   scratch);
   }
 };
 
-// db += scale * dy^T hidden, for the columns [column, column + width) of y.
-void AddGradientOfB(const BackwardCall& call, const Segment& segment, int64_t linear,
-                    int64_t column, int64_t width, int worker, Workspace& scratch) {
+// db += dy^T hidden on some columns of y: computed transposed.
+void AddGradientOfB(const BackwardCall& call, int64_t segment_index, int64_t linear,
+                    const ColumnRange& columns, int worker, Workspace& scratch) {
+  const Segment& segment = call.segments[segment_index];
   const LoraPair& pair = *segment.adapters[linear];
   const int64_t rank = pair.rank();
   const TokenSum sum = {.call = call,
                         .segment = segment,
-                        .left = call.hidden,
-                        .left_column = HiddenColumn(segment, linear),
-                        .left_width = rank,
+                        .left = call.hidden_transposed[segment_index][linear],
                         .right = call.dy[linear],
                         .drops = false,
-                        .column = column,
-                        .width = width};
-  const float* transposed = sum.Compute(worker, scratch);
-  float* const db = pair.db.as<float>();
-  for (int64_t j = 0; j < width; ++j) {
-    float* const row = db + (column + j) * rank;
-    for (int64_t r = 0; r < rank; ++r) row[r] += pair.scale * transposed[r * width + j];
+                        .columns = columns};
+  const float* const transposed = sum.Compute(worker, scratch);
+  float* const db = pair.db.as<float>() + columns.begin * rank;
+  for (int64_t j = 0; j < columns.width; ++j) {
+    for (int64_t r = 0; r < rank; ++r) db[j * rank + r] += transposed[r * columns.width + j];
   }
 }
 
-// da += dhidden^T drop(x), for the columns [column, column + width) of x, all adapters of a
-// segment.
-void AddGradientOfA(const BackwardCall& call, const Segment& segment, int64_t column, int64_t width,
+// da += dhidden^T drop(x) on some columns of x, for all adapters of a segment.
+void AddGradientOfA(const BackwardCall& call, int64_t segment_index, const ColumnRange& columns,
                     int worker, Workspace& scratch) {
+  const Segment& segment = call.segments[segment_index];
   const TokenSum sum = {.call = call,
                         .segment = segment,
-                        .left = call.dhidden,
-                        .left_column = 0,
-                        .left_width = segment.hidden_width(),
+                        .left = call.dhidden_transposed[segment_index],
                         .right = call.x,
                         .drops = segment.dropout.p > 0,
-                        .column = column,
-                        .width = width};
+                        .columns = columns};
   const float* row = sum.Compute(worker, scratch);
   for (const LoraPair* pair : segment.adapters) {
     if (pair == nullptr) continue;
-    for (int64_t r = 0; r < pair->rank(); ++r, row += width) {
-      call.context.kernels.accumulate(row, 1.0f, pair->da.as<float>() + r * call.k() + column,
-                                      width);
+    for (int64_t r = 0; r < pair->rank(); ++r, row += columns.width) {
+      call.context.kernels.accumulate(
+          row, 1.0f, pair->da.as<float>() + r * call.k() + columns.begin, columns.width);
     }
   }
 }
 
-// dx[piece] = round(base + mask(dhidden A)) on the columns [column, column + width).
-void AdaptedInputGradient(const BackwardCall& call, const Piece& piece, int64_t tile_begin,
-                          int64_t column, int64_t width, const float* base, int worker,
-                          Workspace& scratch) {
-  const Segment& segment = *piece.segment;
-  const int64_t hidden_width = segment.hidden_width();
-  char* gradient = scratch.Get<char>(kTileRows * hidden_width * call.element_bytes());
-  CopyBlock(call.dhidden, piece.begin, piece.end, 0, hidden_width,
-            gradient + (piece.begin - tile_begin) * hidden_width * call.element_bytes());
-  float* update = scratch.Get<float>(kTileRows * width);
-  const void* a = call.stacked_a[&segment - call.segments.data()];
-  call.context.products.Get(Times(width, hidden_width, hidden_width, call.k(), width))
-      .Run(worker, gradient, static_cast<const char*>(a) + column * call.element_bytes(), update);
-  const DropoutMask mask = MaskOf(segment.dropout);
-  for (int64_t row = piece.begin; row < piece.end; ++row) {
-    const int64_t offset = (row - tile_begin) * width;
-    void* const out = ElementAt(call.dx, row, column);
-    if (segment.dropout.p > 0) {
-      call.context.kernels.add_masked_round(base + offset, update + offset, mask,
-                                            TokenOf(segment, row), column, out, width);
-    } else {
-      call.context.kernels.add_scaled_round(base + offset, update + offset, 1.0f, out, width);
-    }
-  }
-}
-
-void InputGradient(const BackwardCall& call, int64_t tile, int64_t column, int64_t width,
-                   absl::Span<const Piece> pieces, int worker, Workspace& scratch) {
-  const int64_t tile_begin = tile * kTileRows;
-  const int64_t tile_end = std::min(call.rows(), tile_begin + kTileRows);
-  float* base = scratch.Get<float>(kTileRows * width);
+// dx = round(sum over linears of dy W + mask(dhidden A)) on some rows and columns.
+void InputGradient(const BackwardCall& call, int64_t begin, int64_t end, const ColumnRange& columns,
+                   int worker, Workspace& scratch) {
+  std::vector<PanelFactor> base;
   for (int64_t i = 0; i < call.group.size(); ++i) {
-    const ConstTensorView& weight = WeightOf(*call.group[i]);
-    const int64_t n = weight.dim(0);
-    ProductShape shape = Times(width, n, n, call.k(), width);
-    shape.accumulate = i > 0;
-    call.context.products.Get(shape).Run(worker, ElementAt(call.dy[i], tile_begin, 0),
-                                         ElementAt(weight, 0, column), base);
+    AppendFactors(call.products(), call.dy[i], 0, 0, RowsOf(WeightOf(*call.group[i])),
+                  call.group[i]->n(), columns, scratch, base);
   }
-  const auto plain_rows = [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      call.context.kernels.round(base + (row - tile_begin) * width, ElementAt(call.dx, row, column),
-                                 width);
-    }
+  const auto update = [&](const Segment& segment) {
+    const ConstTensorView& a = call.stacked_a[&segment - call.segments.data()];
+    return PieceUpdate{.a = call.dhidden,
+                       .a_column = 0,
+                       .b = RowsOf(a),
+                       .depth = a.dim(0),
+                       .masked = segment.dropout.p > 0};
   };
-  int64_t row = tile_begin;
-  for (const Piece& piece : pieces) {
-    plain_rows(row, piece.begin);
-    AdaptedInputGradient(call, piece, tile_begin, column, width, base, worker, scratch);
-    row = piece.end;
-  }
-  plain_rows(row, tile_end);
+  SumOfPieces(call.context, base, PiecesOf(call.segments, begin, end), update, columns, call.dx,
+              worker, scratch);
 }
 
 using Task = std::function<void(int worker, Workspace& scratch)>;
@@ -199,71 +202,79 @@ void RunTasks(CpuContext& context, const std::vector<Task>& tasks) {
   });
 }
 
+bool HasRows(const Segment& segment) {
+  return segment.row_begin < segment.row_end && segment.hidden_width() > 0;
+}
+
 // dhidden and the gradients of B: nothing here waits for another.
-void AddFirstTasks(const BackwardCall& call, const std::vector<std::vector<Piece>>& by_tile,
-                   std::vector<Task>& tasks) {
-  for (const auto& pieces : by_tile) {
-    for (const Piece& piece : pieces) {
-      for (int64_t i = 0; i < call.group.size(); ++i) {
-        if (piece.segment->adapters[i] == nullptr) continue;
-        tasks.push_back([&call, piece, i](int worker, Workspace& scratch) {
-          HiddenGradient(call, piece, i, worker, scratch);
-        });
-      }
+std::vector<Task> FirstTasks(BackwardCall& call) {
+  std::vector<Task> tasks;
+  for (const PanelTask& task : TasksOf(call.context, call.group.size(), call.rows())) {
+    for (const Piece& piece : PiecesOf(call.segments, task.begin, task.end)) {
+      const int64_t i = task.panel;
+      if (piece.segment == nullptr || piece.segment->adapters[i] == nullptr) continue;
+      tasks.push_back([&call, piece, i](int worker, Workspace& scratch) {
+        HiddenGradient(call, piece, i, worker, scratch);
+      });
     }
   }
-  for (const Segment& segment : call.segments) {
-    if (segment.row_begin == segment.row_end) continue;
+  for (int64_t s = 0; s < call.segments.size(); ++s) {
+    const Segment& segment = call.segments[s];
+    std::vector<TransposedRows>& transposed = call.hidden_transposed.emplace_back();
     for (int64_t i = 0; i < call.group.size(); ++i) {
-      if (segment.adapters[i] == nullptr) continue;
-      const int64_t n = call.group[i]->n();
-      for (int64_t column = 0; column < n; column += PanelWidth(n)) {
-        const int64_t width = std::min(PanelWidth(n), n - column);
-        tasks.push_back([&call, &segment, i, column, width](int worker, Workspace& scratch) {
-          AddGradientOfB(call, segment, i, column, width, worker, scratch);
+      transposed.emplace_back();
+      if (!HasRows(segment) || segment.adapters[i] == nullptr) continue;
+      transposed.back() = Transpose(call.context, segment, call.hidden, HiddenColumn(segment, i),
+                                    segment.adapters[i]->rank(), call.context.shared);
+      for (const ColumnRange& columns : PanelsOf(call.products(), call.group[i]->n())) {
+        tasks.push_back([&call, s, i, columns](int worker, Workspace& scratch) {
+          AddGradientOfB(call, s, i, columns, worker, scratch);
         });
       }
     }
   }
+  return tasks;
 }
 
 // dx and the gradients of A: they read dhidden.
-void AddSecondTasks(const BackwardCall& call, const std::vector<std::vector<Piece>>& by_tile,
-                    std::vector<Task>& tasks) {
-  for (int64_t column = 0; column < call.k(); column += PanelWidth(call.k())) {
-    const int64_t width = std::min(PanelWidth(call.k()), call.k() - column);
-    for (int64_t tile = 0; call.dx.data != nullptr && tile < by_tile.size(); ++tile) {
-      tasks.push_back([&call, &by_tile, tile, column, width](int worker, Workspace& scratch) {
-        InputGradient(call, tile, column, width, by_tile[tile], worker, scratch);
+std::vector<Task> SecondTasks(BackwardCall& call) {
+  std::vector<Task> tasks;
+  const std::vector<ColumnRange> panels = PanelsOf(call.products(), call.k());
+  if (call.dx.data != nullptr) {
+    for (const auto& [panel, begin, end] :
+         TasksOf(call.context, static_cast<int64_t>(panels.size()), call.rows())) {
+      const ColumnRange columns = panels[panel];
+      tasks.push_back([&call, begin = begin, end = end, columns](int worker, Workspace& scratch) {
+        InputGradient(call, begin, end, columns, worker, scratch);
       });
     }
   }
-  for (const Segment& segment : call.segments) {
-    if (segment.row_begin == segment.row_end || segment.hidden_width() == 0) continue;
-    for (int64_t column = 0; column < call.k(); column += PanelWidth(call.k())) {
-      const int64_t width = std::min(PanelWidth(call.k()), call.k() - column);
-      tasks.push_back([&call, &segment, column, width](int worker, Workspace& scratch) {
-        AddGradientOfA(call, segment, column, width, worker, scratch);
+  for (int64_t s = 0; s < call.segments.size(); ++s) {
+    const Segment& segment = call.segments[s];
+    call.dhidden_transposed.emplace_back();
+    if (!HasRows(segment)) continue;
+    call.dhidden_transposed.back() = Transpose(call.context, segment, call.dhidden, 0,
+                                               segment.hidden_width(), call.context.shared);
+    for (const ColumnRange& columns : panels) {
+      tasks.push_back([&call, s, columns](int worker, Workspace& scratch) {
+        AddGradientOfA(call, s, columns, worker, scratch);
       });
     }
   }
+  return tasks;
 }
 
 }  // namespace
 
-void BackwardInTiles(CpuContext& context, LinearGroup group, absl::Span<const Segment> segments,
-                     const ConstTensorView& x, const ConstTensorView& hidden,
-                     absl::Span<const ConstTensorView> dy, const TensorView& dhidden,
-                     const TensorView& dx) {
-  const BackwardCall call = {
-      context, group, segments, x, hidden, dy, dhidden, dx, StackedA(context, segments, x.dim(1))};
-  const std::vector<std::vector<Piece>> by_tile = PiecesByTile(segments, call.rows());
-  std::vector<Task> tasks;
-  AddFirstTasks(call, by_tile, tasks);
-  RunTasks(context, tasks);
-  tasks.clear();
-  AddSecondTasks(call, by_tile, tasks);
-  RunTasks(context, tasks);
+void BackwardInPanels(CpuContext& context, LinearGroup group, absl::Span<const Segment> segments,
+                      const ConstTensorView& x, const ConstTensorView& hidden,
+                      absl::Span<const ConstTensorView> dy, const TensorView& dhidden,
+                      const TensorView& dx) {
+  BackwardCall call = {
+      context, group, segments, x, hidden, dy, dhidden, dx, StackedA(context, segments, x.dim(1)),
+      {},      {}};
+  RunTasks(context, FirstTasks(call));
+  RunTasks(context, SecondTasks(call));
 }
 
 }  // namespace deltaworks::trainer

@@ -8,28 +8,14 @@ namespace {
 
 constexpr int64_t kDecodePanel = 64;
 
-struct WideRows {
-  const float* data = nullptr;
-  int64_t row = 0;  // Elements between rows: a multiple of 16, zero behind the end.
-};
-
-// Rows [begin, end), columns [column, column + width), widened.
-WideRows WidenRows(const KernelSet& kernels, const ConstTensorView& x, int64_t begin, int64_t end,
-                   int64_t column, int64_t width, Workspace& scratch) {
-  const int64_t row = CeilDiv(width, 16) * 16;
-  float* data = scratch.Get<float>((end - begin) * row);
-  kernels.pack_rows(ElementAt(x, begin, column), x.dim(1), end - begin, width, 1.0f, data, row);
-  return {data, row};
-}
-
-// hidden[segment] = drop(x[segment]) A^T for one linear.
+// hidden[segment] = scale * drop(x[segment]) A^T for one linear.
 void DecodeHidden(CpuContext& context, const Segment& segment, int64_t linear,
                   const ConstTensorView& x, const TensorView& hidden, Workspace& scratch) {
   const LoraPair& pair = *segment.adapters[linear];
   const int64_t k = x.dim(1);
   const int64_t rank = pair.rank();
   const int64_t rows = segment.row_end - segment.row_begin;
-  WideRows wide;
+  const void* adapted = ElementAt(x, segment.row_begin, 0);
   if (segment.dropout.p > 0) {
     TensorView dropped = {scratch.Get<char>(rows * k * SizeOf(x.dtype)), x.dtype, {rows, k}};
     const DropoutMask mask = MaskOf(segment.dropout);
@@ -38,27 +24,26 @@ void DecodeHidden(CpuContext& context, const Segment& segment, int64_t linear,
                            TokenOf(segment, segment.row_begin + i), /*feature=*/0,
                            ElementAt(dropped, i, 0), k);
     }
-    wide = WidenRows(context.kernels, dropped, 0, rows, 0, k, scratch);
-  } else {
-    wide = WidenRows(context.kernels, x, segment.row_begin, segment.row_end, 0, k, scratch);
+    adapted = dropped.data;
   }
   float* out = scratch.Get<float>(rows * rank);
-  context.kernels.dot(wide.data, wide.row, rows, pair.a.data, k, rank, k, out, rank);
+  context.kernels.dot(adapted, k, rows, pair.a.data, k, rank, k, out, rank);
   const int64_t column = HiddenColumn(segment, linear);
   for (int64_t i = 0; i < rows; ++i) {
-    context.kernels.round(out + i * rank, ElementAt(hidden, segment.row_begin + i, column), rank);
+    context.kernels.scale_round(out + i * rank, pair.scale,
+                                ElementAt(hidden, segment.row_begin + i, column), rank);
   }
 }
 
 // Columns [column, column + width) of linear i.
 void DecodePanel(CpuContext& context, int64_t linear, int64_t column, int64_t width,
-                 const WideRows& x, const ConstTensorView& weight,
+                 const ConstTensorView& x, const ConstTensorView& weight,
                  absl::Span<const Segment> segments, const TensorView& hidden, const TensorView& y,
                  Workspace& scratch) {
   const int64_t rows = y.dim(0);
   float* base = scratch.Get<float>(rows * width);
-  context.kernels.dot(x.data, x.row, rows, ElementAt(weight, column, 0), weight.dim(1), width,
-                      weight.dim(1), base, width);
+  const int64_t k = weight.dim(1);
+  context.kernels.dot(x.data, k, rows, ElementAt(weight, column, 0), k, width, k, base, width);
   int64_t row = 0;
   const auto plain_rows_to = [&](int64_t end) {
     for (; row < end; ++row) {
@@ -70,29 +55,28 @@ void DecodePanel(CpuContext& context, int64_t linear, int64_t column, int64_t wi
     if (pair == nullptr || segment.row_begin == segment.row_end) continue;
     plain_rows_to(segment.row_begin);
     const int64_t rank = pair->rank();
-    const WideRows wide = WidenRows(context.kernels, hidden, segment.row_begin, segment.row_end,
-                                    HiddenColumn(segment, linear), rank, scratch);
     const int64_t segment_rows = segment.row_end - segment.row_begin;
     float* update = scratch.Get<float>(segment_rows * width);
-    context.kernels.dot(wide.data, wide.row, segment_rows, ElementAt(pair->b, column, 0), rank,
-                        width, rank, update, width);
+    context.kernels.dot(ElementAt(hidden, segment.row_begin, HiddenColumn(segment, linear)),
+                        hidden.dim(1), segment_rows, ElementAt(pair->b, column, 0), rank, width,
+                        rank, update, width);
     for (; row < segment.row_end; ++row) {
       context.kernels.add_scaled_round(base + row * width,
-                                       update + (row - segment.row_begin) * width, pair->scale,
+                                       update + (row - segment.row_begin) * width, 1.0f,
                                        ElementAt(y, row, column), width);
     }
   }
   plain_rows_to(rows);
 }
 
-struct PanelTask {
+struct DecodeTask {
   int64_t linear;
   int64_t column;
   int64_t width;
 };
 
-std::vector<PanelTask> PanelTasks(LinearGroup group) {
-  std::vector<PanelTask> tasks;
+std::vector<DecodeTask> DecodeTasks(LinearGroup group) {
+  std::vector<DecodeTask> tasks;
   for (int64_t i = 0; i < group.size(); ++i) {
     const int64_t n = group[i]->n();
     for (int64_t column = 0; column < n; column += kDecodePanel) {
@@ -116,21 +100,19 @@ void ForwardForDecoding(CpuContext& context, LinearGroup group, absl::Span<const
   context.ForTasks(adapters.size(), [&](int64_t task, int, Workspace& scratch) {
     DecodeHidden(context, *adapters[task].first, adapters[task].second, x, hidden, scratch);
   });
-  const WideRows wide = WidenRows(context.kernels, x, 0, x.dim(0), 0, x.dim(1), context.shared);
-  const std::vector<PanelTask> tasks = PanelTasks(group);
+  const std::vector<DecodeTask> tasks = DecodeTasks(group);
   context.ForTasks(tasks.size(), [&](int64_t task, int, Workspace& scratch) {
     const auto [linear, column, width] = tasks[task];
-    DecodePanel(context, linear, column, width, wide, WeightOf(*group[linear]), segments, hidden,
+    DecodePanel(context, linear, column, width, x, WeightOf(*group[linear]), segments, hidden,
                 y[linear], scratch);
   });
 }
 
 void LogitsForDecoding(CpuContext& context, const ConstTensorView& weight, const ConstTensorView& x,
                        const TensorView& logits) {
-  const WideRows wide = WidenRows(context.kernels, x, 0, x.dim(0), 0, x.dim(1), context.shared);
   const int64_t n = weight.dim(0);
   context.ForBlocks(n, kDecodePanel, [&](int64_t begin, int64_t end) {
-    context.kernels.dot(wide.data, wide.row, x.dim(0), ElementAt(weight, begin, 0), weight.dim(1),
+    context.kernels.dot(x.data, x.dim(1), x.dim(0), ElementAt(weight, begin, 0), weight.dim(1),
                         end - begin, weight.dim(1), logits.as<float>() + begin, n);
   });
 }

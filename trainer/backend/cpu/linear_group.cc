@@ -6,17 +6,18 @@
 
 namespace deltaworks::trainer {
 
-std::vector<std::vector<Piece>> PiecesByTile(absl::Span<const Segment> segments, int64_t rows) {
-  std::vector<std::vector<Piece>> pieces(CeilDiv(rows, kTileRows));
+std::vector<Piece> PiecesOf(absl::Span<const Segment> segments, int64_t begin, int64_t end) {
+  std::vector<Piece> pieces;
+  int64_t row = begin;
   for (const Segment& segment : segments) {
-    if (segment.hidden_width() == 0) continue;
-    for (int64_t row = segment.row_begin; row < segment.row_end;) {
-      const int64_t tile = row / kTileRows;
-      const int64_t end = std::min(segment.row_end, (tile + 1) * kTileRows);
-      pieces[tile].push_back({&segment, row, end});
-      row = end;
-    }
+    const int64_t first = std::max(begin, segment.row_begin);
+    const int64_t last = std::min(end, segment.row_end);
+    if (first >= last || segment.hidden_width() == 0) continue;
+    if (row < first) pieces.push_back({nullptr, row, first});
+    pieces.push_back({&segment, first, last});
+    row = last;
   }
+  if (row < end) pieces.push_back({nullptr, row, end});
   return pieces;
 }
 
@@ -28,20 +29,21 @@ int64_t HiddenColumn(const Segment& segment, int64_t linear) {
   return column;
 }
 
-std::vector<const void*> StackedA(CpuContext& context, absl::Span<const Segment> segments,
-                                  int64_t k) {
-  std::vector<const void*> stacked;
+std::vector<ConstTensorView> StackedA(CpuContext& context, absl::Span<const Segment> segments,
+                                      int64_t k) {
+  std::vector<ConstTensorView> stacked;
   for (const Segment& segment : segments) {
     std::vector<const LoraPair*> pairs;
     for (const LoraPair* pair : segment.adapters) {
       if (pair != nullptr) pairs.push_back(pair);
     }
+    const std::vector<int64_t> shape = {segment.hidden_width(), k};
     if (pairs.size() < 2) {
-      stacked.push_back(pairs.empty() ? nullptr : pairs[0]->a.data);
+      stacked.emplace_back(pairs.empty() ? nullptr : pairs[0]->a.data, context.compute_type, shape);
       continue;
     }
     char* to = context.shared.Get<char>(segment.hidden_width() * k * SizeOf(context.compute_type));
-    stacked.push_back(to);
+    stacked.emplace_back(to, context.compute_type, shape);
     for (const LoraPair* pair : pairs) {
       std::memcpy(to, pair->a.data, pair->a.bytes());
       to += pair->a.bytes();
@@ -60,12 +62,76 @@ DropoutMask MaskOf(const DropoutKey& key) {
   return mask;
 }
 
-void CopyBlock(const ConstTensorView& from, int64_t begin, int64_t end, int64_t column,
-               int64_t width, void* out) {
-  const int64_t bytes = width * SizeOf(from.dtype);
-  char* to = static_cast<char*>(out);
-  for (int64_t row = begin; row < end; ++row, to += bytes) {
-    std::memcpy(to, ElementAt(from, row, column), bytes);
+namespace {
+
+// A piece whose base part is done: `base` [rows, columns].
+void UpdatePiece(CpuContext& context, const Piece& piece, const PieceUpdate& update,
+                 const float* base, const ColumnRange& columns, const TensorView& out, int worker,
+                 Workspace& scratch) {
+  const int64_t rows = piece.end - piece.begin;
+  const int64_t width = columns.width;
+  if (update.depth == 0) {
+    for (int64_t i = 0; i < rows; ++i) {
+      context.kernels.round(base + i * width, ElementAt(out, piece.begin + i, columns.begin),
+                            width);
+    }
+    return;
+  }
+  std::vector<PanelFactor> factors;
+  AppendFactors(*context.products, update.a, piece.begin, update.a_column, update.b, update.depth,
+                columns, scratch, factors);
+  PanelSum sum = {.rows = rows, .columns = width};
+  if (!update.masked) {
+    sum.initial = base;
+    sum.initial_row = width;
+    sum.rounded = ElementAt(out, piece.begin, columns.begin);
+    sum.out_row = out.dim(1);
+    RunSum(*context.products, worker, factors, sum, scratch);
+    return;
+  }
+  sum.sums = scratch.Get<float>(rows * width);
+  sum.out_row = width;
+  RunSum(*context.products, worker, factors, sum, scratch);
+  const DropoutMask mask = MaskOf(piece.segment->dropout);
+  for (int64_t i = 0; i < rows; ++i) {
+    context.kernels.add_masked_round(base + i * width, sum.sums + i * width, mask,
+                                     TokenOf(*piece.segment, piece.begin + i), columns.begin,
+                                     ElementAt(out, piece.begin + i, columns.begin), width);
+  }
+}
+
+}  // namespace
+
+void SumOfPieces(CpuContext& context, absl::Span<const PanelFactor> base,
+                 absl::Span<const Piece> pieces,
+                 absl::FunctionRef<PieceUpdate(const Segment&)> update, const ColumnRange& columns,
+                 const TensorView& out, int worker, Workspace& scratch) {
+  const int64_t begin = pieces.front().begin;
+  std::vector<PanelFactor> factors = AtRow(base, begin, SizeOf(context.compute_type));
+  PanelSum sum = {.rows = pieces.back().end - begin, .columns = columns.width};
+  const auto update_of = [&](const Piece& piece) {
+    return piece.segment == nullptr ? PieceUpdate() : update(*piece.segment);
+  };
+  if (pieces.size() == 1) {
+    const PieceUpdate only = update_of(pieces[0]);
+    if (!only.masked) {
+      // One chain, which never leaves the registers.
+      if (only.depth > 0) {
+        AppendFactors(*context.products, only.a, begin, only.a_column, only.b, only.depth, columns,
+                      scratch, factors);
+      }
+      sum.rounded = ElementAt(out, begin, columns.begin);
+      sum.out_row = out.dim(1);
+      RunSum(*context.products, worker, factors, sum, scratch);
+      return;
+    }
+  }
+  sum.sums = scratch.Get<float>(sum.rows * columns.width);
+  sum.out_row = columns.width;
+  RunSum(*context.products, worker, factors, sum, scratch);
+  for (const Piece& piece : pieces) {
+    UpdatePiece(context, piece, update_of(piece), sum.sums + (piece.begin - begin) * columns.width,
+                columns, out, worker, scratch);
   }
 }
 

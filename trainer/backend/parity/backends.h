@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "trainer/backend/cpu/cpu_backend_testing.h"
@@ -25,13 +26,21 @@ inline std::unique_ptr<Backend> MakeBackend(const BackendParameter& parameter, i
 }
 
 inline std::string BackendName(const ::testing::TestParamInfo<BackendParameter>& info) {
-  const DType type = std::get<0>(info.param);
-  return std::string(NameOf(type)) + KernelsFor(std::get<1>(info.param), type).isa;
+  const auto [type, isa] = info.param;
+  return std::string(NameOf(type)) +
+         (isa == KernelIsa::kOneDnn ? "onednn" : KernelsFor(isa, type).isa);
+}
+
+inline std::vector<BackendParameter> BackendsOf(DType type) {
+  std::vector<BackendParameter> backends;
+  for (const KernelIsa isa : SupportedKernelIsas(type)) backends.emplace_back(type, isa);
+  return backends;
 }
 
 inline auto AllBackends() {
-  return ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16),
-                            ::testing::ValuesIn(SupportedKernelIsas()));
+  std::vector<BackendParameter> all = BackendsOf(DType::kF32);
+  for (const BackendParameter& backend : BackendsOf(DType::kBF16)) all.push_back(backend);
+  return ::testing::ValuesIn(all);
 }
 
 }  // namespace deltaworks::trainer

@@ -95,6 +95,45 @@ TEST_P(LinearParityTest, PanelsOfLargeLinears) {
   ExpectParity({1536, {300}, {{7, {33}}}}, ProductPath::kDecode, false);
 }
 
+// Adapters that need several panels, and so does what several of a group are together.
+TEST_P(LinearParityTest, RanksAndHiddenWiderThanAPanel) {
+  for (const int64_t rank : {64, 65, 129}) {
+    SCOPED_TRACE(rank);
+    ExpectParity({77, {131}, {{1, {rank}}}}, ProductPath::kBatch, true);
+    ExpectParity({77, {131}, {{35, {rank}}, {2, {5}}}}, ProductPath::kBatch, true);
+    ExpectParity({77, {131}, {{5, {rank}}}}, ProductPath::kDecode, false);
+  }
+  const GroupSpec together = {
+      33, {65, 7, 64}, {{40, {33, 31, 67}}, {1, {1, 0, 130}, 0.2f}, {5, {63, 1, 1}}}};
+  ExpectParity(together, ProductPath::kBatch, true);
+}
+
+// Sums over tokens of several tiles, each with a remainder, and a segment of one token between.
+TEST_P(LinearParityTest, SegmentsLongerThanATileOfTokens) {
+  ExpectParity({35, {67}, {{1025, {3}}, {1, {2}}, {2100, {5}, 0.1f}}}, ProductPath::kBatch, true);
+  ExpectParity({35, {67, 9}, {{1024, {70, 3}}, {1500, {0, 1}, 0.3f, 9}}}, ProductPath::kBatch,
+               true);
+}
+
+TEST_P(LinearParityTest, InputsAndOutputsDeeperThanARunOfProducts) {
+  for (const float dropout : {0.0f, 0.2f}) {
+    SCOPED_TRACE(dropout);
+    ExpectParity({4099, {35}, {{5, {3}, dropout}}}, ProductPath::kBatch, true);
+    ExpectParity({35, {4099}, {{5, {3}, dropout}}}, ProductPath::kBatch, true);
+  }
+  ExpectParity({8201, {65}, {{3, {5}}}}, ProductPath::kBatch, true);
+  ExpectParity({65, {4097, 8201}, {{3, {5, 7}}}}, ProductPath::kBatch, true);
+  ExpectParity({4099, {35}, {{2, {3}}}}, ProductPath::kDecode, false);
+}
+
+TEST_P(LinearParityTest, MoreLinearsInAGroupThanARunHasFactors) {
+  const GroupSpec spec = {
+      33,
+      {5, 1, 17, 3, 64, 65, 2, 9, 33, 7},
+      {{20, {1, 2, 3, 0, 5, 0, 7, 8, 0, 33}}, {7, {0, 0, 3, 0, 0, 0, 0, 0, 9, 1}}}};
+  ExpectParity(spec, ProductPath::kBatch, true);
+}
+
 TEST_P(LinearParityTest, GroupsOfThreeWithSegmentsThatAdaptDifferentLinears) {
   const GroupSpec spec = {64,
                           {64, 48, 33},

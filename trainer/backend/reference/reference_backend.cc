@@ -81,11 +81,10 @@ class ReferenceBackend : public Backend {
           for (int64_t r = 0; r < rank; ++r) {
             Real sum = 0;
             for (int64_t f = 0; f < k; ++f) sum += mask[f] * input[t * k + f] * a[r * k + f];
-            s[r] = sum;
+            s[r] = Real{pair->scale} * sum;
           }
           Real* output = y[i].as<Real>() + t * n;
-          for (int64_t j = 0; j < n; ++j)
-            output[j] += Real{pair->scale} * Dot(s, b + j * rank, rank);
+          for (int64_t j = 0; j < n; ++j) output[j] += Dot(s, b + j * rank, rank);
           column += rank;
         }
       }
@@ -127,7 +126,7 @@ class ReferenceBackend : public Backend {
           std::fill(ds, ds + rank, Real{0});
           for (int64_t j = 0; j < n; ++j) {
             Axpy(scale * gradient[j], b + j * rank, ds, rank);
-            Axpy(scale * gradient[j], s, pair->db.template as<Real>() + j * rank, rank);
+            Axpy(gradient[j], s, pair->db.template as<Real>() + j * rank, rank);
           }
           for (int64_t r = 0; r < rank; ++r) {
             for (int64_t f = 0; f < k; ++f) {

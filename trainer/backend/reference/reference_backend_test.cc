@@ -113,6 +113,39 @@ TEST_F(GradientTest, RmsNorm) {
   ExpectGradient(x, dx, loss);
 }
 
+// y = x + norm(x): the residual's gradient is there when the norm's is added.
+TEST_F(GradientTest, RmsNormOnAResidualBranch) {
+  const int64_t rows = 3, width = 5;
+  const std::vector<int64_t> shape = {rows, width};
+  Tensor x = Random(rows * width), normed(rows * width), y(rows * width), rstd(rows);
+  const std::vector<float> weight = {0.5f, -1.0f, 2.0f, 1.5f, 0.25f};
+  const ConstTensorView weight_view(weight.data(), DType::kF32, {width});
+  Tensor dy = Random(rows * width);
+  const auto loss = [&] {
+    backend_->RmsNormForward(View(x, shape), weight_view, 1e-5, View(normed, shape),
+                             View(rstd, {rows}));
+    backend_->AddResidual(View(x, shape), View(normed, shape), View(y, shape));
+    return Dot(y, dy);
+  };
+  loss();
+  Tensor dx = dy;
+  backend_->RmsNormBackward(View(x, shape), weight_view, View(rstd, {rows}), View(dy, shape),
+                            View(dx, shape));
+  ExpectGradient(x, dx, loss);
+}
+
+TEST_F(GradientTest, ScatterRowsIsTheTransposeOfGatherRows) {
+  Tensor x = Random(5 * 3), gathered(2 * 3), dx(5 * 3, 7.0);
+  Tensor dout = Random(2 * 3);
+  const int32_t rows[] = {4, 1};
+  const ConstTensorView row_view(rows, DType::kI32, {2});
+  backend_->ScatterRows(View(dout, {2, 3}), row_view, View(dx, {5, 3}));
+  ExpectGradient(x, dx, [&] {
+    backend_->GatherRows(View(x, {5, 3}), row_view, View(gathered, {2, 3}));
+    return Dot(gathered, dout);
+  });
+}
+
 TEST_F(GradientTest, Swiglu) {
   Tensor gate = Random(12), up = Random(12), out(12), dgate(12), dup(12);
   Tensor dout = Random(12);
@@ -164,6 +197,34 @@ TEST_F(GradientTest, AttentionOfTwoDocumentsWithGroupedHeads) {
   ExpectGradient(q, dq, loss);
   ExpectGradient(k, dk, loss);
   ExpectGradient(v, dv, loss);
+}
+
+// Fewer queries than keys, with and without the causal mask, and a row that no span has.
+TEST_F(GradientTest, AttentionOfTheLastQueries) {
+  const int64_t dim = 3;
+  const std::vector<AttentionSpan> spans = {{0, 2, 0, 5}, {3, 4, 5, 8}};
+  for (const bool causal : {true, false}) {
+    SCOPED_TRACE(causal);
+    const AttentionShape shape{2, 2, dim, /*scale=*/0.6f, causal};
+    const std::vector<int64_t> of_queries = {4, 2 * dim}, of_keys = {8, 2 * dim};
+    Tensor q = Random(4 * 2 * dim), k = Random(8 * 2 * dim), v = Random(8 * 2 * dim);
+    Tensor out(q.size()), lse(4 * 2), dq(q.size()), dk(k.size()), dv(v.size());
+    Tensor dout = Random(q.size());
+    const auto loss = [&] {
+      backend_->AttentionForward(shape, spans, View(q, of_queries), View(k, of_keys),
+                                 View(v, of_keys), View(out, of_queries), View(lse, {4, 2}),
+                                 ProductPath::kBatch);
+      return Dot(out, dout);
+    };
+    loss();
+    backend_->AttentionBackward(shape, spans, View(q, of_queries), View(k, of_keys),
+                                View(v, of_keys), View(out, of_queries), View(lse, {4, 2}),
+                                View(dout, of_queries), View(dq, of_queries), View(dk, of_keys),
+                                View(dv, of_keys));
+    ExpectGradient(q, dq, loss);
+    ExpectGradient(k, dk, loss);
+    ExpectGradient(v, dv, loss);
+  }
 }
 
 TEST_F(GradientTest, AttentionWithACacheEqualsTheLastRowsWithoutOne) {

@@ -1,4 +1,4 @@
-// Fills the entries of a KernelSet that attention.cc, dot.cc and product.cc define.
+// Fills the entries of a KernelSet that attention.cc, dot.cc and panel.cc define.
 
 #ifndef DELTAWORKS_TRAINER_BACKEND_CPU_KERNELS_ATTENTION_H_
 #define DELTAWORKS_TRAINER_BACKEND_CPU_KERNELS_ATTENTION_H_
@@ -9,7 +9,7 @@ namespace deltaworks::trainer::DW_ISA {
 
 void AddAttention(bool bf16, KernelSet& set);
 void AddDot(bool bf16, KernelSet& set);
-void AddProduct(KernelSet& set);
+void AddPanels(bool bf16, KernelSet& set);
 
 }  // namespace deltaworks::trainer::DW_ISA
 

@@ -20,37 +20,64 @@ constexpr int kBlock = 4;
 constexpr int kBlock = 2;
 #endif
 
+// A row's elements, some at a time.
+template <typename T>
+struct Chunks {
+  static constexpr int kSize = kLanes;
+  static DW_INLINE F32 Load(const T* p, int64_t n) { return LoadChunk(p, n); }
+  static DW_INLINE F32 MultiplyAdd(F32 a, F32 b, F32 sum) { return Fma(a, b, sum); }
+};
+#if defined(__AVX512BF16__)
+template <>
+struct Chunks<Bf16> {
+  static constexpr int kSize = 2 * kLanes;
+  static DW_INLINE __m512i Load(const Bf16* p, int64_t n) {
+    return n == kSize ? _mm512_loadu_si512(p)
+                      : _mm512_maskz_loadu_epi16((__mmask32{1} << n) - 1, p);
+  }
+  static DW_INLINE F32 MultiplyAdd(__m512i a, __m512i b, F32 sum) {
+    sum.part[0] =
+        _mm512_dpbf16_ps(sum.part[0], reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+    return sum;
+  }
+};
+#endif
+
 DW_INLINE float AddChains(const F32 sums[kChains]) {
   return ReduceSum((sums[0] + sums[2]) + (sums[1] + sums[3]));
 }
 
-// One row of x with one of w. x is padded with zeros.
+// One row of x with one of w.
 template <typename T>
-DW_INLINE float DotRow(const float* x, const T* w, int64_t k) {
+DW_INLINE float DotRow(const T* x, const T* w, int64_t k) {
+  constexpr int kSize = Chunks<T>::kSize;
   F32 sums[kChains];
 #pragma GCC unroll 4
   for (int c = 0; c < kChains; ++c) sums[c] = Zero();
   int64_t p = 0;
-  for (; p + kChains * kLanes <= k; p += kChains * kLanes) {
+  for (; p + kChains * kSize <= k; p += kChains * kSize) {
 #pragma GCC unroll 4
     for (int c = 0; c < kChains; ++c) {
-      sums[c] = Fma(Load(x + p + c * kLanes), Load(w + p + c * kLanes), sums[c]);
+      sums[c] = Chunks<T>::MultiplyAdd(Chunks<T>::Load(x + p + c * kSize, kSize),
+                                       Chunks<T>::Load(w + p + c * kSize, kSize), sums[c]);
     }
   }
 #pragma GCC unroll 4
   for (int c = 0; c < kChains; ++c) {
-    const int64_t lanes = k - p - c * kLanes;
-    if (lanes <= 0) break;
-    const F32 weights = LoadChunk(w + p + c * kLanes, lanes < kLanes ? lanes : kLanes);
-    sums[c] = Fma(Load(x + p + c * kLanes), weights, sums[c]);
+    const int64_t left = k - p - c * kSize;
+    if (left <= 0) break;
+    const int64_t n = left < kSize ? left : kSize;
+    sums[c] = Chunks<T>::MultiplyAdd(Chunks<T>::Load(x + p + c * kSize, n),
+                                     Chunks<T>::Load(w + p + c * kSize, n), sums[c]);
   }
   return AddChains(sums);
 }
 
 // kBlock rows of x with kBlock of w, which should be in the first cache level.
 template <typename T>
-DW_INLINE void DotBlock(const float* x, int64_t x_row, const T* w, int64_t w_row, int64_t k,
-                        float* out, int64_t out_row) {
+DW_INLINE void DotBlock(const T* x, int64_t x_row, const T* w, int64_t w_row, int64_t k, float* out,
+                        int64_t out_row) {
+  constexpr int kSize = Chunks<T>::kSize;
   F32 chains[kBlock][kBlock][kChains];
   for (int c = 0; c < kChains; ++c) {
     F32 sums[kBlock][kBlock];
@@ -59,19 +86,21 @@ DW_INLINE void DotBlock(const float* x, int64_t x_row, const T* w, int64_t w_row
 #pragma GCC unroll 4
       for (int j = 0; j < kBlock; ++j) sums[t][j] = Zero();
     }
-    const auto add = [&](int64_t p, int64_t lanes) __attribute__((always_inline)) {
-      F32 weights[kBlock];
+    const auto add = [&](int64_t p, int64_t n) __attribute__((always_inline)) {
+      decltype(Chunks<T>::Load(w, 0)) weights[kBlock];
 #pragma GCC unroll 4
-      for (int j = 0; j < kBlock; ++j) weights[j] = LoadChunk(w + j * w_row + p, lanes);
+      for (int j = 0; j < kBlock; ++j) weights[j] = Chunks<T>::Load(w + j * w_row + p, n);
 #pragma GCC unroll 4
       for (int t = 0; t < kBlock; ++t) {
-        const F32 factor = Load(x + t * x_row + p);
+        const auto factor = Chunks<T>::Load(x + t * x_row + p, n);
 #pragma GCC unroll 4
-        for (int j = 0; j < kBlock; ++j) sums[t][j] = Fma(factor, weights[j], sums[t][j]);
+        for (int j = 0; j < kBlock; ++j) {
+          sums[t][j] = Chunks<T>::MultiplyAdd(factor, weights[j], sums[t][j]);
+        }
       }
     };
-    int64_t p = c * kLanes;
-    for (; p + kLanes <= k; p += kChains * kLanes) add(p, kLanes);
+    int64_t p = c * kSize;
+    for (; p + kSize <= k; p += kChains * kSize) add(p, kSize);
     if (p < k) add(p, k - p);
 #pragma GCC unroll 4
     for (int t = 0; t < kBlock; ++t) {
@@ -93,8 +122,9 @@ DW_INLINE void Touch(const void* begin, int64_t bytes) {
 }
 
 template <typename T>
-void Dot(const float* x, int64_t x_row, int64_t rows, const void* compute_w, int64_t w_row,
+void Dot(const void* compute_x, int64_t x_row, int64_t rows, const void* compute_w, int64_t w_row,
          int64_t w_rows, int64_t k, float* out, int64_t out_row) {
+  const T* const x = static_cast<const T*>(compute_x);
   const T* const w = static_cast<const T*>(compute_w);
   int64_t j = 0;
   for (; rows >= kBlock && j + kBlock <= w_rows; j += kBlock) {

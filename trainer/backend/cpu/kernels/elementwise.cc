@@ -185,7 +185,8 @@ void Rope(void* x, int64_t heads, int64_t head_dim, const float* cosines, const 
   }
 }
 
-void PanelExponentials(float* x, int64_t n, float* max, float* sum) {
+template <typename T>
+void PanelExponentials(const float* x, int64_t n, void* out, float* max, float* sum) {
   const F32 lowest = Broadcast(-__builtin_inff());
   F32 largest = lowest;
   const F32 lane = Iota();
@@ -200,19 +201,19 @@ void PanelExponentials(float* x, int64_t n, float* max, float* sum) {
   const F32 shift = Broadcast(*max);
   ForChunks(n, [&](int64_t i, int64_t lanes) {
     const F32 e = Exp(load(i, lanes) - shift);
-    StoreChunk(x + i, e, lanes);
+    StoreChunk(static_cast<T*>(out) + i, e, lanes);
     total = total + e;
   });
   *sum = ReduceSum(total);
 }
 
 template <typename T>
-void SoftmaxGradient(const float* x, float factor, float weight, int64_t label, void* out,
+void SoftmaxGradient(const void* x, float factor, float weight, int64_t label, void* out,
                      int64_t n) {
   const F32 factors = Broadcast(factor);
   const F32 lane = Iota();
   ForChunks(n, [&](int64_t i, int64_t lanes) {
-    F32 gradient = factors * LoadChunk(x + i, lanes);
+    F32 gradient = factors * LoadChunk(static_cast<const T*>(x) + i, lanes);
     if (label >= i && label < i + kLanes) {
       const F32 distance = lane - Broadcast(static_cast<float>(label - i));
       const Mask here = distance * distance < Broadcast(0.5f);
@@ -222,10 +223,12 @@ void SoftmaxGradient(const float* x, float factor, float weight, int64_t label, 
   });
 }
 
-float InnerProduct(const float* a, const float* b, int64_t n) {
+template <typename T>
+float InnerProduct(const void* a, const void* b, int64_t n) {
   F32 sum = Zero();
   ForChunks(n, [&](int64_t i, int64_t lanes) {
-    sum = Fma(LoadChunk(a + i, lanes), LoadChunk(b + i, lanes), sum);
+    sum = Fma(LoadChunk(static_cast<const T*>(a) + i, lanes),
+              LoadChunk(static_cast<const T*>(b) + i, lanes), sum);
   });
   return ReduceSum(sum);
 }
@@ -252,9 +255,9 @@ void Add(KernelSet& set) {
   set.rms_norm_forward = RmsNormForward<T>;
   set.rms_norm_backward = RmsNormBackward<T>;
   set.rope = Rope<T>;
-  set.panel_exponentials = PanelExponentials;
+  set.panel_exponentials = PanelExponentials<T>;
   set.softmax_gradient = SoftmaxGradient<T>;
-  set.inner_product = InnerProduct;
+  set.inner_product = InnerProduct<T>;
   set.exp = ExpVector;
 }
 

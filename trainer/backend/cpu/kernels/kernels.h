@@ -23,20 +23,40 @@ struct DropoutMask {
   float kept_scale = 1;  // 1 / (1 - p).
 };
 
-// out [m,n] = or += a [m,k] b [k,n], all f32. Element (i,p) of a is a[i * a_row + p * a_column], b
-// likewise; b_row or b_column is 1.
-struct KernelProduct {
-  int64_t m, n, k;
-  const float* a;
-  int64_t a_row, a_column;
-  const float* b;
-  int64_t b_row, b_column;
-  float* out;
-  int64_t out_row;
-  bool accumulate;
+// Products of rows with a panel: `depth` x `columns` of a matrix, copied by pack_panel_rows or
+// pack_panel_transposed to a layout of the set's own.
+inline constexpr int64_t kPanelColumns = 64;
+inline constexpr int64_t kPanelTermsMax = 8;
+inline constexpr int64_t kPanelRows = 12;  // That a kernel works on at a time, at most.
+inline constexpr int64_t PanelBytes(int64_t depth) { return (depth + 1) * kPanelColumns * 4; }
+
+// One a [rows,depth] times one panel. Rows of a are a_row elements apart and in the compute type;
+// or, if a_packed, a is the transpose of a panel, with one row for each of the panel's columns.
+struct PanelTerm {
+  const void* a;
+  int64_t a_row;
+  bool a_packed;
+  const void* panel;
+  int64_t depth;
 };
-// Floats of scratch that a product of m rows needs.
-inline constexpr int64_t ProductScratch(int64_t m) { return (512 + m) * 64; }
+
+// out = initial + sum of the terms, in their order: f32 to `sums` or rounded to `rounded`, one of
+// the two. Without `initial` the sum begins at zero; it may be `sums`.
+struct PanelProduct {
+  const PanelTerm* terms;
+  int64_t term_count;
+  int64_t rows;
+  int64_t columns;  // At most kPanelColumns.
+  const float* initial;
+  int64_t initial_row;
+  float* sums;
+  void* rounded;
+  int64_t out_row;
+};
+// Bytes of scratch for terms of `depth` in all.
+inline constexpr int64_t PanelProductScratch(int64_t depth) {
+  return kPanelRows * (depth + 16 * kPanelTermsMax) * 4;
+}
 
 struct AdamWScalars {
   float gradient_scale = 1;
@@ -50,14 +70,31 @@ struct AdamWScalars {
   float epsilon = 0;
 };
 
-// Keys and values of one span and kv head, widened, in blocks of kKeyBlock keys. `width` is the
-// head size rounded up to 16; what is behind a row's end is zero.
+inline constexpr int64_t kKeyBlock = kPanelColumns;
+inline constexpr int64_t kQueryBlock = 48;
+
+// One head of attention as the kernels read it, in the element type of panels: rows of `width`
+// elements, the head size rounded up to 16, zero behind a row's end; panels of the transpose of
+// each block, PanelBytes(head_dim) each; and panels of each block, for every kPanelColumns columns
+// of the head PanelBytes(kKeyBlock), of blocks of queries PanelBytes(kQueryBlock).
+//
+// Keys and values of one span and kv head, in blocks of kKeyBlock.
 struct PackedHead {
-  const float* keys = nullptr;               // [blocks, kKeyBlock, width]; backward only.
-  const float* keys_transposed = nullptr;    // [blocks, width, kKeyBlock].
-  const float* values = nullptr;             // [blocks, kKeyBlock, width]; forward only.
-  const float* values_transposed = nullptr;  // [blocks, width, kKeyBlock]; backward only.
+  const void* keys = nullptr;               // Rows; forward only.
+  const void* value_panels = nullptr;       // Forward only.
+  const void* keys_transposed = nullptr;    // Panels; this and the rest: backward only.
+  const void* values_transposed = nullptr;  // Panels.
+  const void* key_panels = nullptr;
   int64_t key_count = 0;
+};
+// One block of queries and their gradients, for backward.
+struct PackedQueries {
+  const void* q = nullptr;     // Rows.
+  const void* dout = nullptr;  // Rows.
+  const void* q_panels = nullptr;
+  const void* dout_panels = nullptr;
+  const float* lse = nullptr;
+  const float* delta = nullptr;  // dout_i . out_i
 };
 
 // One block of queries of one head.
@@ -65,10 +102,10 @@ struct QueryBlock {
   int64_t rows = 0;     // At most kQueryBlock.
   int64_t visible = 0;  // Keys that the first row sees, all of them unless causal.
   bool causal = true;   // Row i sees `visible` + i keys.
+  float scale = 1;      // Of the scores.
 };
 
-inline constexpr int64_t kKeyBlock = 64;
-inline constexpr int64_t kQueryBlock = 48;
+inline constexpr int64_t kAttentionScratch = 4 * kKeyBlock * kPanelColumns * 4;  // Bytes.
 
 struct KernelSet {
   const char* isa;
@@ -107,46 +144,52 @@ struct KernelSet {
   void (*rope)(void* compute_x, int64_t heads, int64_t head_dim, const float* cosines,
                const float* sines, float sine_sign);
 
-  // out[t * out_row + j] = sum_p x[t * x_row + p] * w[j * w_row + p], p < k. x is padded with zeros
-  // to a multiple of 16. Weights are read once for all rows.
-  void (*dot)(const float* x, int64_t x_row, int64_t rows, const void* compute_w, int64_t w_row,
-              int64_t w_rows, int64_t k, float* out, int64_t out_row);
+  // out[t * out_row + j] = sum_p x[t * x_row + p] * w[j * w_row + p], p < k. Weights are read once
+  // for all rows.
+  void (*dot)(const void* compute_x, int64_t x_row, int64_t rows, const void* compute_w,
+              int64_t w_row, int64_t w_rows, int64_t k, float* out, int64_t out_row);
 
-  // scratch: ProductScratch(m) floats.
-  void (*product)(const KernelProduct& product, float* scratch);
+  // panel of b, element (p,j) of which is b[p * row + j], or b[j * row + p] if transposed.
+  // `panel`: PanelBytes(depth) bytes, aligned to 64.
+  void (*pack_panel_rows)(const void* compute_b, int64_t row, int64_t depth, int64_t columns,
+                          void* panel);
+  void (*pack_panel_transposed)(const void* compute_b, int64_t row, int64_t depth, int64_t columns,
+                                void* panel);
+  // scratch: PanelProductScratch() bytes.
+  void (*panel_product)(const PanelProduct& product, void* scratch);
 
-  // Softmax over a row in panels. x becomes exp(x - *max), *max its largest, *sum the sum of that.
-  void (*panel_exponentials)(float* x, int64_t n, float* max, float* sum);
+  // Softmax over a row in panels. *max becomes the largest x, out round(exp(x - *max)), and *sum
+  // the sum of that before rounding.
+  void (*panel_exponentials)(const float* x, int64_t n, void* compute_out, float* max, float* sum);
   // out = round(factor * x - [index == label] * weight); no index equals -1.
-  void (*softmax_gradient)(const float* x, float factor, float weight, int64_t label,
+  void (*softmax_gradient)(const void* compute_x, float factor, float weight, int64_t label,
                            void* compute_out, int64_t n);
 
   // out[i * out_row + j] = scale * x[i * x_row + j] for j < columns, zero up to out_row.
   void (*pack_rows)(const void* compute_x, int64_t x_row, int64_t rows, int64_t columns,
                     float scale, float* out, int64_t out_row);
-  // out[j * out_row + i] = x[i * x_row + j]; zero up to out_row and, for j >= columns, up to
-  // `padded_columns`.
-  void (*pack_transposed)(const void* compute_x, int64_t x_row, int64_t rows, int64_t columns,
-                          float* out, int64_t out_row, int64_t padded_columns);
-  // q [rows, width], scaled. out [rows, width] f32, lse [rows].
-  // scratch: kQueryBlock * kKeyBlock floats.
-  void (*attention_forward)(const QueryBlock& block, const float* q, const PackedHead& head,
-                            int64_t width, float* scratch, float* out, float* lse);
+  // Bytes of an element of panels: 2 where they are pairs of bf16, else 4.
+  int64_t panel_element_bytes;
+  // pack_rows, unscaled, in the element type of panels.
+  void (*pack_panel_elements)(const void* compute_x, int64_t x_row, int64_t rows, int64_t columns,
+                              void* out, int64_t out_row);
+  // q_transposed: a panel. out [rows, width] f32, lse [rows]. scratch: kAttentionScratch bytes.
+  void (*attention_forward)(const QueryBlock& block, const void* q_transposed,
+                            const PackedHead& head, int64_t head_dim, void* scratch, float* out,
+                            float* lse);
   // One query that sees all keys, for `rows` heads q [rows, width], scaled, of one kv head. Keys
   // and values [count, head_dim] are read in place, once; rows are `row` elements apart. scores:
   // scratch of rows * count floats, count rounded up to 16. out [rows, width], lse [rows].
   void (*attention_single)(const float* q, int64_t rows, int64_t head_dim, int64_t width,
                            const void* compute_keys, const void* compute_values, int64_t row,
                            int64_t count, float* scores, float* out, float* lse);
-  // The part of one block of keys: dq, dkeys and dvalues are accumulated. q is scaled, so dkeys is
-  // complete and dq lacks the scale. delta[i] = dout_i . out_i.
-  // scratch: 2 * kQueryBlock * kKeyBlock floats.
-  void (*attention_backward)(const QueryBlock& block, const float* q, const float* dout,
-                             const float* lse, const float* delta, const PackedHead& head,
-                             int64_t key_block, int64_t width, float* scratch, float* dq,
-                             float* dkeys, float* dvalues);
+  // The part of one block of keys: dq, dkeys and dvalues [rows, width] are accumulated; dq and
+  // dkeys lack the scale. scratch: kAttentionScratch bytes.
+  void (*attention_backward)(const QueryBlock& block, const PackedQueries& queries,
+                             const PackedHead& head, int64_t key_block, int64_t head_dim,
+                             void* scratch, float* dq, float* dkeys, float* dvalues);
   // sum_j a_j * b_j.
-  float (*inner_product)(const float* a, const float* b, int64_t n);
+  float (*inner_product)(const void* compute_a, const void* compute_b, int64_t n);
   // exp of each element, for tests of its error bound.
   void (*exp)(const float* x, float* y, int64_t n);
 };

@@ -14,7 +14,7 @@ KernelSet MakeKernels(bool bf16) {
   AddElementwise(bf16, set);
   AddAttention(bf16, set);
   AddDot(bf16, set);
-  AddProduct(set);
+  AddPanels(bf16, set);
   return set;
 }
 
