@@ -30,19 +30,6 @@ class FdCloser {
   const int fd_;
 };
 
-absl::Status SyncDirectory(const std::string& directory) {
-  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno, directory, "open");
-  const FdCloser closer(fd);
-  if (fsync(fd) != 0) return ErrnoStatus(errno, directory, "fsync");
-  return absl::OkStatus();
-}
-
-std::string DirectoryOf(const std::string& path) {
-  const std::string parent = std::filesystem::path(path).parent_path().string();
-  return parent.empty() ? "." : parent;
-}
-
 }  // namespace
 
 absl::Status ErrnoStatus(int error, absl::string_view path, absl::string_view call) {
@@ -68,6 +55,11 @@ absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& 
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return ErrnoStatus(errno, path, "open");
   const FdCloser closer(fd);
+  return OfDescriptor(fd, path);
+}
+
+absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::OfDescriptor(int fd,
+                                                                     const std::string& path) {
   struct stat info;
   if (fstat(fd, &info) != 0) return ErrnoStatus(errno, path, "fstat");
   if (!S_ISREG(info.st_mode)) {
@@ -135,13 +127,22 @@ absl::Status AtomicFile::Commit() {
   if (fsync(fd_) != 0) return ErrnoStatus(errno, temp_path_, "fsync");
   if (rename(temp_path_.c_str(), path_.c_str()) != 0) return ErrnoStatus(errno, path_, "rename");
   close(std::exchange(fd_, -1));
-  return SyncDirectory(DirectoryOf(path_));
+  return SyncDirectoryOf(path_);
 }
 
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view data) {
   DW_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFile> file, AtomicFile::Create(path));
   DW_RETURN_IF_ERROR(file->Append(data));
   return file->Commit();
+}
+
+absl::Status SyncDirectoryOf(const std::string& path) {
+  std::string directory = std::filesystem::path(path).parent_path().string();
+  if (directory.empty()) directory.push_back('.');
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus(errno, directory, "open");
+  const FdCloser closer(fd);
+  return fsync(fd) == 0 ? absl::OkStatus() : ErrnoStatus(errno, directory, "fsync");
 }
 
 absl::Status MakeDirectories(const std::string& path) {

@@ -26,6 +26,8 @@ class MappedFile {
  public:
   // An empty file maps to an empty view.
   static absl::StatusOr<std::unique_ptr<MappedFile>> Open(const std::string& path);
+  // The same for a file that is open, whatever its path names by now; `fd` remains the caller's.
+  static absl::StatusOr<std::unique_ptr<MappedFile>> OfDescriptor(int fd, const std::string& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -69,6 +71,9 @@ class AtomicFile {
 
 // AtomicFile in one call.
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view data);
+
+// Syncs the folder that `path` is in: a name made there survives a crash of the machine.
+absl::Status SyncDirectoryOf(const std::string& path);
 
 // mkdir -p. OK if it is there already.
 absl::Status MakeDirectories(const std::string& path);

@@ -42,7 +42,7 @@ DatasetReport CheckDataset(absl::string_view jsonl, const TextEncoder& encoder,
                            std::vector<Example>* examples) {
   DatasetReport report;
   std::vector<int64_t> lengths;
-  const auto good = [&](int64_t line, const Record& record) {
+  const auto count = [&](int64_t line, const Record& record) {
     report.form = record.form;
     absl::StatusOr<Example> example = encoder.Encode(record);
     if (!example.ok()) return AddProblem(line, example.status().message(), &report);
@@ -62,9 +62,16 @@ DatasetReport CheckDataset(absl::string_view jsonl, const TextEncoder& encoder,
     report.label_tokens += example->label_count();
     if (examples != nullptr) examples->push_back(*std::move(example));
   };
-  ReadJsonl(jsonl, good, [&](const RecordProblem& problem) {
-    AddProblem(problem.line, problem.message, &report);
-  });
+  ReadJsonl(
+      jsonl,
+      [&](int64_t line, const Record& record) {
+        count(line, record);
+        return true;
+      },
+      [&](const RecordProblem& problem) {
+        AddProblem(problem.line, problem.message, &report);
+        return true;
+      });
   if (report.problem_count == 0 && report.train_examples == 0) {
     AddProblem(0,
                "every example is longer than max_length and skipped, want at least 1 to train on",
@@ -79,12 +86,7 @@ absl::StatusOr<std::vector<Example>> ReadExamples(absl::string_view jsonl,
   std::vector<Example> examples;
   const DatasetReport report = CheckDataset(jsonl, encoder, &examples);
   if (report.problem_count == 0) return examples;
-  const RecordProblem& first = report.problems[0];
-  return absl::InvalidArgumentError(
-      absl::StrCat(first.line == 0 ? "" : absl::StrCat("line ", first.line, ": "), first.message,
-                   report.problem_count == 1
-                       ? ""
-                       : absl::StrCat(" (and ", report.problem_count - 1, " more problems)")));
+  return absl::InvalidArgumentError(ProblemText(report.problems[0], report.problem_count));
 }
 
 }  // namespace deltaworks::trainer

@@ -112,9 +112,14 @@ absl::StatusOr<Record> ParseRecord(absl::string_view line) {
       absl::StrCat("line has the fields {", fields, "}, ", kWantedForms));
 }
 
+std::string ProblemText(const RecordProblem& first, int64_t count) {
+  return absl::StrCat(first.line == 0 ? "" : absl::StrCat("line ", first.line, ": "), first.message,
+                      count == 1 ? "" : absl::StrCat(" (and ", count - 1, " more problems)"));
+}
+
 void ReadJsonl(absl::string_view jsonl,
-               const std::function<void(int64_t line, const Record& record)>& good,
-               const std::function<void(const RecordProblem& problem)>& bad) {
+               const std::function<bool(int64_t line, const Record& record)>& good,
+               const std::function<bool(const RecordProblem& problem)>& bad) {
   std::optional<RecordForm> form;
   bool any = false;
   for (int64_t line = 1; !jsonl.empty(); ++line) {
@@ -126,16 +131,15 @@ void ReadJsonl(absl::string_view jsonl,
     any = true;
     const absl::StatusOr<Record> record = ParseRecord(text);
     if (!record.ok()) {
-      bad({line, std::string(record.status().message())});
+      if (!bad({line, std::string(record.status().message())})) return;
       continue;
     }
     if (!form) form = record->form;
-    if (record->form != *form) {
-      bad({line, absl::StrCat("line has ", NameOf(record->form), ", want ", NameOf(*form),
-                              " as in the lines before")});
-      continue;
-    }
-    good(line, *record);
+    const bool go_on = record->form == *form
+                           ? good(line, *record)
+                           : bad({line, absl::StrCat("line has ", NameOf(record->form), ", want ",
+                                                     NameOf(*form), " as in the lines before")});
+    if (!go_on) return;
   }
   if (!any) bad({0, "the file has 0 examples, want at least 1"});
 }

@@ -48,12 +48,16 @@ struct RecordProblem {
   std::string message;
 };
 
-// Calls `good` for each good record, with its line, and `bad` for each bad line, in order. A file
-// without any record has a problem of line 0. A line longer than kRecordBytesMax is bad.
+// "line 3: text is empty, want text (and 4 more problems)": what is said of a file with `count`.
+std::string ProblemText(const RecordProblem& first, int64_t count);
+
+// Calls `good` for each good record, with its line, and `bad` for each bad line, in order, until
+// one returns false: then the rest is not read. A file without any record has a problem of line 0.
+// A line longer than kRecordBytesMax is bad.
 inline constexpr size_t kRecordBytesMax = size_t{16} << 20;
 void ReadJsonl(absl::string_view jsonl,
-               const std::function<void(int64_t line, const Record& record)>& good,
-               const std::function<void(const RecordProblem& problem)>& bad);
+               const std::function<bool(int64_t line, const Record& record)>& good,
+               const std::function<bool(const RecordProblem& problem)>& bad);
 
 }  // namespace deltaworks::trainer
 

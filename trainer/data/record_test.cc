@@ -53,15 +53,18 @@ TEST(RecordTest, ABadLineTellsWhatItHasAndWhatIsWanted) {
   EXPECT_EQ(ErrorOf(R"({"messages": [3]})"), "messages[0] is number, want {\"role\", \"content\"}");
 }
 
-std::vector<std::string> Read(absl::string_view jsonl) {
+// What is told of `jsonl` until `told_max` things were.
+std::vector<std::string> Read(absl::string_view jsonl, size_t told_max = 1000) {
   std::vector<std::string> seen;
   ReadJsonl(
       jsonl,
       [&](int64_t line, const Record& record) {
         seen.push_back(absl::StrCat(line, ": ", record.text));
+        return seen.size() < told_max;
       },
       [&](const RecordProblem& problem) {
         seen.push_back(absl::StrCat(problem.line, "! ", problem.message));
+        return seen.size() < told_max;
       });
   return seen;
 }
@@ -72,6 +75,14 @@ TEST(ReadJsonlTest, EveryProblemIsReportedWithItsLine) {
            "{\"prompt\": \"p\", \"completion\": \"c\"}\n{\"text\": \"c\"}"),
       ElementsAre("1: a", "3! line: not JSON at byte 2", "4: b",
                   "5! line has prompt and completion, want text as in the lines before", "6: c"));
+}
+
+TEST(ReadJsonlTest, TheRestIsNotReadOnceTheCallerHasEnough) {
+  const std::string jsonl = "{\"text\": \"a\"}\nx\n{\"prompt\": \"p\", \"completion\": \"c\"}\ny\n";
+  EXPECT_THAT(Read(jsonl, 1), ElementsAre("1: a"));
+  EXPECT_EQ(Read(jsonl, 2).size(), 2u);
+  EXPECT_EQ(Read(jsonl, 3).size(), 3u);
+  EXPECT_EQ(Read(jsonl).size(), 4u);
 }
 
 TEST(ReadJsonlTest, AFileWithoutExamplesIsAProblem) {

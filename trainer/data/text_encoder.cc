@@ -36,6 +36,19 @@ absl::StatusOr<std::vector<TextPiece>> TextEncoder::ChatPieces(const Record& rec
   for (size_t i = 0; i < messages.size(); ++i) {
     if (messages[i].role == "assistant") last_answer = i;
   }
+  const auto is_trained = [&](size_t i) {
+    return messages[i].role == "assistant" && messages[i].trained &&
+           (settings_.train_on != TrainOn::kAssistantLast || i == last_answer);
+  };
+  int64_t rendered = 0;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (is_trained(i)) rendered += 2 * static_cast<int64_t>(i) + 1;
+  }
+  if (rendered > kRenderedMessagesMax) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "messages has ", messages.size(), " entries, and finding its labels would render ",
+        rendered, ", want at most ", kRenderedMessagesMax, ": shorter chats, or other train_on"));
+  }
   DW_ASSIGN_OR_RETURN(const std::string whole, render_chat_(messages, false));
   std::vector<TextPiece> pieces;
   size_t at = 0;  // Everything before is in `pieces`.
@@ -44,9 +57,7 @@ absl::StatusOr<std::vector<TextPiece>> TextEncoder::ChatPieces(const Record& rec
     at = std::max(at, end);
   };
   for (size_t i = 0; i < messages.size(); ++i) {
-    const bool trained = messages[i].role == "assistant" && messages[i].trained &&
-                         (settings_.train_on != TrainOn::kAssistantLast || i == last_answer);
-    if (!trained) continue;
+    if (!is_trained(i)) continue;
     DW_ASSIGN_OR_RETURN(const std::string before, render_chat_(messages.first(i), true));
     DW_ASSIGN_OR_RETURN(std::string after, render_chat_(messages.first(i + 1), false));
     // White space after the token that ends the turn is the template's, not the answer's.

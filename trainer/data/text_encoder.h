@@ -32,6 +32,11 @@ namespace deltaworks::trainer {
 enum class Truncation { kError, kTruncate, kSkip };
 enum class TrainOn { kAssistantAll, kAssistantLast, kAllTokens };
 
+// Where a chat's labels begin and end is found by rendering its beginnings: work that grows with
+// the square of its length. So many messages are rendered for it; a chat of 1,000 answers is at the
+// bound.
+inline constexpr int64_t kRenderedMessagesMax = 1'000'000;
+
 struct TextSettings {
   int64_t max_length = 1024;  // Tokens of one example, at least 2.
   Truncation truncation = Truncation::kError;

@@ -106,6 +106,18 @@ TEST_F(TextEncoderTest, OnlyTheLastTurnOrAllTokensByChoice) {
             absl::StrCat("[", *ChatMl(ParseRecord(kTwoTurns)->messages, false), "]"));
 }
 
+TEST_F(TextEncoderTest, AChatWhoseLabelsWouldTakeTooLongToFindIsRefused) {
+  Record record{.form = RecordForm::kChat};
+  record.messages.assign(1000, {.role = "assistant", .content = "a"});
+  EXPECT_TRUE(Encoder().Pieces(record).ok());  // 1 + 3 + ... + 1999 messages are rendered.
+  record.messages.push_back(record.messages.back());
+  EXPECT_THAT(std::string(Encoder().Pieces(record).status().message()),
+              HasSubstr("messages has 1001 entries, and finding its labels would render 1002001, "
+                        "want at most 1000000"));
+  EXPECT_TRUE(Encoder({.train_on = TrainOn::kAssistantLast}).Pieces(record).ok());
+  EXPECT_TRUE(Encoder({.train_on = TrainOn::kAllTokens}).Pieces(record).ok());
+}
+
 TEST_F(TextEncoderTest, ATurnOfWeightZeroIsNotTrained) {
   EXPECT_EQ(MarkedRecord(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0},
                              {"role": "assistant", "content": "b"}]})"),

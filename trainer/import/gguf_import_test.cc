@@ -165,6 +165,15 @@ TEST(GgufSourceTest, MissingExtraAndUnknownTensorsAreNamed) {
   }
 }
 
+TEST(GgufSourceTest, ATensorOfAWrongShapeIsRefusedWithTheShapeOfTheConfig) {
+  EXPECT_THAT(ErrorOf([](GgufBuilder& b) {
+                for (GgufBuilder::Tensor& tensor : b.tensors()) {
+                  if (tensor.name == "blk.1.ffn_down.weight") tensor.dimensions = {32, 64};
+                }
+              }),
+              HasSubstr("layers.1.mlp.down_proj.weight has shape [64, 32], want [32, 64] by the"));
+}
+
 TEST(GgufSourceTest, AVocabularyThatIsNotTheEmbeddingsIsRefused) {
   EXPECT_THAT(ErrorOf(Setting("llama.vocab_size", 264)),
               HasSubstr("llama.vocab_size is 264, want 263"));

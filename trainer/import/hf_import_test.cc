@@ -162,6 +162,14 @@ TEST_F(HfSourceTest, TensorsOfOtherTypesAreRefused) {
   EXPECT_THAT(Error(), HasSubstr("model.norm.weight is I64, want F32, F16 or BF16"));
 }
 
+TEST_F(HfSourceTest, ATensorOfAWrongShapeIsRefusedWithTheShapeOfTheConfig) {
+  WriteTinyHfFolder(MakeTinyModel(), folder_);
+  const std::vector<float> zeros(32 * 64);
+  const std::string name = LayerTensor(0, "mlp.down_proj");
+  AddTensor(name, {zeros.data(), DType::kF32, {64, 32}});
+  EXPECT_THAT(Error(), HasSubstr(name + " has shape [64, 32], want [32, 64] by the config"));
+}
+
 TEST_F(HfSourceTest, ExtraTensorsAreNamed) {
   WriteTinyHfFolder(MakeTinyModel(), folder_);
   const float bias[4] = {};

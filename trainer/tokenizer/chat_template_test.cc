@@ -127,6 +127,46 @@ TEST_F(ChatTemplateTest, AListThatDoublesRunsOutOfSteps) {
   EXPECT_TRUE(absl::IsResourceExhausted(got.status())) << got.status();
 }
 
+TEST_F(ChatTemplateTest, ReadingTakesStepsSoThatNoTemplateLoopsOverALongTextForHours) {
+  jinja::Limits limits;
+  limits.steps_max = 10'000;
+  const std::string text = "{% set s = 'a' * 200000 %}{% set t = s + '' %}";
+  const std::string spaces = "{% set s = ' ' * 200000 %}";
+  for (const std::string& source : {text + "{% for i in range(100) %}{{ 'b' in s }}{% endfor %}",
+                                    text + "{% for i in range(100) %}{{ s|length }}{% endfor %}",
+                                    text + "{% for i in range(100) %}{{ s == t }}{% endfor %}",
+                                    text + "{% for i in range(100) %}{{ s < t }}{% endfor %}",
+                                    text + "{% for i in range(100) %}{{ s[-1] }}{% endfor %}",
+                                    text + "{{ range(100)|map(attribute=s)|list|length }}",
+                                    spaces + "{% for i in range(100) %}{{ s|trim }}{% endfor %}"}) {
+    EXPECT_THAT(Message(source, limits), HasSubstr("more than 10000 steps")) << source;
+  }
+}
+
+TEST_F(ChatTemplateTest, SearchesThatCompareALongTextEverywhereAreRefused) {
+  const std::string texts = "{% set s = 'a' * 5000000 %}{% set t = 'a' * 2500000 + 'b' %}";
+  for (const char* search :
+       {"{{ t in s }}", "{{ s.find(t) }}", "{{ s|replace(t, '') }}", "{{ s.split(t)|length }}"}) {
+    EXPECT_THAT(Message(texts + search), HasSubstr("more than 2000000 steps")) << search;
+  }
+  EXPECT_THAT(Message("{{ 'b'.strip('a' * 257) }}"),
+              HasSubstr("what is stripped off has 257 bytes, want at most 256"));
+  EXPECT_THAT(Message("{{ 'b'|trim('a' * 257) }}"), HasSubstr("want at most 256"));
+}
+
+TEST_F(ChatTemplateTest, WhatIsMadeOnTheWayIsChargedBeforeItIsMade) {
+  jinja::Limits limits;
+  limits.bytes_max = 1 << 20;
+  EXPECT_THAT(Message("{{ ('a ' * 100000).split()|length }}", limits),
+              HasSubstr("more than 1048576 bytes"));
+  std::string blocks = "{% set s = 'a' * 200000 %}", ends;
+  for (int i = 0; i < 10; ++i) {
+    blocks += "{% set x %}{{ s }}";
+    ends += "{% endset %}";
+  }
+  EXPECT_THAT(Message(blocks + ends, limits), HasSubstr("more than 1048576 bytes"));
+}
+
 TEST_F(ChatTemplateTest, TheOutputIsBounded) {
   jinja::Limits limits;
   limits.output_bytes_max = 10;

@@ -4,13 +4,16 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "trainer/tokenizer/byte_alphabet.h"
 #include "trainer/tokenizer/chat_template.h"
 #include "trainer/tokenizer/golden_file.h"
 #include "trainer/tokenizer/tokenizer.h"
@@ -50,6 +53,19 @@ TEST_F(SmolLm2Test, TheConfigNamesTheSpecialTokens) {
   EXPECT_EQ(tokenizer_->bos_id(), 1);
   EXPECT_EQ(tokenizer_->eos_id(), 2);
   EXPECT_EQ(tokenizer_->pad_id(), 2);
+}
+
+TEST_F(SmolLm2Test, TwentyOneBytesHaveNoTokenAndAreDropped) {
+  std::vector<int> absent;
+  for (int byte = 0; byte < 256; ++byte) {
+    if (!tokenizer_->TokenId(ByteToAlphabet(static_cast<uint8_t>(byte)))) absent.push_back(byte);
+  }
+  EXPECT_THAT(absent, ElementsAre(0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xC0, 0xC1, 0xF1, 0xF2, 0xF5,
+                                  0xF6, 0xF7, 0xF8, 0xF9, 0xFA, 0xFB, 0xFC, 0xFD, 0xFE, 0xFF));
+  for (const int byte : absent) {
+    if (byte >= 0x80) continue;  // Alone not UTF-8.
+    EXPECT_THAT(*tokenizer_->Encode(std::string(1, static_cast<char>(byte))), IsEmpty()) << byte;
+  }
 }
 
 // The ids are transformers' of apply_chat_template().

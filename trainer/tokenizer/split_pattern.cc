@@ -15,12 +15,16 @@ namespace deltaworks::trainer {
 namespace {
 
 constexpr size_t kPatternBytesMax = 1 << 16;
+constexpr uint32_t kHeapKibMax = 64 << 10;  // Of the interpreter; PCRE2's own limit is 20 GB.
 
 struct CodeDeleter {
   void operator()(pcre2_code* code) const { pcre2_code_free(code); }
 };
 struct ContextDeleter {
   void operator()(pcre2_compile_context* context) const { pcre2_compile_context_free(context); }
+};
+struct MatchContextDeleter {
+  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
 };
 struct MatchDataDeleter {
   void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
@@ -90,11 +94,15 @@ absl::Status SplitPattern::FindMatches(absl::string_view text,
   const absl::string_view subject = WithKnownCategories(text, &storage);
   const std::unique_ptr<pcre2_match_data, MatchDataDeleter> data(
       pcre2_match_data_create(1, nullptr));
-  CHECK(data != nullptr) << "out of memory";
+  const std::unique_ptr<pcre2_match_context, MatchContextDeleter> context(
+      pcre2_match_context_create(nullptr));
+  CHECK(data != nullptr && context != nullptr) << "out of memory";
+  pcre2_set_heap_limit(context.get(), kHeapKibMax);
   const PCRE2_SIZE* const range = pcre2_get_ovector_pointer(data.get());
   const auto match = [&](size_t from, uint32_t options) {
     return pcre2_match(code_->code.get(), reinterpret_cast<PCRE2_SPTR>(subject.data()),
-                       subject.size(), from, PCRE2_NO_UTF_CHECK | options, data.get(), nullptr);
+                       subject.size(), from, PCRE2_NO_UTF_CHECK | options, data.get(),
+                       context.get());
   };
   for (size_t from = 0; from < subject.size();) {
     int found = match(from, 0);

@@ -109,6 +109,15 @@ TEST(SplitPatternTest, ALongRunNeedsNoStack) {
   EXPECT_EQ(ranges[0].end, text.size());
 }
 
+TEST(SplitPatternTest, ARunThatNeedsTooMuchMemoryIsAnError) {
+  const auto pattern = SplitPattern::Compile("(?:a|b)+");
+  ASSERT_TRUE(pattern.ok()) << pattern.status();
+  std::vector<TextRange> ranges;
+  const absl::Status status = pattern->FindMatches(std::string(4 << 20, 'a'), &ranges);
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_THAT(status.message(), HasSubstr("heap limit"));
+}
+
 TEST(SplitPatternTest, NothingMatchesInNothing) { EXPECT_THAT(Matches("a", ""), IsEmpty()); }
 
 }  // namespace

@@ -50,6 +50,14 @@ absl::StatusOr<Value> Index(const Value& value, const Value& index, Budget* budg
 absl::StatusOr<Value> Slice(const Value& value, const Value& begin, const Value& end,
                             const Value& step, Budget* budget);
 
+// What looking for a key costs: in bytes read.
+inline int64_t KeyBytes(const Map& map) {
+  return static_cast<int64_t>(map.entries.size() * sizeof(Map::Entry));
+}
+
+// Whether the characters that a strip takes off are few enough to be looked for one by one.
+absl::Status CheckStripped(absl::string_view chars);
+
 // A string, charged to the budget.
 absl::StatusOr<Value> MakeString(std::string text, Budget* budget);
 

@@ -95,6 +95,8 @@ absl::Status Evaluator::Print(absl::string_view text) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the rendered text has more than ", limit, " bytes"));
   }
+  // Charged, because {% set %} blocks inside each other keep an output each.
+  DW_RETURN_IF_ERROR(budget_.Bytes(static_cast<int64_t>(text.size())));
   absl::StrAppend(&output_, text);
   return absl::OkStatus();
 }
@@ -282,6 +284,7 @@ absl::StatusOr<Value> Evaluator::Apply(const Expression& expression,
           return absl::InvalidArgumentError(
               absl::StrCat("a key is ", children[i].KindName(), ", want a string"));
         }
+        DW_RETURN_IF_ERROR(budget_.Read(KeyBytes(map)));
         map.Set(children[i].string(), children[i + 1]);
       }
       return Value::OfMap(std::move(map));
@@ -289,14 +292,22 @@ absl::StatusOr<Value> Evaluator::Apply(const Expression& expression,
     case Kind::kFunction:
       if (expression.builtin->function == nullptr) {
         Map map;
-        for (size_t i = 0; i < children.size(); ++i) map.Set(expression.names[i], children[i]);
+        for (size_t i = 0; i < children.size(); ++i) {
+          DW_RETURN_IF_ERROR(budget_.Read(KeyBytes(map)));
+          map.Set(expression.names[i], children[i]);
+        }
         DW_ASSIGN_OR_RETURN(Value value, Value::OfMap(std::move(map)));
         return expression.builtin->name == "dict" ? value : Value::NewNamespace(value.map());
       }
-      return expression.builtin->function(children, &budget_);
+      [[fallthrough]];
     case Kind::kMethod:
     case Kind::kFilter:
     case Kind::kTest:
+      // Each reads the texts it is given, some of them to make nothing.
+      for (const Value& child : children) {
+        if (!child.is_string()) continue;
+        DW_RETURN_IF_ERROR(budget_.Read(static_cast<int64_t>(child.string().size())));
+      }
       return expression.builtin->function(children, &budget_);
     default:
       LOG(FATAL) << "no such expression";

@@ -24,6 +24,7 @@ absl::StatusOr<Value> Trim(Arguments arguments, Budget* budget) {
     return MakeString(std::string(Strip(text)), budget);
   }
   DW_ASSIGN_OR_RETURN(const std::string chars, ToText(arguments[1]));
+  DW_RETURN_IF_ERROR(CheckStripped(chars));
   return MakeString(std::string(Strip(text, chars)), budget);
 }
 
@@ -63,6 +64,7 @@ absl::StatusOr<Value> ToJsonFilter(Arguments arguments, Budget* budget) {
 // "a.b" is the attribute b of the attribute a.
 absl::StatusOr<Value> AttributePath(Value value, const Value& path, Budget* budget) {
   DW_ASSIGN_OR_RETURN(const std::string text, ToText(path));
+  DW_RETURN_IF_ERROR(budget->Read(static_cast<int64_t>(text.size())));  // For each item anew.
   for (absl::string_view part : absl::StrSplit(text, '.')) {
     int64_t number = 0;
     const Value index =
@@ -131,7 +133,8 @@ absl::StatusOr<Value> Replace(Arguments arguments, Budget* budget) {
   DW_ASSIGN_OR_RETURN(const std::string from, ToText(arguments[1]));
   DW_ASSIGN_OR_RETURN(const std::string to, ToText(arguments[2]));
   if (from.empty()) return absl::InvalidArgumentError("replace: what to replace is empty");
-  const int64_t places = static_cast<int64_t>(SplitAt(text, from, -1).size()) - 1;
+  DW_RETURN_IF_ERROR(budget->Read(FindCost(text, from)));
+  const int64_t places = CountSplitAt(text, from, -1) - 1;
   const int64_t growth = places * static_cast<int64_t>(to.size());
   DW_RETURN_IF_ERROR(budget->Bytes(static_cast<int64_t>(text.size()) + growth));
   return Value::String(absl::StrReplaceAll(text, {{from, to}}));
@@ -151,7 +154,8 @@ absl::StatusOr<Value> Select(Arguments arguments, bool want, Budget* budget) {
     DW_ASSIGN_OR_RETURN(const std::string name, ToText(arguments[2]));
     test = FindTest(name);
     if (test == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat("the test ", name, " is not supported"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("the test ", absl::string_view(name).substr(0, 80), " is not supported"));
     }
   }
   DW_ASSIGN_OR_RETURN(const List items, Items(arguments[0], budget));

@@ -29,14 +29,17 @@ absl::StatusOr<Value> StripMethod(Arguments arguments, Budget* budget) {
     return MakeString(std::string(kStrip(arguments[0].string(), std::nullopt)), budget);
   }
   DW_RETURN_IF_ERROR(WantString("what is stripped off", arguments[1]));
+  DW_RETURN_IF_ERROR(CheckStripped(arguments[1].string()));
   return MakeString(std::string(kStrip(arguments[0].string(), arguments[1].string())), budget);
 }
 
 template <bool (*kMatches)(absl::string_view, absl::string_view)>
-absl::StatusOr<Value> AffixMethod(Arguments arguments, Budget*) {
+absl::StatusOr<Value> AffixMethod(Arguments arguments, Budget* budget) {
   DW_RETURN_IF_ERROR(WantString("the text", arguments[0]));
-  const List affixes = arguments[1].is_list() ? arguments[1].list() : List{arguments[1]};
+  const absl::Span<const Value> affixes =
+      arguments[1].is_list() ? arguments[1].list() : arguments.subspan(1, 1);
   for (const Value& affix : affixes) {
+    DW_RETURN_IF_ERROR(budget->Step());
     DW_RETURN_IF_ERROR(WantString("the beginning or end that is looked for", affix));
     if (kMatches(arguments[0].string(), affix.string())) return Value::Bool(true);
   }
@@ -51,20 +54,23 @@ absl::StatusOr<Value> Split(Arguments arguments, Budget* budget) {
         absl::StrCat("split: maxsplit is ", arguments[2].KindName(), ", want an integer"));
   }
   const int64_t splits_max = arguments[2].is_undefined() ? -1 : arguments[2].number();
-  std::vector<absl::string_view> parts;
-  // Each part becomes a value; charged for the worst case, before it is made.
-  DW_RETURN_IF_ERROR(budget->Bytes(static_cast<int64_t>(text.size())));
-  if (arguments[1].is_undefined() || arguments[1].is_none()) {
-    parts = SplitSpace(text, splits_max);
-  } else {
+  const bool at_space = arguments[1].is_undefined() || arguments[1].is_none();
+  if (!at_space) {
     DW_RETURN_IF_ERROR(WantString("what is split at", arguments[1]));
     if (arguments[1].string().empty()) {
       return absl::InvalidArgumentError("split: what is split at is empty");
     }
-    parts = SplitAt(text, arguments[1].string(), splits_max);
+    DW_RETURN_IF_ERROR(budget->Read(FindCost(text, arguments[1].string())));
   }
-  DW_RETURN_IF_ERROR(budget->Bytes(static_cast<int64_t>(parts.size() * 3 * sizeof(Value))));
+  // Charged before it is made: a part of two bytes becomes a value of seventy.
+  const int64_t count = at_space ? CountSplitSpace(text, splits_max)
+                                 : CountSplitAt(text, arguments[1].string(), splits_max);
+  DW_RETURN_IF_ERROR(budget->Bytes(static_cast<int64_t>(text.size()) +
+                                   count * static_cast<int64_t>(4 * sizeof(Value))));
+  const std::vector<absl::string_view> parts =
+      at_space ? SplitSpace(text, splits_max) : SplitAt(text, arguments[1].string(), splits_max);
   List items;
+  items.reserve(parts.size());
   for (absl::string_view part : parts) items.push_back(Value::String(std::string(part)));
   return Value::OfList(std::move(items));
 }
@@ -88,9 +94,10 @@ absl::StatusOr<Value> JoinMethod(Arguments arguments, Budget* budget) {
   return FindFilter("join")->function(absl::MakeConstSpan(call), budget);
 }
 
-absl::StatusOr<Value> Find(Arguments arguments, Budget*) {
+absl::StatusOr<Value> Find(Arguments arguments, Budget* budget) {
   DW_RETURN_IF_ERROR(WantString("the text", arguments[0]));
   DW_RETURN_IF_ERROR(WantString("what is looked for", arguments[1]));
+  DW_RETURN_IF_ERROR(budget->Read(FindCost(arguments[0].string(), arguments[1].string())));
   const size_t at = arguments[0].string().find(arguments[1].string());
   if (at == std::string::npos) return Value::Int(-1);
   return Value::Int(Length(absl::string_view(arguments[0].string()).substr(0, at)));
@@ -127,8 +134,9 @@ absl::StatusOr<Value> Values(Arguments arguments, Budget* budget) {
   return Value::OfList(std::move(values));
 }
 
-absl::StatusOr<Value> Get(Arguments arguments, Budget*) {
+absl::StatusOr<Value> Get(Arguments arguments, Budget* budget) {
   DW_ASSIGN_OR_RETURN(const Map* const map, WantMap(arguments[0]));
+  DW_RETURN_IF_ERROR(budget->Read(KeyBytes(*map)));
   const Value* const found = arguments[1].is_string() ? map->Find(arguments[1].string()) : nullptr;
   if (found != nullptr) return *found;
   return arguments[2].is_undefined() ? Value::None() : arguments[2];

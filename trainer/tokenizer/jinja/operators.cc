@@ -14,6 +14,8 @@ namespace {
 
 constexpr int64_t kItemBytes = sizeof(Value);
 
+int64_t Bytes(const Value& text) { return static_cast<int64_t>(text.string().size()); }
+
 absl::Status WrongKinds(absl::string_view op, const Value& a, const Value& b) {
   return absl::InvalidArgumentError(
       absl::StrCat("cannot compute ", a.KindName(), " ", op, " ", b.KindName()));
@@ -57,9 +59,13 @@ absl::StatusOr<Value> Repeat(const std::string& text, int64_t count, Budget* bud
 absl::StatusOr<bool> Contains(const Value& container, const Value& item, Budget* budget) {
   if (container.is_string()) {
     if (!item.is_string()) return WrongKinds("in", item, container);
+    DW_RETURN_IF_ERROR(budget->Read(FindCost(container.string(), item.string())));
     return container.string().find(item.string()) != std::string::npos;
   }
-  if (container.is_map()) return item.is_string() && container.map().Find(item.string()) != nullptr;
+  if (container.is_map()) {
+    DW_RETURN_IF_ERROR(budget->Read(KeyBytes(container.map())));
+    return item.is_string() && container.map().Find(item.string()) != nullptr;
+  }
   if (container.is_undefined()) return false;
   if (!container.is_list()) return WrongKinds("in", item, container);
   for (const Value& candidate : container.list()) {
@@ -96,6 +102,13 @@ absl::StatusOr<std::vector<int64_t>> SlicePositions(int64_t size, const Value& b
 }
 
 }  // namespace
+
+absl::Status CheckStripped(absl::string_view chars) {
+  constexpr size_t kCharsBytesMax = 256;
+  if (chars.size() <= kCharsBytesMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("what is stripped off has ", chars.size(),
+                                                 " bytes, want at most ", kCharsBytesMax));
+}
 
 absl::StatusOr<Value> MakeString(std::string text, Budget* budget) {
   DW_RETURN_IF_ERROR(budget->Bytes(static_cast<int64_t>(text.size())));
@@ -139,6 +152,7 @@ absl::StatusOr<bool> Compare(absl::string_view op, const Value& a, const Value& 
   if (a.is_number() && b.is_number()) {
     order = a.number() < b.number() ? -1 : a.number() > b.number() ? 1 : 0;
   } else if (a.is_string() && b.is_string()) {
+    DW_RETURN_IF_ERROR(budget->Read(Bytes(a)));
     order = a.string().compare(b.string());
   } else {
     return WrongKinds(op, a, b);
@@ -174,17 +188,19 @@ absl::StatusOr<Value> Index(const Value& value, const Value& index, Budget* budg
     const Map* map = value.is_map()         ? &value.map()
                      : value.is_namespace() ? &value.namespace_attributes()
                                             : nullptr;
-    const Value* const found = map == nullptr ? nullptr : map->Find(index.string());
+    if (map == nullptr) return Value();
+    DW_RETURN_IF_ERROR(budget->Read(KeyBytes(*map)));
+    const Value* const found = map->Find(index.string());
     return found == nullptr ? Value() : *found;
   }
   if (!index.is_number() || !(value.is_list() || value.is_string())) return Value();
+  if (value.is_string()) DW_RETURN_IF_ERROR(budget->Read(Bytes(value)));
   const int64_t size =
       value.is_list() ? static_cast<int64_t>(value.list().size()) : Length(value.string());
   const int64_t position = index.number() < 0 ? index.number() + size : index.number();
   if (position < 0 || position >= size) return Value();
   if (value.is_list()) return value.list()[position];
-  DW_RETURN_IF_ERROR(budget->Bytes(size));  // The time it takes to find the character.
-  return Value::String(std::string(Characters(value.string())[position]));
+  return Value::String(std::string(CharacterAt(value.string(), position)));
 }
 
 absl::StatusOr<Value> Slice(const Value& value, const Value& begin, const Value& end,

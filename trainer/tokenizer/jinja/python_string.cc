@@ -28,6 +28,34 @@ absl::string_view LastCharacter(absl::string_view text) {
   return text.substr(begin);
 }
 
+// str.split(): calls `use` with each part.
+template <class Use>
+void ForEachWord(absl::string_view text, int64_t splits_max, const Use& use) {
+  int64_t count = 0;
+  for (text = StripLeft(text); !text.empty(); text = StripLeft(text)) {
+    if (splits_max >= 0 && count++ == splits_max) return use(text);
+    size_t size = 0;
+    while (size < text.size() && !IsStripped(FirstCharacter(text.substr(size)), {})) {
+      size += FirstCharacter(text.substr(size)).size();
+    }
+    use(text.substr(0, size));
+    text.remove_prefix(size);
+  }
+}
+
+// str.split(separator): calls `use` with each part.
+template <class Use>
+void ForEachPart(absl::string_view text, absl::string_view separator, int64_t splits_max,
+                 const Use& use) {
+  for (int64_t count = 0; splits_max < 0 || count < splits_max; ++count) {
+    const size_t at = text.find(separator);
+    if (at == absl::string_view::npos) break;
+    use(text.substr(0, at));
+    text.remove_prefix(at + separator.size());
+  }
+  use(text);
+}
+
 std::string FromIcu(const icu::UnicodeString& text) {
   std::string utf8;
   text.toUTF8String(utf8);
@@ -73,34 +101,39 @@ std::vector<absl::string_view> Characters(absl::string_view text) {
   return characters;
 }
 
+absl::string_view CharacterAt(absl::string_view text, int64_t position) {
+  for (; position > 0; --position) text.remove_prefix(FirstCharacter(text).size());
+  return FirstCharacter(text);
+}
+
 std::vector<absl::string_view> SplitSpace(absl::string_view text, int64_t splits_max) {
   std::vector<absl::string_view> parts;
-  for (text = StripLeft(text); !text.empty(); text = StripLeft(text)) {
-    if (splits_max >= 0 && static_cast<int64_t>(parts.size()) == splits_max) {
-      parts.push_back(text);
-      break;
-    }
-    size_t size = 0;
-    while (size < text.size() && !IsStripped(FirstCharacter(text.substr(size)), {})) {
-      size += FirstCharacter(text.substr(size)).size();
-    }
-    parts.push_back(text.substr(0, size));
-    text.remove_prefix(size);
-  }
+  ForEachWord(text, splits_max, [&](absl::string_view part) { parts.push_back(part); });
   return parts;
+}
+
+int64_t CountSplitSpace(absl::string_view text, int64_t splits_max) {
+  int64_t count = 0;
+  ForEachWord(text, splits_max, [&](absl::string_view) { ++count; });
+  return count;
 }
 
 std::vector<absl::string_view> SplitAt(absl::string_view text, absl::string_view separator,
                                        int64_t splits_max) {
   std::vector<absl::string_view> parts;
-  while (splits_max < 0 || static_cast<int64_t>(parts.size()) < splits_max) {
-    const size_t at = text.find(separator);
-    if (at == absl::string_view::npos) break;
-    parts.push_back(text.substr(0, at));
-    text.remove_prefix(at + separator.size());
-  }
-  parts.push_back(text);
+  ForEachPart(text, separator, splits_max, [&](absl::string_view part) { parts.push_back(part); });
   return parts;
+}
+
+int64_t CountSplitAt(absl::string_view text, absl::string_view separator, int64_t splits_max) {
+  int64_t count = 0;
+  ForEachPart(text, separator, splits_max, [&](absl::string_view) { ++count; });
+  return count;
+}
+
+int64_t FindCost(absl::string_view text, absl::string_view what) {
+  if (text.size() < what.size()) return 0;
+  return static_cast<int64_t>((text.size() - what.size() + 1) * (1 + what.size() / 64));
 }
 
 std::string Upper(absl::string_view text) {

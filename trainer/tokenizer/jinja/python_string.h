@@ -24,12 +24,23 @@ int64_t Length(absl::string_view text);
 // list(text)
 std::vector<absl::string_view> Characters(absl::string_view text);
 
+// list(text)[position], which must exist.
+absl::string_view CharacterAt(absl::string_view text, int64_t position);
+
 // text.split(): at white space, without empty parts. At most `splits_max` cuts; < 0 is no limit.
 std::vector<absl::string_view> SplitSpace(absl::string_view text, int64_t splits_max);
 
 // text.split(separator), which must not be empty.
 std::vector<absl::string_view> SplitAt(absl::string_view text, absl::string_view separator,
                                        int64_t splits_max);
+
+// How many parts each of the two would make, without making them.
+int64_t CountSplitSpace(absl::string_view text, int64_t splits_max);
+int64_t CountSplitAt(absl::string_view text, absl::string_view separator, int64_t splits_max);
+
+// What looking for `what` in `text`, or for all places where it is, costs at worst: in bytes read.
+// Wherever `what` could begin it is compared, 64 bytes in about the time that a byte takes.
+int64_t FindCost(absl::string_view text, absl::string_view what);
 
 // text.upper(), lower() and capitalize().
 std::string Upper(absl::string_view text);

@@ -226,7 +226,11 @@ absl::StatusOr<std::string> ToText(const Value& value) {
 absl::StatusOr<bool> Equal(const Value& a, const Value& b, Budget* budget) {
   DW_RETURN_IF_ERROR(budget->Step());
   if (a.is_number() && b.is_number()) return a.number() == b.number();
-  if (a.is_string() && b.is_string()) return a.string() == b.string();
+  if (a.is_string() && b.is_string()) {
+    if (a.string().size() != b.string().size()) return false;
+    DW_RETURN_IF_ERROR(budget->Read(static_cast<int64_t>(a.string().size())));
+    return a.string() == b.string();
+  }
   if (a.is_list() && b.is_list()) {
     if (a.list().size() != b.list().size()) return false;
     for (size_t i = 0; i < a.list().size(); ++i) {
@@ -237,8 +241,10 @@ absl::StatusOr<bool> Equal(const Value& a, const Value& b, Budget* budget) {
   }
   if (a.is_map() && b.is_map()) {
     if (a.map().entries.size() != b.map().entries.size()) return false;
+    const auto keys_bytes = static_cast<int64_t>(a.map().entries.size() * sizeof(Map::Entry));
     for (const auto& [key, value] : a.map().entries) {
       DW_RETURN_IF_ERROR(budget->Step());
+      DW_RETURN_IF_ERROR(budget->Read(keys_bytes));
       const Value* const other = b.map().Find(key);
       if (other == nullptr) return false;
       DW_ASSIGN_OR_RETURN(const bool same, Equal(value, *other, budget));

@@ -28,7 +28,8 @@ using List = std::vector<Value>;
 
 // Keys in the order of insertion, as in Python.
 struct Map {
-  std::vector<std::pair<std::string, Value>> entries;
+  using Entry = std::pair<std::string, Value>;
+  std::vector<Entry> entries;
   const Value* Find(absl::string_view key) const;
   void Set(absl::string_view key, Value value);
 };
