@@ -1,7 +1,10 @@
 #include "scheduler/blame.h"
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "scheduler/job_record.h"
+#include "trainer/base/utf8_prefix.h"
 
 namespace deltaworks::scheduler {
 namespace {
@@ -12,7 +15,7 @@ v1::Failure MakeFailure(const std::string& code, const std::string& message,
                         v1::Failure::Fault fault) {
   v1::Failure failure;
   failure.set_code(code);
-  failure.set_message(ClipUtf8(message, kFailureMessageBytesMax));
+  failure.set_message(std::string(Utf8Prefix(message, kFailureMessageBytesMax)));
   failure.set_fault(fault);
   return failure;
 }

@@ -13,6 +13,7 @@
 #include "scheduler/job_record.h"
 #include "scheduler/placement.h"
 #include "scheduler/proto_time.h"
+#include "trainer/base/utf8_prefix.h"
 
 namespace deltaworks::scheduler {
 namespace {
@@ -25,7 +26,7 @@ Decision Done(JobDraft* draft) {
 }
 
 void Fail(v1::Failure failure, const std::string& what, JobDraft* draft) {
-  failure.set_message(ClipUtf8(failure.message(), kFailureMessageBytesMax));
+  failure.set_message(std::string(Utf8Prefix(failure.message(), kFailureMessageBytesMax)));
   if (failure.fault() == v1::Failure::FAULT_UNSPECIFIED) failure.set_fault(v1::Failure::PLATFORM);
   Event event = draft->NewEvent(v1::JobEvent::STATE_CHANGED, v1::FAILED, v1::FAILURE,
                                 absl::StrCat(what, failure.message()));

@@ -14,6 +14,7 @@
 #include "scheduler/metrics_merge.h"
 #include "scheduler/proto_time.h"
 #include "trainer/base/sha256.h"
+#include "trainer/base/utf8_prefix.h"
 
 namespace deltaworks::scheduler {
 namespace {
@@ -138,9 +139,9 @@ void TakeResult(const v1::AttemptReport& report, const std::string& build_versio
 v1::Failure ReportedFailure(const v1::AttemptReport& report) {
   v1::Failure failure = report.failure();
   if (failure.code().empty()) failure.set_code("WORKER_ERROR");
-  failure.set_code(ClipUtf8(failure.code(), 64));
-  failure.set_message(ClipUtf8(failure.message(), kFailureMessageBytesMax));
-  failure.set_field(ClipUtf8(failure.field(), 256));
+  failure.set_code(std::string(Utf8Prefix(failure.code(), 64)));
+  failure.set_message(std::string(Utf8Prefix(failure.message(), kFailureMessageBytesMax)));
+  failure.set_field(std::string(Utf8Prefix(failure.field(), 256)));
   if (failure.fault() != v1::Failure::USER) failure.set_fault(v1::Failure::PLATFORM);
   return failure;
 }

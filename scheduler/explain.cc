@@ -87,16 +87,30 @@ std::string Workers(int64_t count) {
 
 }  // namespace
 
-v1::Job Explainer::Show(const JobRecord& record) const {
+v1::Job Explainer::Show(const JobRecord& record) {
   v1::Job job = record.job();
   if (StateOf(record) == v1::QUEUED) *job.mutable_status()->mutable_waiting() = Explain(record);
   return job;
 }
 
-v1::Waiting Explainer::Explain(const JobRecord& record) const {
+int64_t Explainer::PositionOf(const JobRecord& record) {
+  const absl::btree_set<QueueKey>& queue = state_.queue();
+  if (!was_asked_) {
+    was_asked_ = true;
+    return std::distance(queue.begin(), queue.find(MakeQueueKey(record.job(), options_))) + 1;
+  }
+  if (positions_.empty()) {
+    positions_.reserve(queue.size());
+    for (const QueueKey& key : queue) {
+      positions_.emplace(key.job, static_cast<int64_t>(positions_.size()) + 1);
+    }
+  }
+  return positions_.at(record.job().name());
+}
+
+v1::Waiting Explainer::Explain(const JobRecord& record) {
   const Survey survey = LookAt(record, state_, fleet_, options_, now_);
-  const auto place = state_.queue().find(MakeQueueKey(record.job(), options_));
-  const int64_t position = std::distance(state_.queue().begin(), place) + 1;
+  const int64_t position = PositionOf(record);
   const std::string online = absl::StrCat("; ", Workers(survey.online), " online, none does");
 
   v1::Waiting waiting;

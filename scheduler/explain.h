@@ -6,6 +6,10 @@
 #ifndef DELTAWORKS_SCHEDULER_EXPLAIN_H_
 #define DELTAWORKS_SCHEDULER_EXPLAIN_H_
 
+#include <cstdint>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "scheduler/fleet.h"
 #include "scheduler/options.h"
@@ -13,24 +17,30 @@
 
 namespace deltaworks::scheduler {
 
-// A view of the queue at one moment, for any number of jobs. Everything passed in must outlive it
-// and stay as it is.
+// A view of the queue at one moment, for any number of jobs: the first is looked up in the queue,
+// all further ones in an index of it. Everything passed in must outlive it and stay as it is.
+// Thread-compatible.
 class Explainer {
  public:
   Explainer(const State& state, const Fleet& fleet, const Options& options, absl::Time now)
       : state_(state), fleet_(fleet), options_(options), now_(now) {}
 
   // The job as its owner sees it: as stored, with status.waiting if it is QUEUED.
-  v1::Job Show(const JobRecord& record) const;
+  v1::Job Show(const JobRecord& record);
 
   // Of a QUEUED job.
-  v1::Waiting Explain(const JobRecord& record) const;
+  v1::Waiting Explain(const JobRecord& record);
 
  private:
+  // From 1, in the queue.
+  int64_t PositionOf(const JobRecord& record);
+
   const State& state_;
   const Fleet& fleet_;
   const Options& options_;
   const absl::Time now_;
+  bool was_asked_ = false;
+  absl::flat_hash_map<absl::string_view, int64_t> positions_;
 };
 
 }  // namespace deltaworks::scheduler

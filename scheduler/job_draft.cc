@@ -1,11 +1,13 @@
 #include "scheduler/job_draft.h"
 
+#include <string>
 #include <utility>
 
 #include "glog/logging.h"
 #include "scheduler/job_fold.h"
 #include "scheduler/job_record.h"
 #include "scheduler/proto_time.h"
+#include "trainer/base/utf8_prefix.h"
 
 namespace deltaworks::scheduler {
 
@@ -26,7 +28,7 @@ Event JobDraft::NewEvent(v1::JobEvent::Type type, v1::JobState state, v1::JobRea
   shown.set_type(type);
   shown.set_state(state);
   shown.set_reason(reason);
-  shown.set_message(ClipUtf8(message, kEventMessageBytesMax));
+  shown.set_message(std::string(Utf8Prefix(message, kEventMessageBytesMax)));
   if (record_.has_current()) shown.set_lease_epoch(record_.current().lease_epoch());
   return event;
 }

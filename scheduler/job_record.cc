@@ -43,12 +43,4 @@ std::vector<std::string> NeededDigests(const JobRecord& record) {
   return digests;
 }
 
-std::string ClipUtf8(absl::string_view text, size_t bytes_max) {
-  if (text.size() <= bytes_max) return std::string(text);
-  size_t end = bytes_max;
-  // 10xxxxxx continues a character: step back to where it begins.
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return std::string(text.substr(0, end));
-}
-
 }  // namespace deltaworks::scheduler

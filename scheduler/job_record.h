@@ -30,9 +30,6 @@ int64_t CheckpointStep(const JobRecord& record);
 // its result. Whatever else is pinned with the job as owner may be unpinned.
 std::vector<std::string> NeededDigests(const JobRecord& record);
 
-// `text`, cut to at most `bytes_max` without cutting a UTF-8 character.
-std::string ClipUtf8(absl::string_view text, size_t bytes_max);
-
 // Longest message of an event, in bytes.
 inline constexpr size_t kEventMessageBytesMax = 4000;
 // Longest message of a Failure, in bytes.

@@ -62,5 +62,3 @@ bazel_test() {
   rm -f "$events"
   return "$status"
 }
-
-bazel_target_exists() { bazel query "$1" >/dev/null 2>&1; }

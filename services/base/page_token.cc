@@ -1,14 +1,17 @@
 #include "services/base/page_token.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/message.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
-#include "services/base/message_difference.h"
+#include "trainer/base/sha256.h"
 
 namespace deltaworks::services {
 namespace {
@@ -28,6 +31,24 @@ const FieldDescriptor& Field(const Message& request, const std::string& name) {
   return *field;
 }
 
+// The same for equal requests, however they are paged.
+std::string Fingerprint(const Message& request) {
+  std::unique_ptr<Message> unpaged(request.New());
+  unpaged->CopyFrom(request);
+  for (const char* name : {"page_size", "page_token"}) {
+    unpaged->GetReflection()->ClearField(unpaged.get(), &Field(request, name));
+  }
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    unpaged->SerializeToCodedStream(&coded);
+  }
+  return Sha256Digest(absl::StrCat(request.GetDescriptor()->full_name(), "\n", bytes))
+      .substr(0, kFingerprintBytes);
+}
+
 }  // namespace
 
 std::string Page::NextToken(absl::string_view next_cursor) const {
@@ -44,7 +65,7 @@ absl::StatusOr<Page> Page::Of(const Message& request) {
   }
   Page page;
   page.size = size == 0 ? kSizeDefault : std::min(size, kSizeMax);
-  page.fingerprint = RequestFingerprint(request).substr(0, kFingerprintBytes);
+  page.fingerprint = Fingerprint(request);
   if (token.empty()) return page;
   std::string decoded;
   if (token.size() > kTokenBytesMax || !absl::WebSafeBase64Unescape(token, &decoded) ||

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
-#include "services/base/message_difference.h"
+#include "scheduler/message_difference.h"
 #include "services/base/resource_names.h"
 #include "services/base/sqlite.h"
 #include "trainer/base/status_macros.h"
@@ -46,7 +46,7 @@ absl::StatusOr<std::optional<RequestRecord>> FindRequest(Database& database,
     return absl::DataLossError(absl::StrCat(
         database.path(), ": the request stored under request_id ", id, " cannot be read"));
   }
-  const std::string field = FirstDifference(*before, request);
+  const std::string field = scheduler::FirstDifference(*before, request);
   if (!field.empty()) {
     return absl::AlreadyExistsError(absl::StrCat("request_id ", id,
                                                  " was used for another request: ", field,

@@ -8,7 +8,6 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "proto/deltaworks/v1/training_service.pb.h"
-#include "services/base/message_difference.h"
 #include "services/base/sqlite.h"
 
 namespace deltaworks::services {
@@ -65,6 +64,10 @@ TEST_F(RequestLogTest, AnotherRequestIsRefusedByItsFirstDifferentField) {
   const auto found = Find(other);
   ASSERT_TRUE(absl::IsAlreadyExists(found.status())) << found.status();
   EXPECT_THAT(std::string(found.status().message()), HasSubstr("job.train.lora.rank differs"));
+  other = Request("id");
+  other.mutable_job()->mutable_train()->mutable_lora()->add_target_modules("k_proj");
+  EXPECT_THAT(std::string(Find(other).status().message()),
+              HasSubstr("job.train.lora.target_modules[1] differs"));
 }
 
 TEST_F(RequestLogTest, IdsAreSeparateByTenantAndRpc) {
@@ -91,33 +94,6 @@ TEST_F(RequestLogTest, ARequestIsForgottenOnlyOldAndWithoutItsResource) {
   EXPECT_EQ(*PruneRequests(*database_, week + absl::Seconds(1), 100), 1);
   EXPECT_TRUE((*Find(Request("kept"))).has_value());
   EXPECT_FALSE((*Find(Request("gone"))).has_value());
-}
-
-TEST(FirstDifferenceTest, EqualMessagesHaveNone) {
-  EXPECT_EQ(FirstDifference(Request("id"), Request("id")), "");
-}
-
-TEST(FirstDifferenceTest, AbsenceListsAndMapsAreSeen) {
-  v1::CreateJobRequest absent = Request("id");
-  absent.mutable_job()->mutable_train()->mutable_lora()->clear_rank();
-  EXPECT_EQ(FirstDifference(Request("id"), absent), "job.train.lora.rank");
-  v1::CreateJobRequest longer = Request("id");
-  longer.mutable_job()->mutable_train()->mutable_lora()->add_target_modules("k_proj");
-  EXPECT_EQ(FirstDifference(Request("id"), longer), "job.train.lora.target_modules");
-  v1::CreateJobRequest labels = Request("id");
-  (*labels.mutable_job()->mutable_labels())["b"] = "3";
-  EXPECT_THAT(FirstDifference(Request("id"), labels), HasSubstr("job.labels"));
-}
-
-TEST(RequestFingerprintTest, PagingDoesNotCountButEverythingElseDoes) {
-  v1::ListJobsRequest a;
-  a.set_parent("tenants/t");
-  v1::ListJobsRequest b = a;
-  b.set_page_size(5);
-  b.set_page_token("x");
-  EXPECT_EQ(RequestFingerprint(a), RequestFingerprint(b));
-  b.set_filter("state = active");
-  EXPECT_NE(RequestFingerprint(a), RequestFingerprint(b));
 }
 
 }  // namespace

@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "services/base/service_exit.h"
 
 namespace grpc {
 class Service;
@@ -32,11 +33,6 @@ class Authenticator;
 class Clock;
 class FlagSet;
 class Metrics;
-
-inline constexpr int kExitStopped = 0;
-inline constexpr int kExitFailed = 1;
-inline constexpr int kExitUsage = 2;
-inline constexpr int kExitCannotStart = 3;
 
 // What ServiceMain gives to a program. All of it outlives Stop().
 struct ServiceEnvironment {

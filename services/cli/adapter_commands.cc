@@ -1,6 +1,5 @@
 #include "services/cli/adapter_commands.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -11,7 +10,6 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
-#include "services/base/json_escape.h"
 #include "services/base/resource_names.h"
 #include "services/cli/adapter_merge.h"
 #include "services/cli/download_version.h"
@@ -23,6 +21,7 @@
 #include "services/cli/pages.h"
 #include "services/cli/progress_line.h"
 #include "services/cli/table.h"
+#include "trainer/base/json.h"
 #include "trainer/base/status_macros.h"
 #include "trainer/import/staging_folder.h"
 
@@ -198,12 +197,13 @@ class AdapterDownload final : public Command {
     const std::string folder =
         folder_.empty() ? absl::StrReplaceAll(ShortVersion(version.name()), {{"/", "-"}}) : folder_;
     DW_ASSIGN_OR_RETURN(const auto staging, trainer::StagingFolder::Create(folder));
-    DW_RETURN_IF_ERROR(Download(context, *registry, version.name(), staging->path()));
+    DW_RETURN_IF_ERROR(Download(context, *registry, version, staging->path()));
     DW_RETURN_IF_ERROR(staging->Commit());
     if (context.json()) {
-      context.out << "{\"version\": " << JsonQuote(version.name())
-                  << ", \"folder\": " << JsonQuote(folder)
-                  << ", \"adapter_digest\": " << JsonQuote(version.adapter_digest()) << "}\n";
+      context.out << JsonText(Json{{"version", version.name()},
+                                   {"folder", folder},
+                                   {"adapter_digest", version.adapter_digest()}})
+                  << "\n";
     } else {
       context.out << ShortVersion(version.name()) << " is in " << folder << "\n";
     }
@@ -212,12 +212,10 @@ class AdapterDownload final : public Command {
 
  private:
   static absl::Status Download(CommandContext& context, RegistryClient& registry,
-                               const std::string& version, const std::string& folder) {
-    RetryPolicy policy;
-    policy.sleep = context.sleep;
+                               const v1::AdapterVersion& version, const std::string& folder) {
     std::string current;
     std::optional<ProgressLine> line;
-    return DownloadVersion(registry, version, folder, policy,
+    return DownloadVersion(registry, version, folder, context.retry_policy(),
                            [&](const std::string& file, int64_t done, int64_t total) {
                              if (file != current) line.emplace(context, file);
                              current = file;

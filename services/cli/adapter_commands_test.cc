@@ -4,16 +4,13 @@
 #include <cmath>
 #include <filesystem>
 #include <string>
-#include <utility>
-#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "services/cli/download_version.h"
 #include "services/cli/exit_code.h"
 #include "services/cli/testing/cli_world.h"
 #include "trainer/base/file.h"
-#include "trainer/base/json.h"
 #include "trainer/base/sha256.h"
 #include "trainer/formats/safetensors.h"
 #include "trainer/import/import.h"
@@ -58,75 +55,34 @@ TEST_F(AdapterCommandsTest, AFailedDownloadLeavesNothing) {
   }
 }
 
-// Sends its file in pieces of 3 bytes and cuts every stream after two.
-class CutRegistry final : public RegistryClient {
- public:
-  explicit CutRegistry(std::string data) : data_(std::move(data)), digest_(Sha256Digest(data_)) {}
-
-  absl::Status DownloadVersion(const v1::DownloadVersionRequest& request,
-                               const Sink& sink) override {
-    offsets.push_back(request.offset());
-    size_t at = static_cast<size_t>(request.offset());
-    for (int piece = 0; piece < 2 && at < data_.size(); ++piece, at += 3) {
-      v1::DownloadVersionResponse response;
-      if (piece == 0) {
-        response.set_path(request.path());
-        response.set_size_bytes(static_cast<int64_t>(data_.size()));
-        response.set_digest(digest_);
-      }
-      response.set_data(data_.substr(at, 3));
-      absl::Status status = sink(response);
-      if (!status.ok()) return status;
-    }
-    return at < data_.size() ? absl::UnavailableError("cut") : absl::OkStatus();
-  }
-
-  absl::StatusOr<v1::AdapterVersion> CreateVersion(const v1::CreateVersionRequest&) override {
-    return absl::UnimplementedError("");
-  }
-  absl::StatusOr<v1::AdapterVersion> GetVersion(const std::string&) override {
-    return absl::UnimplementedError("");
-  }
-  absl::StatusOr<v1::Adapter> GetAdapter(const std::string&) override {
-    return absl::UnimplementedError("");
-  }
-  absl::StatusOr<v1::ListAdaptersResponse> ListAdapters(const v1::ListAdaptersRequest&) override {
-    return absl::UnimplementedError("");
-  }
-  absl::StatusOr<v1::ListVersionsResponse> ListVersions(const v1::ListVersionsRequest&) override {
-    return absl::UnimplementedError("");
-  }
-  absl::StatusOr<v1::Alias> SetAlias(const v1::SetAliasRequest&) override {
-    return absl::UnimplementedError("");
-  }
-  absl::StatusOr<v1::Alias> GetAlias(const std::string&) override {
-    return absl::UnimplementedError("");
-  }
-  absl::StatusOr<v1::ListAliasesResponse> ListAliases(const v1::ListAliasesRequest&) override {
-    return absl::UnimplementedError("");
-  }
-  absl::Status DeleteAlias(const v1::DeleteAliasRequest&) override {
-    return absl::UnimplementedError("");
-  }
-  absl::StatusOr<v1::ListAliasHistoryResponse> ListAliasHistory(
-      const v1::ListAliasHistoryRequest&) override {
-    return absl::UnimplementedError("");
-  }
-
-  std::vector<int64_t> offsets;
-
- private:
-  const std::string data_, digest_;
-};
-
 TEST_F(AdapterCommandsTest, ACutStreamGoesOnWhereItWas) {
-  CutRegistry registry("0123456789abcdef");
-  RetryPolicy policy;
-  policy.sleep = [](absl::Duration) {};
-  ASSERT_TRUE(MakeDirectories(world_.Path("cut")).ok());
-  ASSERT_TRUE(DownloadVersion(registry, "v", world_.Path("cut"), policy, nullptr).ok());
-  EXPECT_THAT(registry.offsets, ::testing::ElementsAre(0, 6, 12, 0, 6, 12));
-  EXPECT_EQ(*ReadFile(world_.Path("cut/adapter_config.json")), "0123456789abcdef");
+  ASSERT_EQ(world_.Run({"adapter", "download", "notes/1", "{}/whole"}).code, kExitOk);
+  const int64_t calls = world_.registry.download_calls();
+  world_.registry.CutDownloads(/*after_bytes=*/100, /*count=*/3);
+  const CliWorld::Result result = world_.Run({"adapter", "download", "notes/1", "{}/cut"});
+  ASSERT_EQ(result.code, kExitOk) << result.err;
+  EXPECT_EQ(world_.registry.download_calls() - calls, 2 + 3) << "two files, and three cuts";
+  for (const char* file : {"adapter_config.json", "adapter_model.safetensors"}) {
+    EXPECT_EQ(*ReadFile(absl::StrCat(world_.Path("cut/"), file)),
+              *ReadFile(absl::StrCat(world_.Path("whole/"), file)));
+  }
+}
+
+TEST_F(AdapterCommandsTest, AModelThatIsNotTheVersionsIsDamaged) {
+  world_.registry.PutFiles({{"adapter_config.json", "{}"}, {"adapter_model.safetensors", "other"}});
+  const CliWorld::Result result = world_.Run({"adapter", "download", "notes", "{}/other"});
+  EXPECT_EQ(result.code, kExitError);
+  EXPECT_THAT(result.err, HasSubstr(absl::StrCat("is ", Sha256Digest("other"), ", want sha256:")));
+  EXPECT_FALSE(fs::exists(world_.Path("other")));
+}
+
+TEST_F(AdapterCommandsTest, AMergeWithoutAHomeSaysWhatToSet) {
+  world_.environment.erase("HOME");
+  const CliWorld::Result result = world_.Run({"adapter", "merge", "notes/1", "{}/merged"});
+  EXPECT_EQ(result.code, kExitWrongUse);
+  EXPECT_THAT(result.err, HasSubstr("HOME and DELTAWORKS_HOME are not set"));
+  EXPECT_EQ(world_.Run({"adapter", "merge", "notes/1", "{}/merged", "--home", "{}/h"}).code,
+            kExitOk);
 }
 
 TEST_F(AdapterCommandsTest, AMergedFolderIsTheBaseWithScaleBATimesAdded) {

@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "services/base/json_escape.h"
 #include "services/base/metrics.h"
+#include "services/cli/client_file.h"
 #include "services/cli/download_version.h"
 #include "services/cli/exit_code.h"
 #include "services/cli/format.h"
@@ -16,6 +16,7 @@
 #include "services/cli/names.h"
 #include "services/clients/base_cache.h"
 #include "trainer/base/file.h"
+#include "trainer/base/json.h"
 #include "trainer/base/status_macros.h"
 #include "trainer/import/staging_folder.h"
 
@@ -47,6 +48,8 @@ class AdapterMerge final : public Command {
   }
 
   absl::StatusOr<int> Run(CommandContext& context) override {
+    const std::string& home = context.platform.settings().home;
+    DW_RETURN_IF_ERROR(CheckHome(home));
     DW_ASSIGN_OR_RETURN(const std::string name, VersionName(context, "VERSION", version_));
     DW_ASSIGN_OR_RETURN(RegistryClient * registry, context.platform.registry());
     DW_ASSIGN_OR_RETURN(StoreClient * store, context.platform.store());
@@ -57,15 +60,14 @@ class AdapterMerge final : public Command {
     context.err << "fetching " << ShortName(base.name()) << " (" << BytesText(base.size_bytes())
                 << ")\n";
     Metrics metrics("dw");
-    BaseCache cache(absl::StrCat(context.platform.settings().home, "/cache"), *store, metrics);
+    BaseCache cache(home + "/cache", *store, metrics);
     DW_ASSIGN_OR_RETURN(const std::string base_folder,
                         cache.Ensure({.tenant = context.tenant, .reference = base.name()},
                                      base.manifest_digest(), [] { return false; }));
     const std::string adapter_folder = absl::StrCat(staging->path(), "/adapter");
     DW_RETURN_IF_ERROR(MakeDirectories(adapter_folder));
-    RetryPolicy policy;
-    policy.sleep = context.sleep;
-    DW_RETURN_IF_ERROR(DownloadVersion(*registry, version.name(), adapter_folder, policy, nullptr));
+    DW_RETURN_IF_ERROR(
+        DownloadVersion(*registry, version, adapter_folder, context.retry_policy(), nullptr));
     context.err << "merging " << ShortVersion(version.name()) << "\n";
     DW_ASSIGN_OR_RETURN(const MergeResult result,
                         MergeFolders(base_folder, adapter_folder, staging->path()));
@@ -98,12 +100,14 @@ class AdapterMerge final : public Command {
   void Print(CommandContext& context, const v1::AdapterVersion& version, const v1::BaseModel& base,
              const MergeResult& result) const {
     if (context.json()) {
-      context.out << "{\"version\": " << JsonQuote(version.name())
-                  << ", \"base_model\": " << JsonQuote(base.name())
-                  << ", \"folder\": " << JsonQuote(out_) << ", \"matrices\": " << result.matrices
-                  << ", \"size_bytes\": " << result.size_bytes
-                  << ", \"digest\": " << JsonQuote(result.digest)
-                  << ", \"merge_error\": " << JsonNumber(result.merge_error) << "}\n";
+      context.out << JsonText(Json{{"version", version.name()},
+                                   {"base_model", base.name()},
+                                   {"folder", out_},
+                                   {"matrices", result.matrices},
+                                   {"size_bytes", result.size_bytes},
+                                   {"digest", result.digest},
+                                   {"merge_error", result.merge_error}})
+                  << "\n";
       return;
     }
     context.out << out_ << ": " << ShortName(base.name()) << " + " << ShortVersion(version.name())

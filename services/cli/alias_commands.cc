@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "services/base/json_escape.h"
 #include "services/base/random_id.h"
 #include "services/cli/exit_code.h"
 #include "services/cli/format.h"
@@ -14,6 +13,7 @@
 #include "services/cli/names.h"
 #include "services/cli/pages.h"
 #include "services/cli/table.h"
+#include "trainer/base/json.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -114,7 +114,7 @@ class AliasDelete final : public Command {
     DW_ASSIGN_OR_RETURN(RegistryClient * registry, context.platform.registry());
     DW_RETURN_IF_ERROR(registry->DeleteAlias(request));
     if (context.json()) {
-      context.out << "{\"deleted\": " << JsonQuote(request.name()) << "}\n";
+      context.out << JsonText(Json{{"deleted", request.name()}}) << "\n";
     } else {
       context.out << ShortVersion(request.name()) << " is deleted\n";
     }

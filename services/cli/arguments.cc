@@ -1,7 +1,6 @@
 #include "services/cli/arguments.h"
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -142,6 +141,19 @@ Argument& Arguments::Flag(const std::string& name, bool* value, const std::strin
   return argument;
 }
 
+Argument& Arguments::Flag(const std::string& name, std::optional<bool>* value,
+                          const std::string& help) {
+  Argument& argument =
+      Add(MakeFlag(name, help, "", "true or false", value,
+                   [](const std::string& text, std::optional<bool>& target) {
+                     return SetOptional(text, target, [](const std::string& t, bool* got) {
+                       return ParseSwitch(t, *got);
+                     });
+                   }));
+  argument.is_switch = true;
+  return argument;
+}
+
 Argument& Arguments::Positional(const std::string& name, std::string* value,
                                 const std::string& help) {
   Argument& argument = Add(MakeFlag(name, help, name, "a text", value, SetText));
@@ -165,7 +177,7 @@ std::string Spelled(const Argument& argument) {
 
 absl::Status SetArgument(const Argument& argument, const std::vector<std::string>& values) {
   std::vector<std::string> single = values;
-  if (argument.is_list && !argument.is_positional) {
+  if (argument.is_list && !argument.is_positional && argument.splits) {
     single.clear();
     for (const std::string& value : values) {
       for (absl::string_view part : absl::StrSplit(value, ',', absl::SkipEmpty())) {

@@ -4,7 +4,7 @@
 // A flag's name is lower_snake_case, as PEFT and Hugging Face write theirs; `--lora-alpha` and
 // `--lora_alpha` are the same. Values are parsed as they are set; one that does not parse is an
 // error that says flag, got and want. An optional stays empty if the flag is absent. A list is
-// given by repeating the flag or with commas.
+// given by repeating the flag or, unless its values are WholeValues(), with commas.
 //
 //   arguments.Positional("PATH", &path_, "JSONL file");
 //   arguments.Flag("rank", &rank_, "rank of A and B (default 8)").Alias("r");
@@ -43,6 +43,7 @@ struct Argument {
   bool is_positional = false;
   bool is_switch = false;
   bool is_list = false;
+  bool splits = true;  // Of a list that is a flag: at commas.
   bool is_required = false;
   // Takes one value; false if it does not parse as `want`.
   std::function<bool(const std::string&)> set;
@@ -62,6 +63,11 @@ struct Argument {
   }
   Argument& ValueName(std::string text) {
     value_name = std::move(text);
+    return *this;
+  }
+  // Of a list: a comma is part of a value.
+  Argument& WholeValues() {
+    splits = false;
     return *this;
   }
   // Of a flag: must be given. Of a positional: may be left out.
@@ -95,6 +101,7 @@ class Arguments {
                  const std::string& help);
   // A switch: present is true; "--name=false" is taken too.
   Argument& Flag(const std::string& name, bool* value, const std::string& help);
+  Argument& Flag(const std::string& name, std::optional<bool>* value, const std::string& help);
 
   // In the order of the calls, required unless Optional().
   Argument& Positional(const std::string& name, std::string* value, const std::string& help);

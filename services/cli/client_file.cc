@@ -6,7 +6,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "services/base/address.h"
-#include "services/base/json_escape.h"
 #include "trainer/base/file.h"
 #include "trainer/base/json.h"
 #include "trainer/base/status_macros.h"
@@ -55,13 +54,18 @@ absl::StatusOr<PlatformSettings> ResolveSettings(PlatformSettings given, const s
                                                  const Environment& environment) {
   PlatformSettings settings = std::move(given);
   if (settings.home.empty()) settings.home = environment("DELTAWORKS_HOME");
-  if (settings.home.empty()) settings.home = absl::StrCat(environment("HOME"), "/.deltaworks");
+  if (const std::string user = environment("HOME"); settings.home.empty() && !user.empty()) {
+    settings.home = absl::StrCat(user, "/.deltaworks");
+  }
   for (const Field& field : kFields) {
     std::string& value = settings.*field.value;
     if (value.empty()) value = environment(field.environment);
   }
-  const std::string path = config.empty() ? absl::StrCat(settings.home, "/dw.json") : config;
-  DW_RETURN_IF_ERROR(FillFromFile(path, !config.empty(), settings));
+  if (!config.empty()) {
+    DW_RETURN_IF_ERROR(FillFromFile(config, /*required=*/true, settings));
+  } else if (!settings.home.empty()) {
+    DW_RETURN_IF_ERROR(FillFromFile(settings.home + "/dw.json", /*required=*/false, settings));
+  }
   for (const Field& field : kFields) {
     const std::string& value = settings.*field.value;
     if (!field.is_address || value.empty()) continue;
@@ -69,6 +73,12 @@ absl::StatusOr<PlatformSettings> ResolveSettings(PlatformSettings given, const s
         ParseHostPort(absl::StrCat("the address of the ", field.name), value).status());
   }
   return settings;
+}
+
+absl::Status CheckHome(const std::string& home) {
+  if (!home.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "no home folder: HOME and DELTAWORKS_HOME are not set, want one of them or --home");
 }
 
 }  // namespace deltaworks::services

@@ -12,6 +12,7 @@
 #include <functional>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "services/cli/platform.h"
 
@@ -23,10 +24,14 @@ using Environment = std::function<std::string(const std::string& name)>;
 // Completes `given` (what flags said): empty fields are taken from the environment
 // (DELTAWORKS_HOME, DELTAWORKS_SCHEDULER, DELTAWORKS_STORE, DELTAWORKS_REGISTRY,
 // DELTAWORKS_INFERENCE, DELTAWORKS_TOKEN_FILE, DELTAWORKS_TOKENS_FILE), then from the client file:
-// `config` if that is not empty, else dw.json in the home, which need not exist. Errors: NotFound
-// (`config`), InvalidArgument (the file, a field).
+// `config` if that is not empty, else dw.json in the home, which need not exist. The home stays
+// empty if nobody said one and HOME is not set. Errors: NotFound (`config`), InvalidArgument (the
+// file, a field).
 absl::StatusOr<PlatformSettings> ResolveSettings(PlatformSettings given, const std::string& config,
                                                  const Environment& environment);
+
+// For what works in the home: InvalidArgument, with what to set, if it is empty.
+absl::Status CheckHome(const std::string& home);
 
 }  // namespace deltaworks::services
 

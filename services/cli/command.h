@@ -25,6 +25,7 @@
 #include "services/base/clock.h"
 #include "services/cli/arguments.h"
 #include "services/cli/platform.h"
+#include "services/clients/retry.h"
 
 namespace deltaworks::services {
 
@@ -40,9 +41,12 @@ struct CommandContext {
   std::ostream& err;
   const Clock& clock;
   OutputFormat format = OutputFormat::kTable;
-  // Both are false when `out` is no terminal; `color` also with --no_color or NO_COLOR.
+  // Whether `out` is a terminal, and takes colours: not with --no_color or NO_COLOR.
   bool terminal = false;
   bool color = false;
+  // The same of `err`.
+  bool err_terminal = false;
+  bool err_color = false;
   // Columns of the terminal.
   int width = 80;
   // Id of the tenant that short names belong to.
@@ -56,6 +60,10 @@ struct CommandContext {
   const Catalog* catalog = nullptr;
 
   bool json() const { return format == OutputFormat::kJson; }
+  // For calls that are repeated, in this context's time.
+  RetryPolicy retry_policy() const {
+    return {.sleep = sleep, .monotonic = [this] { return clock.Monotonic(); }};
+  }
 };
 
 class Command {

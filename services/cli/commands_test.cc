@@ -324,6 +324,32 @@ INSTANTIATE_TEST_SUITE_P(Every, CommandsTest, ::testing::ValuesIn(Rows()),
                            return name;
                          });
 
+TEST(RunDwTest, AnErrorIsRedOnATerminalThatWantsColours) {
+  CliWorld world("colours");
+  world.terminal = true;
+  const Words words = {"job", "watch", "a/b"};
+  EXPECT_THAT(world.Run(words).err, ::testing::StartsWith("dw: ")) << "stderr is a file";
+  world.terminal = false;
+  world.err_terminal = true;
+  EXPECT_THAT(world.Run(words).err, ::testing::StartsWith("\x1b[31mdw: \x1b[0m"));
+  EXPECT_THAT(world.Run({"job", "watch", "a/b", "--no_color"}).err, ::testing::StartsWith("dw: "));
+  world.environment["NO_COLOR"] = "1";
+  EXPECT_THAT(world.Run(words).err, ::testing::StartsWith("dw: "));
+}
+
+TEST(RunDwTest, ProgressIsRedrawnOnlyWhereStderrIsATerminal) {
+  for (const bool is_terminal : {false, true}) {
+    CliWorld world("progress");
+    FillWorld(world);
+    world.terminal = !is_terminal;
+    world.err_terminal = is_terminal;
+    const CliWorld::Result result =
+        world.Run({"model", "import", "{}/model.gguf", "--name", "fresh", "--no_wait"});
+    EXPECT_THAT(result.err, HasSubstr("uploading"));
+    EXPECT_EQ(absl::StrContains(result.err, "\x1b[K"), is_terminal) << result.err;
+  }
+}
+
 TEST(CommandTableTest, EveryCommandHasItsRow) {
   Words commands, rows;
   for (const auto& command : AllCommands()) commands.push_back(command->name());

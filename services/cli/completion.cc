@@ -1,6 +1,5 @@
 #include "services/cli/completion.h"
 
-#include <algorithm>
 #include <map>
 #include <set>
 #include <vector>

@@ -3,10 +3,9 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "services/base/json_escape.h"
 #include "services/cli/completion.h"
 #include "services/cli/exit_code.h"
+#include "trainer/base/json.h"
 
 namespace deltaworks::services {
 namespace {
@@ -29,8 +28,7 @@ class Completion final : public Command {
                                : shell_ == "zsh" ? ZshCompletion(catalog)
                                                  : FishCompletion(catalog);
     if (context.json()) {
-      context.out << "{\"shell\": " << JsonQuote(shell_) << ", \"script\": " << JsonQuote(script)
-                  << "}\n";
+      context.out << JsonText(Json{{"shell", shell_}, {"script", script}}) << "\n";
     } else {
       context.out << script;
     }

@@ -16,10 +16,9 @@ namespace deltaworks::services {
 // Bytes done and in all of the file under way.
 using DownloadProgress = std::function<void(const std::string& file, int64_t done, int64_t total)>;
 
-// Writes adapter_config.json and adapter_model.safetensors of the version (or alias, or adapter)
-// into the existing `folder`. A stream that is cut goes on where it was, for policy.total_max
-// without progress. DataLoss: a file that came is not the one announced.
-absl::Status DownloadVersion(RegistryClient& registry, const std::string& version,
+// Writes adapter_config.json and adapter_model.safetensors of the version into the existing
+// `folder`. Resumes and verifies as services/clients/version_download.h says, with its errors.
+absl::Status DownloadVersion(RegistryClient& registry, const v1::AdapterVersion& version,
                              const std::string& folder, const RetryPolicy& policy,
                              const DownloadProgress& progress);
 

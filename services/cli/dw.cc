@@ -13,6 +13,10 @@
 namespace deltaworks::services {
 namespace {
 
+bool Color(bool terminal, const GlobalFlags& flags, const DwProcess& process) {
+  return terminal && !flags.no_color && process.environment("NO_COLOR").empty();
+}
+
 absl::StatusOr<int> Run(Command& command, const GlobalFlags& flags, const Catalog& catalog,
                         const DwProcess& process) {
   DW_RETURN_IF_ERROR(CheckResourceId("--tenant", flags.tenant));
@@ -26,7 +30,9 @@ absl::StatusOr<int> Run(Command& command, const GlobalFlags& flags, const Catalo
       .clock = process.clock,
       .format = flags.output == "json" ? OutputFormat::kJson : OutputFormat::kTable,
       .terminal = process.terminal,
-      .color = process.terminal && !flags.no_color && process.environment("NO_COLOR").empty(),
+      .color = Color(process.terminal, flags, process),
+      .err_terminal = process.err_terminal,
+      .err_color = Color(process.err_terminal, flags, process),
       .width = process.width,
       .tenant = flags.tenant,
       .on_interrupt = process.on_interrupt,
@@ -77,7 +83,8 @@ int RunDw(const CommandTable& table, const std::vector<std::string>& words,
   GlobalFlags flags;
   Catalog catalog{.commands = DeclareAll(table)};
   flags.Declare(catalog.global);
-  const bool color = process.terminal && process.environment("NO_COLOR").empty();
+  // Until the line is understood: it may say --no_color.
+  bool color = false;
   const auto fail = [&](const absl::Status& status) {
     const bool silent =
         absl::IsUnavailable(status) && !absl::StrContains(status.message(), "dw up");
@@ -88,6 +95,7 @@ int RunDw(const CommandTable& table, const std::vector<std::string>& words,
   };
   const absl::StatusOr<ParsedLine> line = ParseLine(catalog.commands, catalog.global, words);
   if (!line.ok()) return fail(line.status());
+  color = Color(process.err_terminal, flags, process);
   if (line->command == nullptr) {
     process.out << line->text << std::flush;
     return kExitOk;

@@ -26,9 +26,10 @@ struct DwProcess {
   std::function<std::unique_ptr<Platform>(PlatformSettings)> make_platform;
   std::function<void(absl::Duration)> sleep;
   std::function<void(const std::string& note)> on_interrupt;
-  // Of `out`.
+  // Of `out`; of `err`.
   bool terminal = false;
-  int width = 80;
+  bool err_terminal = false;
+  int width = 80;  // Of `out`.
 };
 
 // The flags that every command takes.

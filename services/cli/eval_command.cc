@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <string>
 #include <system_error>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -66,6 +65,7 @@ class Eval final : public Command {
     DW_ASSIGN_OR_RETURN(const std::string jsonl, ReadDataset(context));
     DW_ASSIGN_OR_RETURN(const std::vector<EvalExample> examples,
                         ReadEvalExamples(jsonl, dataset_, limit_));
+    DW_RETURN_IF_ERROR(FixVersion(context, options.adapter));
     DW_ASSIGN_OR_RETURN(InferenceClient * inference, context.platform.inference());
     EvalResult result;
     {
@@ -74,9 +74,9 @@ class Eval final : public Command {
       DW_ASSIGN_OR_RETURN(result, RunEval(*inference, examples, options));
     }
     if (context.json()) {
-      context.out << EvalJson(examples, result, options.base.model()) << "\n";
+      context.out << EvalJson(options, examples, result) << "\n";
     } else {
-      PrintEval(context.out, context.color, examples, result, shown_);
+      PrintEval(context.out, context.color, options, examples, result, shown_);
     }
     return kExitOk;
   }
@@ -98,7 +98,15 @@ class Eval final : public Command {
     DW_RETURN_IF_ERROR(generation_.Apply(options.generation));
     options.answers = !loss_only_;
     options.concurrency = concurrency_;
-    options.sleep = context.sleep;
+    options.retry = context.retry_policy();
+    return absl::OkStatus();
+  }
+
+  // An alias may move, and an adapter get a newer version, while we ask: name the version once.
+  static absl::Status FixVersion(CommandContext& context, v1::ModelSelector& adapter) {
+    DW_ASSIGN_OR_RETURN(RegistryClient * registry, context.platform.registry());
+    DW_ASSIGN_OR_RETURN(const v1::AdapterVersion version, registry->GetVersion(adapter.model()));
+    adapter.set_model(version.name());
     return absl::OkStatus();
   }
 

@@ -21,9 +21,9 @@ void FillChat(const trainer::Record& record, EvalExample& example) {
   }
   const auto answer = std::find_if(record.messages.rbegin(), record.messages.rend(),
                                    [](const auto& message) { return message.role == "assistant"; });
+  if (answer == record.messages.rend()) return;
   const auto before = std::next(answer);
-  // A chat that begins with its answer asks nothing.
-  if (answer == record.messages.rend() || before == record.messages.rend()) return;
+  if (before == record.messages.rend()) return;  // A chat that begins with its answer asks nothing.
   example.has_answer = true;
   example.reference = answer->content;
   example.question_text = before->content;
@@ -66,15 +66,13 @@ absl::StatusOr<std::vector<EvalExample>> ReadEvalExamples(absl::string_view json
   trainer::ReadJsonl(
       jsonl,
       [&](int64_t line, const trainer::Record& record) {
-        if (static_cast<int64_t>(examples.size()) < limit) {
-          examples.push_back(ToExample(line, record));
-        }
+        examples.push_back(ToExample(line, record));
+        return static_cast<int64_t>(examples.size()) < limit;
       },
       [&](const trainer::RecordProblem& problem) {
-        // Lines after the limit are not asked about.
-        if (!first_problem.ok() || static_cast<int64_t>(examples.size()) >= limit) return;
         first_problem = absl::InvalidArgumentError(
             absl::StrCat(subject, ": line ", problem.line, ": ", problem.message));
+        return false;
       });
   if (!first_problem.ok()) return first_problem;
   if (examples.empty()) {

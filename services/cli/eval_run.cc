@@ -1,8 +1,6 @@
 #include "services/cli/eval_run.h"
 
 #include <algorithm>
-#include <numeric>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
@@ -17,35 +15,35 @@ namespace {
 
 // Examples of one Score call: few, so that progress shows and no call takes long.
 constexpr int64_t kScoreBatch = 8;
-constexpr absl::Duration kFirstWait = absl::Milliseconds(250);
 
 class Runner {
  public:
   Runner(InferenceClient& inference, const std::vector<EvalExample>& examples,
          const EvalOptions& options)
       : inference_(inference), examples_(examples), options_(options) {
-    const int64_t batches = (static_cast<int64_t>(examples.size()) + kScoreBatch - 1) / kScoreBatch;
     const int64_t questions =
         std::count_if(examples.begin(), examples.end(),
                       [](const EvalExample& example) { return example.has_answer; });
-    steps_ = 2 * (batches + (options.answers ? questions : 0));
+    steps_ = 2 * (BatchCount() + (options.answers ? questions : 0));
   }
 
-  absl::Status Run(const v1::ModelSelector& model, EvalSide& side, std::string& version) {
-    DW_RETURN_IF_ERROR(Score(model, side, version));
+  absl::Status Run(const v1::ModelSelector& model, EvalSide& side) {
+    DW_RETURN_IF_ERROR(Score(model, side));
     return options_.answers ? Answer(model, side) : absl::OkStatus();
   }
 
  private:
+  int64_t BatchCount() const {
+    return (static_cast<int64_t>(examples_.size()) + kScoreBatch - 1) / kScoreBatch;
+  }
+
   // `call`, again while its error is one that passes.
   absl::Status Patiently(const std::function<absl::Status()>& call) const {
-    absl::Duration wait = kFirstWait;
-    for (int64_t attempt = 1;; ++attempt) {
+    RetryState retry(options_.retry);
+    while (true) {
       absl::Status status = call();
       const bool passes = absl::IsUnavailable(status) || absl::IsResourceExhausted(status);
-      if (!passes || attempt >= options_.attempts_max) return status;
-      options_.sleep(wait);
-      wait *= 2;
+      if (!passes || !retry.Pause()) return status;
     }
   }
 
@@ -57,16 +55,13 @@ class Runner {
     }
   }
 
-  absl::Status Score(const v1::ModelSelector& model, EvalSide& side, std::string& version) {
+  absl::Status Score(const v1::ModelSelector& model, EvalSide& side) {
     const int64_t count = static_cast<int64_t>(examples_.size());
     std::vector<v1::ExampleScore> scores(examples_.size());
-    std::vector<std::string> versions((examples_.size() + kScoreBatch - 1) / kScoreBatch);
-    DW_RETURN_IF_ERROR(RunParallel(
-        static_cast<int64_t>(versions.size()), options_.concurrency, [&](int64_t batch) {
-          const int64_t begin = batch * kScoreBatch, end = std::min(begin + kScoreBatch, count);
-          return ScoreBatch(model, begin, end, scores, versions[batch]);
-        }));
-    version = versions[0];
+    DW_RETURN_IF_ERROR(RunParallel(BatchCount(), options_.concurrency, [&](int64_t batch) {
+      const int64_t begin = batch * kScoreBatch, end = std::min(begin + kScoreBatch, count);
+      return ScoreBatch(model, begin, end, scores);
+    }));
     double sum = 0;
     for (const v1::ExampleScore& score : scores) {
       const int64_t labels = std::max<int64_t>(score.label_tokens(), 1);
@@ -79,7 +74,7 @@ class Runner {
   }
 
   absl::Status ScoreBatch(const v1::ModelSelector& model, int64_t begin, int64_t end,
-                          std::vector<v1::ExampleScore>& scores, std::string& version) {
+                          std::vector<v1::ExampleScore>& scores) {
     v1::ScoreRequest request;
     request.set_parent(options_.parent);
     *request.mutable_model() = model;
@@ -92,7 +87,6 @@ class Runner {
                                                 " entries, want ", end - begin));
       }
       std::copy(response.scores().begin(), response.scores().end(), scores.begin() + begin);
-      version = response.version();
       return absl::OkStatus();
     }));
     StepDone();
@@ -150,9 +144,8 @@ absl::StatusOr<EvalResult> RunEval(InferenceClient& inference,
                                    const EvalOptions& options) {
   EvalResult result;
   Runner runner(inference, examples, options);
-  std::string no_version;
-  DW_RETURN_IF_ERROR(runner.Run(options.base, result.base, no_version));
-  DW_RETURN_IF_ERROR(runner.Run(options.adapter, result.adapter, result.version));
+  DW_RETURN_IF_ERROR(runner.Run(options.base, result.base));
+  DW_RETURN_IF_ERROR(runner.Run(options.adapter, result.adapter));
   DW_ASSIGN_OR_RETURN(result.loss_gain,
                       trainer::PairedBootstrap(result.base.losses, result.adapter.losses));
   result.answer_count = static_cast<int64_t>(result.base.rouge[0].size());

@@ -15,6 +15,7 @@
 #include "proto/deltaworks/v1/inference_service.pb.h"
 #include "services/cli/eval_data.h"
 #include "services/clients/inference_client.h"
+#include "services/clients/retry.h"
 #include "trainer/metrics/bootstrap.h"
 
 namespace deltaworks::services {
@@ -23,6 +24,7 @@ inline constexpr std::array<const char*, 3> kRougeNames = {"ROUGE-1", "ROUGE-2",
 
 struct EvalOptions {
   std::string parent;
+  // Each selects the same bytes however long it takes: a base model, and a version by its number.
   v1::ModelSelector base, adapter;
   v1::TextSettings text;
   // Without parent, model and input.
@@ -30,9 +32,8 @@ struct EvalOptions {
   bool answers = true;
   // Calls under way at a time.
   int64_t concurrency = 16;
-  // Attempts of one call that may succeed later (UNAVAILABLE, RESOURCE_EXHAUSTED).
-  int64_t attempts_max = 6;
-  std::function<void(absl::Duration)> sleep;  // Between them; thread-safe.
+  // For calls that may succeed later (UNAVAILABLE, RESOURCE_EXHAUSTED); thread-safe.
+  RetryPolicy retry;
   // Share done, in [0, 1]; from many threads, one at a time.
   std::function<void(double share)> progress;
 };
@@ -48,7 +49,6 @@ struct EvalSide {
 
 struct EvalResult {
   EvalSide base, adapter;
-  std::string version;                // That answered for the adapter.
   trainer::MeanDifference loss_gain;  // Of the examples' losses; negative is better.
   std::array<trainer::MeanDifference, 3> rouge_gain;  // Only with answers.
   int64_t answer_count = 0;

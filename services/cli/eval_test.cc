@@ -38,6 +38,14 @@ TEST(EvalDataTest, TheLastAnswerOfAChatIsTheReferenceAndWhatComesBeforeIsAsked) 
   EXPECT_EQ(example.score.chat().messages_size(), 5);
 }
 
+TEST(EvalDataTest, AChatThatBeginsWithItsAnswerAsksNothing) {
+  const auto examples = ReadEvalExamples(
+      "{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}]}\n", "f", 10);
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_FALSE((*examples)[0].has_answer);
+  EXPECT_EQ((*examples)[0].score.chat().messages_size(), 1);
+}
+
 TEST(EvalDataTest, PlainTextIsScoredOnly) {
   const auto examples = ReadEvalExamples("{\"text\": \"abc\"}\n\n{\"text\": \"d\"}\n", "f", 10);
   ASSERT_TRUE(examples.ok());
@@ -52,6 +60,7 @@ TEST(EvalDataTest, ABadLineIsNamedAndTheLimitCounts) {
   EXPECT_THAT(ReadEvalExamples(good + "nonsense\n", "f", 10).status().message(),
               HasSubstr("f: line 2: "));
   EXPECT_EQ(ReadEvalExamples(good + good + good, "f", 2)->size(), 2);
+  EXPECT_EQ(ReadEvalExamples(good + good + "nonsense\n", "f", 2)->size(), 2);
   EXPECT_EQ(ReadEvalExamples("", "f", 2).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
@@ -135,6 +144,39 @@ TEST_F(EvalTest, TheAdapterRunsOnTheBaseItIsComparedWith) {
   EXPECT_EQ(seen[1].base_model(), "tenants/default/baseModels/smollm2");
 }
 
+TEST_F(EvalTest, AnAliasIsLookedUpOnceAndMayMoveWhileItIsUsed) {
+  Mutex mutex;
+  std::set<std::string> seen;
+  const auto score = world_.inference.on_score;
+  world_.inference.on_score = [&](const v1::ScoreRequest& request) {
+    MutexLock lock(&mutex);
+    seen.insert(request.model().model());
+    return score(request);
+  };
+  const CliWorld::Result result =
+      world_.Run({"eval", "--model", "smollm2", "--adapter", "notes@champion", "--dataset",
+                  "{}/data.jsonl", "--loss_only"});
+  EXPECT_EQ(result.code, kExitOk) << result.err;
+  EXPECT_THAT(seen, ::testing::ElementsAre("tenants/default/adapters/notes/versions/1",
+                                           "tenants/default/baseModels/smollm2"));
+  EXPECT_THAT(result.out, HasSubstr("adapter notes/1"));
+}
+
+TEST_F(EvalTest, AMergedAdapterIsAskedForAsSuch) {
+  Mutex mutex;
+  std::vector<v1::ModelSelector> seen;
+  const auto score = world_.inference.on_score;
+  world_.inference.on_score = [&](const v1::ScoreRequest& request) {
+    MutexLock lock(&mutex);
+    seen.push_back(request.model());
+    return score(request);
+  };
+  Eval({"--merged", "--loss_only"});
+  ASSERT_EQ(seen.size(), 2);
+  EXPECT_NE(seen[0].mode(), v1::ModelSelector::MERGED) << "the base has nothing to merge";
+  EXPECT_EQ(seen[1].mode(), v1::ModelSelector::MERGED);
+}
+
 TEST_F(EvalTest, LossOnlyAsksForNoAnswer) {
   world_.inference.on_generate = nullptr;
   const Json json = Eval({"--loss_only"});
@@ -160,9 +202,12 @@ TEST_F(EvalTest, AServiceThatStaysBusyEndsTheCommand) {
   world_.inference.on_score = [](const v1::ScoreRequest&) -> absl::StatusOr<v1::ScoreResponse> {
     return absl::UnavailableError("inference is starting");
   };
+  const absl::Duration begin = world_.clock.Monotonic();
   const CliWorld::Result result = world_.Run(
       {"eval", "--model", "smollm2", "--adapter", "notes", "--dataset", "{}/data.jsonl"});
   EXPECT_EQ(result.code, kExitUnavailable);
+  EXPECT_GT(world_.clock.Monotonic() - begin, absl::Seconds(20));
+  EXPECT_LE(world_.clock.Monotonic() - begin, RetryPolicy().total_max);
   EXPECT_THAT(result.err, HasSubstr("inference is starting"));
 }
 

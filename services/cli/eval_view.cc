@@ -4,7 +4,6 @@
 #include <array>
 #include <numeric>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "services/cli/format.h"
 #include "services/cli/table.h"
@@ -39,11 +38,12 @@ Json GainJson(const trainer::MeanDifference& gain) {
 
 }  // namespace
 
-void PrintEval(std::ostream& out, bool color, const std::vector<EvalExample>& examples,
-               const EvalResult& result, int64_t example_count) {
+void PrintEval(std::ostream& out, bool color, const EvalOptions& options,
+               const std::vector<EvalExample>& examples, const EvalResult& result,
+               int64_t example_count) {
   out << CountText(static_cast<int64_t>(examples.size())) << " examples, "
       << CountText(result.base.label_tokens) << " label tokens, adapter "
-      << ShortVersion(result.version) << "\n\n";
+      << ShortVersion(options.adapter.model()) << "\n\n";
   Table table({"", ">BASE", ">ADAPTER", "GAIN  [95 % INTERVAL]"});
   table.AddRow({"loss by example",
                 LossText(Mean(result.base.losses)),
@@ -74,11 +74,11 @@ void PrintEval(std::ostream& out, bool color, const std::vector<EvalExample>& ex
   }
 }
 
-std::string EvalJson(const std::vector<EvalExample>& examples, const EvalResult& result,
-                     const std::string& base) {
+std::string EvalJson(const EvalOptions& options, const std::vector<EvalExample>& examples,
+                     const EvalResult& result) {
   Json document = {
-      {"base_model", base},
-      {"version", result.version},
+      {"base_model", options.base.model()},
+      {"version", options.adapter.model()},
       {"example_count", examples.size()},
       {"label_tokens", result.base.label_tokens},
       {"loss",

@@ -13,13 +13,15 @@
 
 namespace deltaworks::services {
 
-// Base beside adapter with the gain and its 95 % interval, then `example_count` answers of each.
-void PrintEval(std::ostream& out, bool color, const std::vector<EvalExample>& examples,
-               const EvalResult& result, int64_t example_count);
+// Base beside adapter (`options` names them) with the gain and its 95 % interval, then
+// `example_count` answers of each.
+void PrintEval(std::ostream& out, bool color, const EvalOptions& options,
+               const std::vector<EvalExample>& examples, const EvalResult& result,
+               int64_t example_count);
 
-// The same, every example included, as one JSON document. `base` is the base model's name.
-std::string EvalJson(const std::vector<EvalExample>& examples, const EvalResult& result,
-                     const std::string& base);
+// The same, every example included, as one JSON document.
+std::string EvalJson(const EvalOptions& options, const std::vector<EvalExample>& examples,
+                     const EvalResult& result);
 
 }  // namespace deltaworks::services
 

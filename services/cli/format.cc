@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "scheduler/proto_time.h"
 
 namespace deltaworks::services {
 namespace {
@@ -91,7 +92,7 @@ std::string PercentText(int64_t part, int64_t total) {
 
 absl::Time ToTime(const google::protobuf::Timestamp& timestamp) {
   if (timestamp.seconds() == 0 && timestamp.nanos() == 0) return absl::InfinitePast();
-  return absl::FromUnixSeconds(timestamp.seconds()) + absl::Nanoseconds(timestamp.nanos());
+  return scheduler::FromProto(timestamp);
 }
 
 int64_t DisplayWidth(absl::string_view text) {

@@ -132,5 +132,16 @@ TEST(TableTest, NamesFromAfarCannotMoveTheCursor) {
   EXPECT_EQ(SafeText("a\x1b[2Jb\r\n\tc"), "a?[2Jb?\n\tc");
 }
 
+TEST(TableTest, TheSecondSetOfControlCharactersIsNoWayAround) {
+  // C1 is U+0080 to U+009F; U+009B is ESC [ in one. A letter may have the same second byte.
+  EXPECT_EQ(SafeText("a\u009b2Jb\u0080\u009f\u00a0é \u2019"), "a?2Jb??\u00a0é \u2019");
+  EXPECT_EQ(SafeText("cut \xc2"), "cut \xc2");
+  Table table({"A"});
+  table.AddRow({"x\u009b2Jy"});
+  std::ostringstream out;
+  table.Print(out, false);
+  EXPECT_EQ(out.str(), "A\nx 2Jy\n");
+}
+
 }  // namespace
 }  // namespace deltaworks::services

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "scheduler/proto_time.h"
 #include "services/cli/exit_code.h"
 #include "services/cli/format.h"
 #include "services/cli/generation_flags.h"
@@ -15,10 +16,6 @@
 
 namespace deltaworks::services {
 namespace {
-
-absl::Duration ToDuration(const google::protobuf::Duration& duration) {
-  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
-}
 
 class Generate final : public Command {
  public:
@@ -100,7 +97,7 @@ class Generate final : public Command {
   }
 
   static void PrintSpeed(CommandContext& context, const v1::GenerateResponse& last) {
-    const double seconds = absl::ToDoubleSeconds(ToDuration(last.decode_time()));
+    const double seconds = absl::ToDoubleSeconds(scheduler::FromProto(last.decode_time()));
     const std::string speed =
         seconds > 0 ? absl::StrFormat(", %.1f tokens/s",
                                       static_cast<double>(last.generated_tokens()) / seconds)
@@ -109,7 +106,7 @@ class Generate final : public Command {
         last.version().empty() ? "" : absl::StrCat(" by ", ShortVersion(last.version()));
     context.err << Painted(absl::StrCat(last.prompt_tokens(), " tokens read, ",
                                         last.generated_tokens(), " generated", by, speed),
-                           Paint::kDim, context.color)
+                           Paint::kDim, context.err_color)
                 << "\n";
   }
 

@@ -15,7 +15,9 @@ void GenerationFlags::Declare(Arguments& arguments) {
   arguments.Flag("top_p", &top_p_, "share of probability to sample from; 0 means 1 (default 0)");
   arguments.Flag("top_k", &top_k_, "tokens to sample from; 0: all (default 0)");
   arguments.Flag("seed", &seed_, "of sampling (default 0)");
-  arguments.Flag("stop", &stop_, "end before any of these texts");
+  arguments.Flag("stop", &stop_, "end before this text; repeat it for further ones")
+      .ValueName("TEXT")
+      .WholeValues();
 }
 
 absl::Status GenerationFlags::Apply(v1::GenerateRequest& request) const {

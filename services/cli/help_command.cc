@@ -1,6 +1,7 @@
 #include "services/cli/help_command.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -10,6 +11,7 @@
 #include "services/base/json_escape.h"
 #include "services/cli/exit_code.h"
 #include "services/cli/help.h"
+#include "trainer/base/json.h"
 
 namespace deltaworks::services {
 namespace {
@@ -44,13 +46,12 @@ class Help final : public Command {
 
  private:
   static void List(CommandContext& context, const std::string& wanted) {
-    std::vector<std::string> entries;
+    Json commands = Json::array();
     for (const DeclaredCommand& command : context.catalog->commands) {
       if (command.command->hidden() || !absl::StartsWith(command.name, wanted)) continue;
-      entries.push_back(absl::StrCat("{\"name\": ", JsonQuote(command.name), ", \"summary\": ",
-                                     JsonQuote(command.command->summary()), "}"));
+      commands.push_back({{"name", command.name}, {"summary", command.command->summary()}});
     }
-    context.out << "{\"commands\": [" << absl::StrJoin(entries, ",\n ") << "]}\n";
+    context.out << JsonText(Json{{"commands", std::move(commands)}}, /*indent=*/1) << "\n";
   }
 
   std::vector<std::string> words_;

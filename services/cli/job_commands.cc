@@ -18,7 +18,6 @@
 #include "services/cli/names.h"
 #include "services/cli/pages.h"
 #include "services/cli/watch_job.h"
-#include "services/clients/follow_job.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -149,18 +148,16 @@ class JobLogs final : public JobCommand {
   absl::StatusOr<int> Follow(CommandContext& context, TrainingClient& client,
                              const std::string& name) const {
     DW_RETURN_IF_ERROR(client.GetJob(name).status());
-    context.on_interrupt(absl::StrCat("The job goes on. Come back with: dw job logs ",
-                                      ShortName(name), " --follow"));
-    RetryPolicy policy;
-    policy.sleep = context.sleep;
     v1::WatchJobRequest request;
     request.set_name(name);
     request.set_since_seq(since_seq_);
-    DW_RETURN_IF_ERROR(
-        FollowJob(client, request, policy, [&](const v1::WatchJobResponse& response) {
-          for (const v1::JobEvent& event : response.events()) PrintEvent(context, event);
-          return absl::OkStatus();
-        }));
+    DW_RETURN_IF_ERROR(FollowPatiently(context, client, request,
+                                       absl::StrCat("dw job logs ", ShortName(name), " --follow"),
+                                       [&](const v1::WatchJobResponse& response) {
+                                         for (const v1::JobEvent& event : response.events())
+                                           PrintEvent(context, event);
+                                         return absl::OkStatus();
+                                       }));
     return kExitOk;
   }
 

@@ -9,7 +9,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/descriptor.h"
 #include "gtest/gtest.h"
@@ -167,6 +166,24 @@ TEST_F(JobSubmitTest, AFileSaysTheJobAndFlagsGoOverIt) {
   EXPECT_EQ(labelled.placement().worker_labels().at("zone"), "c");
 }
 
+TEST_F(JobSubmitTest, ASwitchOfTheFileCanBeTakenBack) {
+  ASSERT_TRUE(WriteFileAtomically(world_.Path("rslora.json"), R"({
+      "train": {"base_model": "smollm2", "dataset": "notes", "lora": {"use_rslora": true}}})")
+                  .ok());
+  EXPECT_TRUE(Submit({"--file", "{}/rslora.json"}).train().lora().use_rslora());
+  world_.training.jobs.clear();
+  EXPECT_FALSE(
+      Submit({"--file", "{}/rslora.json", "--use_rslora=false"}).train().lora().use_rslora());
+}
+
+TEST_F(JobSubmitTest, TheSameRequestIdMakesNoSecondJob) {
+  const std::vector<std::string> words = {"--file", "{}/job.json", "--request_id", "sweep-2"};
+  const v1::Job first = Submit(words);
+  EXPECT_EQ(Submit(words).name(), first.name());
+  ASSERT_EQ(world_.Run({"job", "submit", "--file", "{}/job.json"}).code, kExitOk);
+  EXPECT_EQ(world_.training.jobs.size(), 2) << "each command has an id of its own otherwise";
+}
+
 TEST_F(JobSubmitTest, AFileThatIsNoJobIsWrongUse) {
   const std::pair<const char*, const char*> kCases[] = {
       {"{\"train\": ", "bad.json"},
@@ -258,6 +275,22 @@ TEST_F(JobEndTest, AWatchGoesOnThroughARestartOfTheScheduler) {
   EXPECT_THAT(result.err, HasSubstr("the scheduler does not answer, trying again"));
 }
 
+TEST_F(JobEndTest, LogsThatFollowWaitTenMinutesForTheSchedulerAndSayWhy) {
+  const std::vector<v1::WatchJobResponse> all = WatchOfJob(Ended(v1::SUCCEEDED), 10);
+  world_.training.watches.push_back({{all[0]}, absl::UnavailableError("restarting")});
+  world_.training.watches.push_back({{all[1]}, absl::OkStatus()});
+  const CliWorld::Result result = world_.Run({"job", "logs", "job-7", "--follow"});
+  EXPECT_EQ(result.code, kExitOk) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("state SUCCEEDED"));
+  EXPECT_THAT(result.err, HasSubstr("the scheduler does not answer, trying again"));
+  EXPECT_THAT(world_.interrupt_note, HasSubstr("dw job logs job-7 --follow"));
+
+  const absl::Duration begin = world_.clock.Monotonic();
+  EXPECT_EQ(world_.Run({"job", "logs", "job-7", "--follow"}).code, kExitUnavailable);
+  EXPECT_GT(world_.clock.Monotonic() - begin, absl::Minutes(9));
+  EXPECT_LE(world_.clock.Monotonic() - begin, absl::Minutes(10));
+}
+
 TEST_F(JobEndTest, CtrlCLeavesTheJobAndSaysHowToComeBack) {
   world_.training.watches.push_back({WatchOfJob(Ended(v1::SUCCEEDED), 3), absl::OkStatus()});
   world_.Run({"job", "watch", "job-7"});
@@ -272,6 +305,17 @@ TEST_F(JobEndTest, OnATerminalOneBlockIsRedrawn) {
   EXPECT_THAT(result.out, HasSubstr("A\x1b[J")) << "the cursor goes up and clears";
   EXPECT_THAT(result.out, ::testing::Not(HasSubstr("\x1b[32m"))) << "NO_COLOR";
   EXPECT_THAT(result.out, HasSubstr("▁"));
+}
+
+TEST_F(JobEndTest, ARemarkBelowTheBlockIsNotDrawnOver) {
+  world_.terminal = true;
+  const std::vector<v1::WatchJobResponse> all = WatchOfJob(Ended(v1::SUCCEEDED), 10);
+  world_.training.watches.push_back({{all[0]}, absl::UnavailableError("restarting")});
+  world_.training.watches.push_back({{all[1]}, absl::OkStatus()});
+  const CliWorld::Result result = world_.Run({"job", "watch", "job-7"});
+  EXPECT_EQ(result.code, kExitOk) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("trying again"));
+  EXPECT_THAT(result.out, ::testing::Not(HasSubstr("A\x1b[J"))) << "the block begins anew";
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 
 namespace deltaworks::services {
 
-// "DISK_FULL: blob: 3 GB free, want 5 GB (field train.dataset; the platform's fault)".
+// "DISK_FULL: blob: 3 GB free, want 5 GB (not your fault; repeating may help)".
 std::string FailureText(const v1::Failure& failure);
 
 // Everything of one job: state and why, waiting reason and position, progress, how many parameters

@@ -7,7 +7,6 @@
 #include <iostream>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -45,6 +44,7 @@ int main(int argc, char** argv) {
       .sleep = [](absl::Duration duration) { absl::SleepFor(duration); },
       .on_interrupt = [](const std::string& note) { SayOnInterrupt(note); },
       .terminal = terminal,
+      .err_terminal = isatty(STDERR_FILENO) != 0,
       .width = width > 0 ? width : 80,
   };
   return RunDw(AllCommands(), std::vector<std::string>(argv + 1, argv + argc), process);

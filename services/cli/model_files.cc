@@ -27,15 +27,14 @@ absl::StatusOr<std::vector<ModelFile>> ModelFiles(const std::string& path) {
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status)) return ErrnoStatus(ENOENT, path, "stat");
   if (fs::is_regular_file(status)) {
-    return std::vector<ModelFile>{{fs::path(path).filename().string(), path,
-                                   static_cast<int64_t>(fs::file_size(path, error))}};
+    return std::vector<ModelFile>{{fs::path(path).filename().string(), path}};
   }
   std::vector<ModelFile> files;
   for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
     std::error_code no_file;
     if (!IsPartOfModel(name) || !fs::is_regular_file(it->path(), no_file)) continue;
-    files.push_back({name, it->path().string(), static_cast<int64_t>(it->file_size(no_file))});
+    files.push_back({name, it->path().string()});
   }
   if (error) return ErrnoStatus(error.value(), path, "readdir");
   std::sort(files.begin(), files.end(),

@@ -3,7 +3,6 @@
 #ifndef DELTAWORKS_SERVICES_CLI_MODEL_FILES_H_
 #define DELTAWORKS_SERVICES_CLI_MODEL_FILES_H_
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -14,7 +13,6 @@ namespace deltaworks::services {
 struct ModelFile {
   std::string name;  // In the manifest: the plain file name.
   std::string path;
-  int64_t size_bytes = 0;
 };
 
 // A GGUF file alone, or of a Hugging Face folder what an import reads: config, tokenizer, chat

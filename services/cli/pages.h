@@ -20,9 +20,9 @@ namespace deltaworks::services {
 inline constexpr int64_t kPageSizeMax = 1000;
 inline constexpr int64_t kListLimitMax = 1'000'000;
 
-// The first page's message with the rows of all pages, at most `limit`; next_page_token tells
-// whether there are more. `rows` gives the repeated field. InvalidArgument for a limit out of
-// bounds.
+// The first page's message with the rows of all pages, `limit` at most; next_page_token is empty if
+// these are all, and goes on after the last of them else. `rows` gives the repeated field.
+// InvalidArgument for a limit out of bounds.
 template <typename Request, typename Call, typename Rows>
 auto ListAll(Request request, int64_t limit, const Call& call, const Rows& rows)
     -> decltype(call(request)) {
@@ -34,16 +34,13 @@ auto ListAll(Request request, int64_t limit, const Call& call, const Rows& rows)
   auto all = call(request);
   while (all.ok() && !all->next_page_token().empty() && rows(*all)->size() < limit) {
     request.set_page_token(all->next_page_token());
+    request.set_page_size(static_cast<int32_t>(std::min(limit - rows(*all)->size(), kPageSizeMax)));
     auto page = call(request);
     if (!page.ok()) return page;
-    // A server that hands out tokens without rows must not keep us here.
-    if (rows(*page)->empty()) page->clear_next_page_token();
     rows(*all)->MergeFrom(*rows(*page));
     all->set_next_page_token(page->next_page_token());
-  }
-  if (all.ok() && rows(*all)->size() > limit) {
-    rows(*all)->DeleteSubrange(static_cast<int>(limit),
-                               static_cast<int>(rows(*all)->size() - limit));
+    // A server that hands out tokens without rows must not keep us here.
+    if (rows(*page)->empty()) break;
   }
   return all;
 }

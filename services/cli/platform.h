@@ -2,7 +2,7 @@
 // token, and clients made when first asked for.
 //
 //   GrpcPlatform   over gRPC                        grpc_platform.h
-//   FakePlatform   fakes in memory, for tests       testing/fake_platform.h
+//   FakePlatform   fakes in memory, for tests       testing/cli_world.h
 //
 // Clients belong to the platform. Asking for one whose address is not known is Unavailable, "no
 // platform: run `dw up`". Not thread-safe, but the clients are.

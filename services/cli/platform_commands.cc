@@ -8,7 +8,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "services/base/caller.h"
-#include "services/base/json_escape.h"
 #include "services/base/resource_names.h"
 #include "services/base/token_file.h"
 #include "services/base/version.h"
@@ -17,6 +16,7 @@
 #include "services/cli/json_output.h"
 #include "services/cli/pages.h"
 #include "services/cli/table.h"
+#include "trainer/base/json.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -93,8 +93,8 @@ class TokenAdd final : public Command {
     if (!save_.empty()) DW_RETURN_IF_ERROR(WriteSecretFile(save_, token));
     const std::string shown = save_.empty() ? token : "";
     if (context.json()) {
-      context.out << "{\"tenant\": " << JsonQuote(tenant_) << ", \"token\": " << JsonQuote(shown)
-                  << ", \"saved_to\": " << JsonQuote(save_) << "}\n";
+      context.out << JsonText(Json{{"tenant", tenant_}, {"token", shown}, {"saved_to", save_}})
+                  << "\n";
     } else {
       context.out << (save_.empty() ? token : save_) << "\n";
     }
@@ -114,7 +114,7 @@ class Version final : public Command {
 
   absl::StatusOr<int> Run(CommandContext& context) override {
     if (context.json()) {
-      context.out << "{\"version\": " << JsonQuote(BuildVersion()) << "}\n";
+      context.out << JsonText(Json{{"version", BuildVersion()}}) << "\n";
     } else {
       context.out << "dw " << BuildVersion() << "\n";
     }

@@ -16,17 +16,17 @@ ProgressLine::ProgressLine(CommandContext& context, std::string what)
     : context_(context), what_(std::move(what)) {}
 
 ProgressLine::~ProgressLine() {
-  if (context_.terminal && shown_ >= 0) context_.err << "\n" << std::flush;
+  if (context_.err_terminal && shown_ >= 0) context_.err << "\n" << std::flush;
 }
 
 void ProgressLine::Show(double share, const std::string& detail) {
   share = std::clamp(share, 0.0, 1.0);
-  const int64_t place = static_cast<int64_t>(share * (context_.terminal ? 1000 : 4));
+  const int64_t place = static_cast<int64_t>(share * (context_.err_terminal ? 1000 : 4));
   // A line in a log should say something was done.
-  if (place == shown_ || (place == 0 && !context_.terminal)) return;
+  if (place == shown_ || (place == 0 && !context_.err_terminal)) return;
   shown_ = place;
   const std::string percent = absl::StrFormat("%3.0f %%", share * 100);
-  if (context_.terminal) {
+  if (context_.err_terminal) {
     context_.err << "\r" << what_ << " " << ProgressBar(share, kBarWidth) << " " << percent << "  "
                  << detail << "\x1b[K" << std::flush;
   } else {

@@ -60,6 +60,15 @@ TEST_F(SettingsTest, TheHomeIsAFlagOrAVariable) {
   EXPECT_EQ(Resolve({.home = "here"})->home, "here");
 }
 
+TEST_F(SettingsTest, WithoutHomeThereIsNoHomeAndNoFileOfARoot) {
+  environment_.erase("HOME");
+  const auto settings = Resolve();
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->home, "");
+  EXPECT_THAT(CheckHome(settings->home).message(), HasSubstr("want one of them or --home"));
+  EXPECT_TRUE(CheckHome("/h").ok());
+}
+
 TEST_F(SettingsTest, AFileThatIsNamedMustExistAndAFileMustMakeSense) {
   EXPECT_EQ(Resolve({}, folder_ + "/absent.json").status().code(), absl::StatusCode::kNotFound);
   WriteFile("not json");

@@ -29,14 +29,27 @@ const char* EscapeOf(Paint paint) {
   return "";
 }
 
-bool IsControl(char byte) { return static_cast<unsigned char>(byte) < 0x20 || byte == 0x7f; }
-
-std::string OneLine(std::string text) {
-  for (char& byte : text) {
-    if (IsControl(byte)) byte = ' ';
-  }
-  return text;
+// Bytes of the control character that `text`, UTF-8, begins with; 0 if it begins with none.
+size_t ControlBytes(absl::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  if (byte(0) < 0x20 || byte(0) == 0x7f) return 1;
+  // C1: a terminal may take U+009B for ESC [.
+  const bool is_c1 = text.size() > 1 && byte(0) == 0xc2 && byte(1) >= 0x80 && byte(1) <= 0x9f;
+  return is_c1 ? 2 : 0;
 }
+
+// `text` with `by` for each control character that is not in `kept`.
+std::string ReplaceControls(absl::string_view text, char by, absl::string_view kept) {
+  std::string safe;
+  while (!text.empty()) {
+    const size_t bytes = ControlBytes(text);
+    safe += bytes == 0 || kept.find(text[0]) != kept.npos ? text[0] : by;
+    text.remove_prefix(std::max<size_t>(bytes, 1));
+  }
+  return safe;
+}
+
+std::string OneLine(absl::string_view text) { return ReplaceControls(text, ' ', ""); }
 
 std::string Spaces(int64_t count) {
   return std::string(static_cast<size_t>(std::max<int64_t>(count, 0)), ' ');
@@ -49,13 +62,7 @@ std::string Painted(absl::string_view text, Paint paint, bool color) {
   return absl::StrCat(EscapeOf(paint), text, "\x1b[0m");
 }
 
-std::string SafeText(absl::string_view text) {
-  std::string safe(text);
-  for (char& byte : safe) {
-    if (IsControl(byte) && byte != '\n' && byte != '\t') byte = '?';
-  }
-  return safe;
-}
+std::string SafeText(absl::string_view text) { return ReplaceControls(text, '?', "\n\t"); }
 
 Table::Table(std::vector<std::string> headers) : headers_(std::move(headers)) {
   for (std::string& header : headers_) {
@@ -66,7 +73,7 @@ Table::Table(std::vector<std::string> headers) : headers_(std::move(headers)) {
 
 void Table::AddRow(std::vector<Cell> row) {
   CHECK_EQ(row.size(), headers_.size());
-  for (Cell& cell : row) cell.text = OneLine(std::move(cell.text));
+  for (Cell& cell : row) cell.text = OneLine(cell.text);
   rows_.push_back(std::move(row));
 }
 
@@ -97,7 +104,7 @@ void Table::Print(std::ostream& out, bool color) const {
 }
 
 void FactSheet::Add(std::string label, Cell value) {
-  value.text = OneLine(std::move(value.text));
+  value.text = OneLine(value.text);
   if (!value.text.empty()) facts_.emplace_back(std::move(label), std::move(value));
 }
 

@@ -36,7 +36,6 @@ class Table {
   // As many cells as headers. Control characters become spaces: a name from afar must not move
   // the cursor.
   void AddRow(std::vector<Cell> row);
-  bool empty() const { return rows_.empty(); }
 
   // Header and rows, two spaces between columns, no spaces at line ends.
   void Print(std::ostream& out, bool color) const;
@@ -57,8 +56,8 @@ class FactSheet {
   std::vector<std::pair<std::string, Cell>> facts_;
 };
 
-// Control characters but newline and tab replaced, so that text from a service cannot drive the
-// terminal.
+// Control characters but newline and tab replaced, C1 (U+0080 to U+009F) too, so that text from a
+// service cannot drive the terminal.
 std::string SafeText(absl::string_view text);
 
 }  // namespace deltaworks::services

@@ -153,7 +153,7 @@ absl::Status TrainFlags::ApplyLora(v1::LoraConfig& lora) const {
     }
     (*lora.mutable_alpha_pattern())[module] = alpha;
   }
-  if (use_rslora_) lora.set_use_rslora(true);
+  Give(use_rslora_, [&](bool value) { lora.set_use_rslora(value); });
   return absl::OkStatus();
 }
 

@@ -44,7 +44,7 @@ class TrainFlags {
   std::optional<double> lora_alpha_, lora_dropout_;
   std::vector<std::string> target_modules_;
   std::map<std::string, std::string> rank_pattern_, alpha_pattern_;
-  bool use_rslora_ = false;
+  std::optional<bool> use_rslora_;
 
   std::optional<double> learning_rate_, num_train_epochs_, warmup_ratio_, weight_decay_,
       adam_beta1_, adam_beta2_, adam_epsilon_, max_grad_norm_;

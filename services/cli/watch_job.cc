@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "services/cli/exit_code.h"
@@ -29,32 +30,13 @@ class Screen {
     out_ << block << std::flush;
     lines_ = std::count(block.begin(), block.end(), '\n');
   }
+  // Somebody else writes below: the next block begins anew.
+  void Leave() { lines_ = 0; }
 
  private:
   std::ostream& out_;
   int64_t lines_ = 0;
 };
-
-absl::Status Follow(CommandContext& context, TrainingClient& client, const std::string& name,
-                    const TrainingClient::JobSink& sink) {
-  context.on_interrupt(absl::StrCat("The job goes on. Come back with: dw job watch ",
-                                    ShortName(name), "   (stop it: dw job cancel ", ShortName(name),
-                                    ")"));
-  bool said = false;
-  RetryPolicy policy;
-  policy.total_max = kAwayMax;
-  policy.sleep = [&](absl::Duration wait) {
-    if (!said) context.err << "the scheduler does not answer, trying again\n" << std::flush;
-    said = true;
-    context.sleep(wait);
-  };
-  v1::WatchJobRequest request;
-  request.set_name(name);
-  return FollowJob(client, request, policy, [&](const v1::WatchJobResponse& response) {
-    said = false;
-    return sink(response);
-  });
-}
 
 // What a person wants to know once it is over.
 void PrintEnd(CommandContext& context, const v1::Job& job) {
@@ -77,7 +59,39 @@ int CodeOf(const v1::Job& job) {
   return job.status().state() == v1::SUCCEEDED ? kExitOk : kExitBadOutcome;
 }
 
+// What WatchJobToEnd and WaitForJob have in common.
+absl::Status Watch(CommandContext& context, TrainingClient& client, const std::string& name,
+                   const TrainingClient::JobSink& sink, const std::function<void()>& away) {
+  v1::WatchJobRequest request;
+  request.set_name(name);
+  const std::string job = ShortName(name);
+  return FollowPatiently(
+      context, client, request,
+      absl::StrCat("dw job watch ", job, "   (stop it: dw job cancel ", job, ")"), sink, away);
+}
+
 }  // namespace
+
+absl::Status FollowPatiently(CommandContext& context, TrainingClient& client,
+                             const v1::WatchJobRequest& request, const std::string& come_back,
+                             const TrainingClient::JobSink& sink,
+                             const std::function<void()>& away) {
+  context.on_interrupt(absl::StrCat("The job goes on. Come back with: ", come_back));
+  bool said = false;
+  RetryPolicy policy = context.retry_policy();
+  policy.total_max = kAwayMax;
+  policy.sleep = [&](absl::Duration wait) {
+    if (!std::exchange(said, true)) {
+      if (away != nullptr) away();
+      context.err << "the scheduler does not answer, trying again\n" << std::flush;
+    }
+    context.sleep(wait);
+  };
+  return FollowJob(client, request, policy, [&](const v1::WatchJobResponse& response) {
+    said = false;
+    return sink(response);
+  });
+}
 
 absl::StatusOr<int> WatchJobToEnd(CommandContext& context, TrainingClient& client,
                                   const std::string& name) {
@@ -85,7 +99,7 @@ absl::StatusOr<int> WatchJobToEnd(CommandContext& context, TrainingClient& clien
   DW_RETURN_IF_ERROR(client.GetJob(name).status());
   WatchView view(context.color, context.width);
   Screen screen(context.out);
-  DW_RETURN_IF_ERROR(Follow(context, client, name, [&](const v1::WatchJobResponse& response) {
+  const auto show = [&](const v1::WatchJobResponse& response) {
     const std::string lines = view.Take(response);
     if (context.json()) {
       PrintJsonLine(context, response);
@@ -95,7 +109,8 @@ absl::StatusOr<int> WatchJobToEnd(CommandContext& context, TrainingClient& clien
       context.out << lines << std::flush;
     }
     return absl::OkStatus();
-  }));
+  };
+  DW_RETURN_IF_ERROR(Watch(context, client, name, show, [&screen] { screen.Leave(); }));
   if (!context.json()) PrintEnd(context, view.job());
   return CodeOf(view.job());
 }
@@ -103,10 +118,11 @@ absl::StatusOr<int> WatchJobToEnd(CommandContext& context, TrainingClient& clien
 absl::StatusOr<int> WaitForJob(CommandContext& context, TrainingClient& client,
                                const std::string& name) {
   DW_ASSIGN_OR_RETURN(v1::Job job, client.GetJob(name));
-  DW_RETURN_IF_ERROR(Follow(context, client, name, [&](const v1::WatchJobResponse& response) {
+  const auto keep = [&job](const v1::WatchJobResponse& response) {
     job = response.job();
     return absl::OkStatus();
-  }));
+  };
+  DW_RETURN_IF_ERROR(Watch(context, client, name, keep, /*away=*/nullptr));
   PrintJob(context, job);
   return CodeOf(job);
 }

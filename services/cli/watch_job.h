@@ -1,15 +1,25 @@
-// WatchJobToEnd: shows one job live until it is final, through restarts of the scheduler.
+// One job followed until it is final, through restarts of the scheduler.
 
 #ifndef DELTAWORKS_SERVICES_CLI_WATCH_JOB_H_
 #define DELTAWORKS_SERVICES_CLI_WATCH_JOB_H_
 
+#include <functional>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "services/cli/command.h"
 #include "services/clients/training_client.h"
 
 namespace deltaworks::services {
+
+// FollowJob (services/clients/follow_job.h) for a person: says on `err` when the scheduler is away,
+// waits ten minutes for it, and on Ctrl-C that the job goes on and what to type (`come_back`).
+// `away`, if any, is called before each remark.
+absl::Status FollowPatiently(CommandContext& context, TrainingClient& client,
+                             const v1::WatchJobRequest& request, const std::string& come_back,
+                             const TrainingClient::JobSink& sink,
+                             const std::function<void()>& away = nullptr);
 
 // One redrawn block on a terminal, plain lines elsewhere, one WatchJobResponse a line as JSON.
 // Returns kExitOk if the job SUCCEEDED, kExitBadOutcome if it FAILED or was CANCELLED. Ctrl-C

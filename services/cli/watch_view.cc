@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "scheduler/job_state.h"
 #include "services/cli/enum_text.h"
 #include "services/cli/format.h"
 
@@ -23,10 +24,6 @@ std::string Speed(double tokens_per_second) {
 }
 
 }  // namespace
-
-bool IsFinal(v1::JobState state) {
-  return state == v1::SUCCEEDED || state == v1::FAILED || state == v1::CANCELLED;
-}
 
 Paint PaintOf(v1::JobState state) {
   switch (state) {
@@ -138,7 +135,7 @@ void WatchView::AddNumbers(std::vector<std::string>& lines) const {
   std::vector<std::string> parts = {ProgressBar(share, std::min(kBarWidth, width_ / 3)),
                                     absl::StrFormat("%.0f %%", share * 100),
                                     absl::StrCat("step ", StepText(step))};
-  if (progress.eta_seconds() > 0 && !IsFinal(job_.status().state())) {
+  if (progress.eta_seconds() > 0 && !scheduler::IsFinal(job_.status().state())) {
     parts.push_back(absl::StrCat("ETA ", DurationText(absl::Seconds(progress.eta_seconds()))));
   }
   lines.push_back(absl::StrJoin(parts, "  "));

@@ -21,8 +21,6 @@ namespace deltaworks::services {
 
 // Green for SUCCEEDED, red for FAILED, and so on.
 Paint PaintOf(v1::JobState state);
-// SUCCEEDED, FAILED or CANCELLED.
-bool IsFinal(v1::JobState state);
 
 // The last losses of a run, as many as a sparkline can use.
 class LossHistory {

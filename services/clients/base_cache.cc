@@ -14,7 +14,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
-#include "services/base/clock.h"
 #include "services/base/file_lock.h"
 #include "services/base/log.h"
 #include "services/base/manifest.h"
@@ -68,8 +67,9 @@ std::optional<std::string> FindDamage(const v1::ManifestFile& file, const std::s
 BaseCache::BaseCache(std::string folder, StoreClient& store, Metrics& metrics)
     : folder_(std::move(folder)),
       store_(store),
-      bytes_fetched_(metrics.Counter("deltaworks_base_cache_fetched_bytes_total",
-                                     "Bytes of base models fetched from the store")),
+      bytes_fetched_(
+          metrics.Counter("deltaworks_base_cache_fetched_bytes_total",
+                          "Bytes of base models and their manifests that the store sent")),
       chunks_corrupt_(metrics.Counter(
           "deltaworks_base_cache_corrupt_files_total",
           "Files of base models, found in the cache, that did not match their digest")) {}
@@ -89,17 +89,9 @@ absl::StatusOr<std::string> BaseCache::Ensure(const BlobAccess& access,
     MutexLock guard(&mutex_);
     if (verified_.contains(manifest_digest) && Exists(folder)) return folder;
   }
-  int64_t last_done = 0;
-  TransferOptions options;
-  // A store that is away is not waited for when nobody wants the base any more.
-  options.retry.monotonic = [&cancelled] {
-    return cancelled() ? absl::InfiniteDuration() : RealClock().Monotonic();
-  };
-  options.progress = [&](int64_t done, int64_t) {
-    bytes_fetched_.Increment(static_cast<double>(std::max<int64_t>(0, done - last_done)));
-    last_done = done;
-    return cancelled() ? absl::CancelledError(absl::StrCat(manifest_digest, ": no longer wanted"))
-                       : absl::OkStatus();
+  TransferOptions options = CancelledBy(cancelled);
+  options.received = [this](int64_t bytes) {
+    bytes_fetched_.Increment(static_cast<double>(bytes));
   };
   DW_RETURN_IF_ERROR(FetchOrRepair(access, manifest_digest, folder, options));
   MutexLock guard(&mutex_);

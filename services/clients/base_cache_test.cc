@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "glog/logging.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -47,10 +48,16 @@ class BaseCacheTest : public ::testing::Test {
     const auto bytes = SerializeManifest(manifest);
     CHECK(bytes.ok()) << bytes.status();
     manifest_digest_ = store_.AddBlob("t", *bytes);
+    manifest_bytes_ = static_cast<int64_t>(bytes->size());
+    all_bytes_ = manifest_bytes_ + 2 + static_cast<int64_t>(weights_.size());
   }
 
   absl::StatusOr<std::string> Ensure(BaseCache& cache) {
     return cache.Ensure(kAccess, manifest_digest_, kNever);
+  }
+  void ExpectFetched(int64_t bytes) const {
+    EXPECT_THAT(metrics_.Text(),
+                HasSubstr(absl::StrCat("deltaworks_base_cache_fetched_bytes_total ", bytes, "\n")));
   }
   static std::string Contents(const std::string& path) {
     const auto read = ReadFile(path);
@@ -60,6 +67,8 @@ class BaseCacheTest : public ::testing::Test {
   Metrics metrics_{"worker"};
   FakeStoreClient store_;
   std::string folder_, weights_, weights_digest_, manifest_digest_;
+  int64_t manifest_bytes_ = 0;
+  int64_t all_bytes_ = 0;  // Of the base and its manifest.
 };
 
 TEST_F(BaseCacheTest, ABaseIsFetchedWholeAndReadOnly) {
@@ -73,6 +82,7 @@ TEST_F(BaseCacheTest, ABaseIsFetchedWholeAndReadOnly) {
   ASSERT_EQ(stat((*base + "/model.safetensors").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0444);
   EXPECT_THAT(cache.List(), ElementsAre(manifest_digest_));
+  ExpectFetched(all_bytes_);
 }
 
 TEST_F(BaseCacheTest, WhatIsThereIsNotFetchedAgain) {
@@ -85,6 +95,22 @@ TEST_F(BaseCacheTest, WhatIsThereIsNotFetchedAgain) {
   BaseCache other(folder_, store_, metrics_);
   ASSERT_TRUE(Ensure(other).ok());
   EXPECT_EQ(store_.CallCount("ReadBlob"), reads + 1);
+  ExpectFetched(all_bytes_ + manifest_bytes_);
+}
+
+TEST_F(BaseCacheTest, AnInterruptedFetchGoesOnAndCountsWhatWasReceivedOnly) {
+  const std::string part = absl::StrCat(
+      folder_, "/bases/", manifest_digest_.substr(std::string("sha256:").size()), ".part");
+  ASSERT_TRUE(MakeDirectories(part).ok());
+  ASSERT_TRUE(WriteFileAtomically(part + "/config.json", "{}").ok());
+  ASSERT_TRUE(WriteFileAtomically(part + "/model.safetensors.part",
+                                  weights_.substr(0, static_cast<size_t>(kChunkBytes)))
+                  .ok());
+  BaseCache cache(folder_, store_, metrics_);
+  const auto base = Ensure(cache);
+  ASSERT_TRUE(base.ok()) << base.status();
+  EXPECT_EQ(Contents(*base + "/model.safetensors"), weights_);
+  ExpectFetched(all_bytes_ - 2 - kChunkBytes);
 }
 
 TEST_F(BaseCacheTest, ADamagedChunkInTheCacheIsFoundAndFetchedAgain) {
@@ -152,6 +178,17 @@ TEST_F(BaseCacheTest, AFetchThatIsNoLongerWantedEnds) {
   const auto status = cache.Ensure(kAccess, manifest_digest_, [] { return true; }).status();
   EXPECT_TRUE(absl::IsCancelled(status)) << status;
   EXPECT_TRUE(cache.List().empty());
+}
+
+TEST_F(BaseCacheTest, AtMostAThousandBasesAreListed) {
+  BaseCache cache(folder_, store_, metrics_);
+  for (int i = 0; i < 1'001; ++i) {
+    ASSERT_TRUE(MakeDirectories(absl::StrFormat("%s/bases/%064x", folder_, i)).ok());
+    if (i == 999) {
+      EXPECT_EQ(cache.List().size(), 1'000u);
+    }
+  }
+  EXPECT_EQ(cache.List().size(), 1'000u);
 }
 
 }  // namespace

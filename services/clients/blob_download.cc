@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "services/base/clock.h"
 #include "services/base/log.h"
 #include "services/base/manifest.h"
 #include "services/base/resource_names.h"
@@ -65,13 +66,7 @@ class PartFile {
     if (fchmod(fd_, 0444) != 0) return ErrnoStatus(errno, part_path_, "chmod");
     if (fsync(fd_) != 0) return ErrnoStatus(errno, part_path_, "fsync");
     if (rename(part_path_.c_str(), path_.c_str()) != 0) return ErrnoStatus(errno, path_, "rename");
-    const std::string folder = std::filesystem::path(path_).parent_path().string();
-    const int folder_fd = open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_CLOEXEC);
-    if (folder_fd < 0) return ErrnoStatus(errno, folder, "open");
-    const int synced = fsync(folder_fd);
-    const int error = errno;
-    close(folder_fd);
-    return synced == 0 ? absl::OkStatus() : ErrnoStatus(error, folder, "fsync");
+    return SyncDirectoryOf(path_);
   }
 
  private:
@@ -163,6 +158,7 @@ absl::Status Fetch(StoreClient& store, const BlobAccess& access, const v1::Manif
     const int64_t before = verifier.offset();
     request.set_offset(before);
     absl::Status status = store.ReadBlob(request, [&](absl::string_view piece) {
+      if (options.received != nullptr) options.received(static_cast<int64_t>(piece.size()));
       DW_RETURN_IF_ERROR(verifier.Take(piece));
       return options.progress == nullptr ? absl::OkStatus()
                                          : options.progress(verifier.offset(), file.size_bytes());
@@ -242,6 +238,17 @@ absl::Status DownloadFiles(StoreClient& store, const BlobAccess& access,
   return absl::OkStatus();
 }
 
+TransferOptions CancelledBy(std::function<bool()> cancelled) {
+  TransferOptions options;
+  options.retry.monotonic = [cancelled] {
+    return cancelled() ? absl::InfiniteDuration() : RealClock().Monotonic();
+  };
+  options.progress = [cancelled = std::move(cancelled)](int64_t, int64_t) {
+    return cancelled() ? absl::CancelledError("no longer wanted") : absl::OkStatus();
+  };
+  return options;
+}
+
 absl::StatusOr<std::string> DownloadBytes(StoreClient& store, const BlobAccess& access,
                                           const std::string& digest, int64_t size_max,
                                           const TransferOptions& options) {
@@ -254,6 +261,7 @@ absl::StatusOr<std::string> DownloadBytes(StoreClient& store, const BlobAccess& 
   DW_RETURN_IF_ERROR(CallWithRetry(options.retry, [&] {
     data.clear();
     return store.ReadBlob(request, [&](absl::string_view piece) {
+      if (options.received != nullptr) options.received(static_cast<int64_t>(piece.size()));
       if (static_cast<int64_t>(data.size() + piece.size()) > size_max) {
         return absl::ResourceExhaustedError(absl::StrCat(
             digest, ": larger than ", size_max, " bytes, the most that is read into memory"));

@@ -31,7 +31,14 @@ struct TransferOptions {
   // Called now and then with bytes done and in all; an error ends the transfer, which returns it.
   // DownloadBytes does not know how many there are and gives its bound instead.
   std::function<absl::Status(int64_t done, int64_t total)> progress;
+  // Called with the size of each piece that a download received, right or wrong; what was there
+  // before is not received.
+  std::function<void(int64_t bytes)> received;
 };
+
+// A transfer that ends with Cancelled once `cancelled()`, which is asked at each piece; nor does it
+// wait then for a store that is away.
+TransferOptions CancelledBy(std::function<bool()> cancelled);
 
 // Uploads a file (or bytes) to `tenant`; returns its manifest entry under `manifest_path`. The
 // bytes are pinned for 24 hours.
@@ -43,6 +50,10 @@ absl::StatusOr<v1::ManifestFile> UploadBytes(StoreClient& store, const std::stri
                                              absl::string_view manifest_path,
                                              absl::string_view data,
                                              const TransferOptions& options = {});
+// The same for bytes that are described already: `file` is DescribeBytes(..., data).
+absl::Status UploadBytes(StoreClient& store, const std::string& tenant,
+                         const v1::ManifestFile& file, absl::string_view data,
+                         const TransferOptions& options = {});
 
 // Serialises the manifest and uploads it; returns its digest.
 absl::StatusOr<std::string> UploadManifest(StoreClient& store, const std::string& tenant,

@@ -217,6 +217,20 @@ TEST_F(BlobTransferTest, BytesInMemoryAreCancelledThroughTheProgress) {
   EXPECT_TRUE(absl::IsCancelled(bytes.status())) << bytes.status();
 }
 
+TEST_F(BlobTransferTest, AStoreThatIsAwayIsWaitedForOnlyWhileTheTransferIsWanted) {
+  const std::string digest = store_.AddBlob("t", "");  // No piece, and so no progress.
+  for (const bool cancelled : {false, true}) {
+    store_.Fail("ReadBlob", absl::UnavailableError("away"), 1);
+    TransferOptions options = CancelledBy([cancelled] { return cancelled; });
+    int waits = 0;
+    options.retry.sleep = [&waits](absl::Duration) { ++waits; };
+    const auto bytes = DownloadBytes(store_, access_, digest, 1 << 30, options);
+    EXPECT_EQ(absl::IsUnavailable(bytes.status()), cancelled) << bytes.status();
+    EXPECT_EQ(waits, cancelled ? 0 : 1);
+    store_.Fail("ReadBlob", absl::OkStatus(), 1);
+  }
+}
+
 TEST_F(BlobTransferTest, BytesInMemoryAreVerifiedAndBounded) {
   const std::string digest = store_.AddBlob("t", data_);
   EXPECT_EQ(*DownloadBytes(store_, access_, digest, 1 << 30, options_), data_);

@@ -22,8 +22,11 @@ bool MayGoOn(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsOutOfRange(status) || absl::IsAborted(status);
 }
 
-absl::Status Upload(StoreClient& store, const std::string& tenant, const v1::ManifestFile& file,
-                    absl::string_view data, const TransferOptions& options) {
+}  // namespace
+
+absl::Status UploadBytes(StoreClient& store, const std::string& tenant,
+                         const v1::ManifestFile& file, absl::string_view data,
+                         const TransferOptions& options) {
   v1::CreateUploadRequest create;
   create.set_parent(TenantName(tenant));
   create.set_digest(file.digest());
@@ -63,15 +66,13 @@ absl::Status Upload(StoreClient& store, const std::string& tenant, const v1::Man
                                      : options.progress(file.size_bytes(), file.size_bytes());
 }
 
-}  // namespace
-
 absl::StatusOr<v1::ManifestFile> UploadFile(StoreClient& store, const std::string& tenant,
                                             absl::string_view manifest_path,
                                             const std::string& file_path,
                                             const TransferOptions& options) {
   DW_ASSIGN_OR_RETURN(const auto mapped, MappedFile::Open(file_path));
   const v1::ManifestFile file = DescribeBytes(manifest_path, mapped->bytes());
-  const absl::Status status = Upload(store, tenant, file, mapped->bytes(), options);
+  const absl::Status status = UploadBytes(store, tenant, file, mapped->bytes(), options);
   if (absl::IsDataLoss(status)) {
     return absl::DataLossError(
         absl::StrCat(file_path, ": changed while it was uploaded: ", status.message()));
@@ -85,7 +86,7 @@ absl::StatusOr<v1::ManifestFile> UploadBytes(StoreClient& store, const std::stri
                                              absl::string_view data,
                                              const TransferOptions& options) {
   const v1::ManifestFile file = DescribeBytes(manifest_path, data);
-  DW_RETURN_IF_ERROR(Upload(store, tenant, file, data, options));
+  DW_RETURN_IF_ERROR(UploadBytes(store, tenant, file, data, options));
   return file;
 }
 

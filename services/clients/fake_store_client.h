@@ -22,7 +22,8 @@
 
 namespace deltaworks::services {
 
-class FakeStoreClient final : public StoreClient {
+// Not final: a test may answer one call otherwise.
+class FakeStoreClient : public StoreClient {
  public:
   // ---- For the test ----
 

@@ -8,6 +8,8 @@
 namespace deltaworks::services {
 
 absl::StatusOr<v1::Job> FakeTrainingClient::CreateJob(const v1::CreateJobRequest& request) {
+  const auto repeated = created_.find(request.request_id());
+  if (repeated != created_.end()) return GetJob(repeated->second);
   v1::Job job = request.job();
   const std::string id =
       request.job_id().empty() ? absl::StrCat("job-", jobs.size() + 1) : request.job_id();
@@ -16,6 +18,7 @@ absl::StatusOr<v1::Job> FakeTrainingClient::CreateJob(const v1::CreateJobRequest
   if (!jobs.emplace(job.name(), job).second) {
     return absl::AlreadyExistsError(absl::StrCat(job.name(), " exists"));
   }
+  if (!request.request_id().empty()) created_[request.request_id()] = job.name();
   return job;
 }
 

@@ -18,8 +18,8 @@ class FakeTrainingClient final : public TrainingClient {
  public:
   // ---- For the test ----
 
-  // By name. CreateJob adds one in state VALIDATING; cancel, pause and resume set the state that is
-  // reached at once.
+  // By name. CreateJob adds one in state VALIDATING, once for each request_id; cancel, pause and
+  // resume set the state that is reached at once.
   std::map<std::string, v1::Job> jobs;
   std::vector<v1::Worker> workers;
   // What each WatchJob in turn plays, and how it ends.
@@ -50,6 +50,8 @@ class FakeTrainingClient final : public TrainingClient {
 
  private:
   absl::StatusOr<v1::Job> Move(const std::string& name, v1::JobState state);
+
+  std::map<std::string, std::string> created_;  // Names, by request_id.
 };
 
 }  // namespace deltaworks::services

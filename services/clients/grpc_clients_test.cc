@@ -54,11 +54,14 @@ class FakeWorkerService final : public v1::WorkerService::Service {
   grpc::Status Sync(grpc::ServerContext* context, const v1::SyncRequest* request,
                     v1::SyncResponse* response) override {
     response->set_term(7);
-    if (request->report_number() == 1) return grpc::Status::OK;
+    reports.push_back(request->report_number());
+    if (request->report_number() < held_from) return grpc::Status::OK;
     waiting.Notify();
     while (!context->IsCancelled()) std::this_thread::yield();
     return grpc::Status::CANCELLED;
   }
+  std::vector<int64_t> reports;
+  int64_t held_from = 2;
   absl::Notification waiting;
 };
 
@@ -151,15 +154,29 @@ TEST_F(GrpcClientsTest, ASyncIsAnsweredOrGivenUp) {
   v1::SyncRequest request;
   request.set_report_number(1);
   EXPECT_EQ(client->Sync(request, absl::Seconds(20))->term(), 7);
-  client->CancelSync();  // Nothing is under way.
+  client->CancelSync(1);  // Has ended already.
 
   request.set_report_number(2);
   absl::Status status;
   std::thread poll([&] { status = client->Sync(request, absl::Seconds(60)).status(); });
   worker_service_.waiting.WaitForNotification();
-  client->CancelSync();
+  client->CancelSync(2);
   poll.join();
   EXPECT_TRUE(absl::IsCancelled(status)) << status;
+}
+
+TEST_F(GrpcClientsTest, ASyncGivenUpBeforeItBeginsIsNotSentAndTheNextOneIs) {
+  const auto client = MakeGrpcWorkerSyncClient(channel_);
+  client->CancelSync(1);
+  v1::SyncRequest request;
+  request.set_report_number(1);
+  const absl::Status status = client->Sync(request, absl::Seconds(20)).status();
+  EXPECT_TRUE(absl::IsCancelled(status)) << status;
+  request.set_report_number(2);
+  worker_service_.held_from = 3;
+  const auto next = client->Sync(request, absl::Seconds(20));
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(worker_service_.reports, std::vector<int64_t>{2});
 }
 
 }  // namespace

@@ -2,12 +2,12 @@
 //
 // Sync() is a long poll and not retried here: what to do after an error (the lease goes on) is the
 // worker's to decide. The lease counts from before the call, so the caller reads its clock first.
-//
-//   GrpcWorkerSyncClient   over a Channel             grpc_worker_sync_client.h
-//   FakeWorkerSyncClient   answers as a test says     fake_worker_sync_client.h
+// Over gRPC: grpc_worker_sync_client.h.
 
 #ifndef DELTAWORKS_SERVICES_CLIENTS_WORKER_SYNC_CLIENT_H_
 #define DELTAWORKS_SERVICES_CLIENTS_WORKER_SYNC_CLIENT_H_
+
+#include <cstdint>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -19,13 +19,14 @@ class WorkerSyncClient {
  public:
   virtual ~WorkerSyncClient() = default;
 
-  // One call at a time. DeadlineExceeded after `timeout`, Cancelled after CancelSync(); else the
-  // errors of worker_service.proto.
+  // One call at a time, report numbers ascending. DeadlineExceeded after `timeout`, Cancelled if
+  // CancelSync() names its report or a later one; else the errors of worker_service.proto.
   virtual absl::StatusOr<v1::SyncResponse> Sync(const v1::SyncRequest& request,
                                                 absl::Duration timeout) = 0;
 
-  // Ends the call under way, if there is one, so that a newer report can be sent. From any thread.
-  virtual void CancelSync() = 0;
+  // Ends the call of this report, under way or yet to begin, so that a newer one can be sent. From
+  // any thread.
+  virtual void CancelSync(int64_t report_number) = 0;
 };
 
 }  // namespace deltaworks::services

@@ -34,8 +34,7 @@ class DeviceModel final : public DeviceState {
                                                              const Options& options);
   // `base`: that of the merge, on the device; outlives it.
   static absl::StatusOr<std::unique_ptr<DeviceModel>> OfMerge(DeviceModel& base,
-                                                              const LoadedMerge& merge,
-                                                              const Options& options);
+                                                              const LoadedMerge& merge);
 
   const trainer::Llama& llama() const { return *llama_; }
   trainer::KvPool& pool() { return pool_; }
@@ -45,11 +44,12 @@ class DeviceModel final : public DeviceState {
 
  private:
   DeviceModel(std::unique_ptr<trainer::Llama> llama, std::unique_ptr<trainer::KvPool> own_pool,
-              trainer::KvPool& pool, const Options& options);
+              trainer::KvPool& pool, const trainer::GeneratorOptions& options);
 
   const std::unique_ptr<trainer::Llama> llama_;
   const std::unique_ptr<trainer::KvPool> own_pool_;  // Of a base.
   trainer::KvPool& pool_;
+  const trainer::GeneratorOptions options_;
   const std::unique_ptr<trainer::Generator> generator_;
   trainer::Workspace workspace_;
 };

@@ -21,6 +21,13 @@ using trainer::GeneratedToken;
 
 absl::Status Stopping() { return absl::UnavailableError("inference stops: repeat elsewhere"); }
 
+// Why the job is to end now; OK if it is not.
+absl::Status Unwanted(const EngineJob& job, absl::Duration now) {
+  if (job.cancelled()) return absl::CancelledError("the caller cancelled");
+  if (now >= job.deadline()) return absl::DeadlineExceededError("the caller's deadline passed");
+  return absl::OkStatus();
+}
+
 trainer::GenerationRequest RequestOf(const GenerationJob& job) {
   return {.prompt = job.task.prompt,
           .adapter = job.model().adapter == nullptr ? nullptr : job.model().adapter->device.get(),
@@ -109,10 +116,10 @@ void Engine::Run() {
 }
 
 bool Engine::TakeJobs() {
-  ReportLengths();
   bool cut = false;
   {
     MutexLock lock(&mutex_);
+    ReportLengths();
     const bool busy = !queue_.empty() || !scores_.empty() || !streams_.empty();
     while (!busy && !stopping_ && new_generations_.empty() && new_scores_.empty()) {
       changed_.Wait(&mutex_);
@@ -129,16 +136,9 @@ bool Engine::TakeJobs() {
 }
 
 void Engine::ReportLengths() {
-  MutexLock lock(&mutex_);
   const auto streams = static_cast<int64_t>(streams_.size());
   metrics_.queue_length.Set(static_cast<double>(jobs_ - streams));
   metrics_.streams_active.Set(static_cast<double>(streams));
-}
-
-absl::Status Engine::Unwanted(const EngineJob& job, absl::Duration now) const {
-  if (job.cancelled()) return absl::CancelledError("the caller cancelled");
-  if (now >= job.deadline()) return absl::DeadlineExceededError("the caller's deadline passed");
-  return absl::OkStatus();
 }
 
 void Engine::EndUnwanted() {
@@ -184,8 +184,10 @@ bool Engine::AdmitOne(const std::shared_ptr<GenerationJob>& job) {
     EndJob(*job, model.status());
     return true;
   }
+  // Asked at every token while it waits, so before the prompt is copied.
+  const int64_t tokens = static_cast<int64_t>(job->task.prompt.size()) + job->task.max_new_tokens;
+  if (!(*model)->pool().Fits(tokens)) return false;
   const absl::StatusOr<int64_t> number = (*model)->generator().Add(RequestOf(*job));
-  if (absl::IsResourceExhausted(number.status())) return false;
   if (!number.ok()) {
     EndJob(*job, number.status());
     return true;
@@ -351,11 +353,7 @@ absl::StatusOr<DeviceModel*> Engine::Install(const ModelHandle& model) {
   if (model.merge != nullptr) {
     std::unique_ptr<DeviceState>& device = model.merge->device;
     if (device == nullptr) {
-      DW_ASSIGN_OR_RETURN(
-          device,
-          DeviceModel::OfMerge(*base, *model.merge,
-                               {.context = ContextOf(model.base->config()),
-                                .generator = {options_.streams_max, options_.prompt_rows_max}}));
+      DW_ASSIGN_OR_RETURN(device, DeviceModel::OfMerge(*base, *model.merge));
     }
     return static_cast<DeviceModel*>(device.get());
   }

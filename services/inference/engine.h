@@ -99,8 +99,6 @@ class Engine {
   // Waits for work. False: stop.
   bool TakeJobs();
   void EndUnwanted();
-  // Why the job is to end now; OK if it is not.
-  absl::Status Unwanted(const EngineJob& job, absl::Duration now) const;
   void Admit();
   // False if it has to wait for room.
   bool AdmitOne(const std::shared_ptr<GenerationJob>& job);
@@ -113,7 +111,7 @@ class Engine {
   void EndStream(Stream& stream, absl::Status status);
   void EndJob(EngineJob& job, absl::Status status);
   void EndAll(const absl::Status& status);
-  void ReportLengths();
+  void ReportLengths() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::StatusOr<trainer::Backend*> BackendOf(trainer::DType form);
   // The model on its device, made ready if it is not.

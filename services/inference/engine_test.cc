@@ -4,15 +4,14 @@
 
 #include "services/inference/engine.h"
 
-#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "services/inference/testing/hook_clock.h"
 #include "services/inference/testing/inference_world.h"
-#include "trainer/base/mutex.h"
 
 namespace deltaworks::services {
 namespace {
@@ -20,36 +19,6 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr absl::Duration kLong = absl::Minutes(1);
-
-// Closed until somebody opens it, for good.
-class Gate {
- public:
-  void Open() {
-    MutexLock lock(&mutex_);
-    open_ = true;
-    changed_.SignalAll();
-  }
-  void Await() {
-    MutexLock lock(&mutex_);
-    while (!open_) changed_.Wait(&mutex_);
-  }
-
- private:
-  Mutex mutex_;
-  CondVar changed_;
-  bool open_ ABSL_GUARDED_BY(mutex_) = false;
-};
-
-// Runs `hook`, which is set before the engine starts, whenever somebody looks at it.
-class HookClock final : public Clock {
- public:
-  absl::Time Now() const override { return RealClock().Now(); }
-  absl::Duration Monotonic() const override {
-    if (hook) hook();
-    return RealClock().Monotonic();
-  }
-  std::function<void()> hook;
-};
 
 class EngineTest : public ::testing::Test {
  protected:
@@ -69,8 +38,10 @@ class EngineTest : public ::testing::Test {
   void AwaitHeld() { reached_.Await(); }
 
   std::shared_ptr<GenerationJob> Job(int64_t max_new_tokens,
-                                     absl::Duration deadline = absl::InfiniteDuration()) {
-    GenerationTask task{.prompt = {70, 71, 72}, .max_new_tokens = max_new_tokens};
+                                     absl::Duration deadline = absl::InfiniteDuration(),
+                                     int prompt = 3) {
+    GenerationTask task{.max_new_tokens = max_new_tokens};
+    for (int i = 0; i < prompt; ++i) task.prompt.push_back(70 + i);
     return std::make_shared<GenerationJob>(model_, std::move(task), deadline);
   }
   std::shared_ptr<ScoreJob> Scoring(int64_t tokens) {
@@ -178,6 +149,54 @@ TEST_F(EngineTest, AStreamWaitsForRoomInTheCacheAndAnswersAsAlone) {
   EXPECT_FALSE(tokens[0].empty());
   EXPECT_EQ(tokens[0], tokens[1]);
   EXPECT_EQ(tokens[0], tokens[2]);
+}
+
+TEST_F(EngineTest, OneThatWaitsForRoomIsNotStarvedByShorterOnesThatFit) {
+  Start({.streams_max = 4, .kv_tokens_max = 40});
+  const auto first = Job(17), waiting = Job(27), small = Job(7);
+  for (const auto& job : {first, waiting, small}) ASSERT_TRUE(engine_->Submit(job).ok());
+  Release();
+  for (const auto& job : {first, waiting, small}) EXPECT_TRUE(Await(*job).ok());
+  // 20 of 40 rows were taken, so the small one had room from the beginning.
+  EXPECT_GE(waiting->times.admitted, first->times.last_token);
+  EXPECT_GE(small->times.admitted, waiting->times.admitted);
+}
+
+TEST_F(EngineTest, APromptIsReadInPiecesBetweenTheTokensOfOthers) {
+  const auto talking = Job(40), reading = Job(2, absl::InfiniteDuration(), /*prompt=*/32);
+  int64_t tokens_while_reading = 0;
+  clock_.hook = [&] {
+    if (reading->generated == 0) tokens_while_reading = talking->generated;
+  };
+  Start({.prompt_rows_max = 4});
+  ASSERT_TRUE(engine_->Submit(talking).ok());
+  ASSERT_TRUE(engine_->Submit(reading).ok());
+  Release();
+  EXPECT_TRUE(Await(*talking).ok());
+  EXPECT_TRUE(Await(*reading).ok());
+  engine_.reset();
+  // 8 pieces, the first together with the other's prompt, and a token after each.
+  EXPECT_GE(tokens_while_reading, 7);
+}
+
+TEST_F(EngineTest, TheGaugesSayWhoWaitsAndWhoIsAnswered) {
+  const auto first = Job(8), second = Job(2);
+  double active = -1, waiting = -1;
+  clock_.hook = [&] {
+    if (first->generated != 2) return;
+    active = world_.Metric("deltaworks_inference_streams_active");
+    waiting = world_.Metric("deltaworks_inference_queue_length");
+  };
+  Start({.streams_max = 1});
+  for (const auto& job : {first, second}) ASSERT_TRUE(engine_->Submit(job).ok());
+  Release();
+  EXPECT_TRUE(Await(*first).ok());
+  EXPECT_TRUE(Await(*second).ok());
+  engine_.reset();
+  EXPECT_EQ(active, 1);
+  EXPECT_EQ(waiting, 1);
+  EXPECT_EQ(world_.Metric("deltaworks_inference_streams_active"), 0);
+  EXPECT_EQ(world_.Metric("deltaworks_inference_queue_length"), 0);
 }
 
 TEST_F(EngineTest, ADrainLetsJobsEndAndRefusesNewOnes) {

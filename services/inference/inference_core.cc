@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/proto_time.h"
 #include "services/base/page_token.h"
 #include "services/base/resource_names.h"
 #include "services/inference/request_checks.h"
@@ -20,10 +21,8 @@ namespace {
 // How soon a caller that went away is noticed while nothing comes.
 constexpr absl::Duration kPoll = absl::Milliseconds(10);
 
-void SetDuration(absl::Duration duration, google::protobuf::Duration* proto) {
-  const int64_t nanoseconds = absl::ToInt64Nanoseconds(std::max(absl::ZeroDuration(), duration));
-  proto->set_seconds(nanoseconds / 1'000'000'000);
-  proto->set_nanos(static_cast<int32_t>(nanoseconds % 1'000'000'000));
+google::protobuf::Duration Elapsed(absl::Duration duration) {
+  return scheduler::ToProto(std::max(absl::ZeroDuration(), duration));
 }
 
 // The tenant of `parent`, if it is the caller's.
@@ -43,7 +42,7 @@ class CancelOnReturn {
   EngineJob& job_;
 };
 
-// Orders and pages LoadedModels: name, then mode.
+// Orders and pages LoadedModels, as ModelLoader::List().
 std::string CursorOf(const v1::LoadedModel& model) {
   return absl::StrCat(model.name(), " ", static_cast<int>(model.mode()), " ",
                       model.base_source_digest());
@@ -58,10 +57,10 @@ void FillLast(const GenerationJob& job, GenerationJob::Finish finish, absl::Dura
   response->set_prompt_tokens(static_cast<int64_t>(job.task.prompt.size()));
   response->set_generated_tokens(job.generated);
   response->set_version(version);
-  SetDuration(times.admitted - times.submitted - times.install, response->mutable_queue_time());
-  SetDuration(switch_time, response->mutable_switch_time());
-  SetDuration(times.first_token - times.admitted, response->mutable_prefill_time());
-  SetDuration(times.last_token - times.first_token, response->mutable_decode_time());
+  *response->mutable_queue_time() = Elapsed(times.admitted - times.submitted - times.install);
+  *response->mutable_switch_time() = Elapsed(switch_time);
+  *response->mutable_prefill_time() = Elapsed(times.first_token - times.admitted);
+  *response->mutable_decode_time() = Elapsed(times.last_token - times.first_token);
 }
 
 }  // namespace
@@ -101,17 +100,13 @@ absl::StatusOr<ModelHandle> InferenceCore::LoadModel(const std::string& tenant,
 absl::Status InferenceCore::Generate(const Caller& caller, const v1::GenerateRequest& request,
                                      const CallControl& control, const Sink& sink) {
   const absl::Duration begin = clock_.Monotonic();
-  const absl::Status status = [&]() -> absl::Status {
-    DW_ASSIGN_OR_RETURN(const std::string tenant, TenantOfParent(caller, request.parent()));
-    DW_RETURN_IF_ERROR(CheckModelSelector("model", tenant, request.model()));
-    DW_RETURN_IF_ERROR(CheckGenerate(request));
-    absl::Duration loading;
-    DW_ASSIGN_OR_RETURN(const ModelHandle model,
-                        LoadModel(tenant, request.model(), control, &loading));
-    return GenerateOn(model, request, control, begin, loading, sink);
-  }();
-  metrics_.CountRequest("generate", status);
-  return status;
+  DW_ASSIGN_OR_RETURN(const std::string tenant, TenantOfParent(caller, request.parent()));
+  DW_RETURN_IF_ERROR(CheckModelSelector("model", tenant, request.model()));
+  DW_RETURN_IF_ERROR(CheckGenerate(request));
+  absl::Duration loading;
+  DW_ASSIGN_OR_RETURN(const ModelHandle model,
+                      LoadModel(tenant, request.model(), control, &loading));
+  return GenerateOn(model, request, control, begin, loading, sink);
 }
 
 absl::Status InferenceCore::GenerateOn(const ModelHandle& model, const v1::GenerateRequest& request,
@@ -145,17 +140,13 @@ absl::Status InferenceCore::GenerateOn(const ModelHandle& model, const v1::Gener
 absl::StatusOr<v1::ScoreResponse> InferenceCore::Score(const Caller& caller,
                                                        const v1::ScoreRequest& request,
                                                        const CallControl& control) {
-  absl::StatusOr<v1::ScoreResponse> response = [&]() -> absl::StatusOr<v1::ScoreResponse> {
-    DW_ASSIGN_OR_RETURN(const std::string tenant, TenantOfParent(caller, request.parent()));
-    DW_RETURN_IF_ERROR(CheckModelSelector("model", tenant, request.model()));
-    DW_RETURN_IF_ERROR(CheckScore(request));
-    absl::Duration loading;
-    DW_ASSIGN_OR_RETURN(const ModelHandle model,
-                        LoadModel(tenant, request.model(), control, &loading));
-    return ScoreOn(model, request, control);
-  }();
-  metrics_.CountRequest("score", response.status());
-  return response;
+  DW_ASSIGN_OR_RETURN(const std::string tenant, TenantOfParent(caller, request.parent()));
+  DW_RETURN_IF_ERROR(CheckModelSelector("model", tenant, request.model()));
+  DW_RETURN_IF_ERROR(CheckScore(request));
+  absl::Duration loading;
+  DW_ASSIGN_OR_RETURN(const ModelHandle model,
+                      LoadModel(tenant, request.model(), control, &loading));
+  return ScoreOn(model, request, control);
 }
 
 absl::StatusOr<v1::ScoreResponse> InferenceCore::ScoreOn(const ModelHandle& model,

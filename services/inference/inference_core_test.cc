@@ -17,10 +17,12 @@
 #include "services/inference/testing/inference_world.h"
 #include "trainer/base/file.h"
 #include "trainer/base/sha256.h"
+#include "trainer/data/chat_renderer.h"
 #include "trainer/data/text_encoder.h"
 #include "trainer/formats/manifest.h"
 #include "trainer/lora/peft_format.h"
 #include "trainer/model/weights.h"
+#include "trainer/tokenizer/chat_template.h"
 #include "trainer/tokenizer/tokenizer.h"
 #include "trainer/train/cohort.h"
 
@@ -187,8 +189,8 @@ TEST_F(InferenceCoreTest, WhatIsNotReadyIsRefusedWithTheReason) {
 TEST_F(InferenceCoreTest, ADamagedAdapterIsNotLoaded) {
   auto files = world_.MakeFiles(1, world_.BaseModel(kTiny).source_digest());
   files.adapter_model[files.adapter_model.size() - 1] ^= 1;
-  world_.registry().PutVersionFiles(kPoet, {{"adapter_config.json", files.adapter_config},
-                                            {"adapter_model.safetensors", files.adapter_model}});
+  world_.registry().PutVersionFiles(kPoet, {{trainer::kAdapterConfigFile, files.adapter_config},
+                                            {trainer::kAdapterModelFile, files.adapter_model}});
   const absl::Status status = world_.Generate(InferenceWorld::Request(kPoet)).status;
   EXPECT_TRUE(absl::IsDataLoss(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr(Sha256Digest(files.adapter_model)));
@@ -274,6 +276,30 @@ TEST_F(InferenceCoreTest, TheListHasWhatTheTenantLoadedPageByPage) {
                   absl::StrCat(kPoet, " MERGED 1"), absl::StrCat(kTiny, " MODE_UNSPECIFIED 1")));
   // The other tenant's base is the same bytes, mapped once.
   EXPECT_EQ(world_.Metric("deltaworks_inference_loads_total{kind=\"base\"}"), 1);
+}
+
+TEST_F(InferenceCoreTest, AVersionOnBothFormsOfItsBaseIsOneEntryAndNoPageDropsOne) {
+  Generate(kPoet);
+  v1::GenerateRequest request = InferenceWorld::Request(kPoet);
+  request.mutable_model()->set_base_model(kTinyBf16);
+  ASSERT_TRUE(world_.Generate(request).status.ok());
+  v1::ListLoadedModelsRequest list;
+  list.set_parent("tenants/acme");
+  list.set_page_size(1);
+  std::vector<std::string> lines;
+  int64_t adapter_bytes = 0;
+  do {
+    const auto page = world_.core().ListLoadedModels(kAcme, list);
+    ASSERT_TRUE(page.ok()) << page.status();
+    ASSERT_THAT(page->loaded_models(), SizeIs(1));
+    const v1::LoadedModel& model = page->loaded_models(0);
+    lines.push_back(absl::StrCat(model.name(), " ", model.request_count()));
+    if (model.name() == kPoet) adapter_bytes += model.memory_bytes();
+    list.set_page_token(page->next_page_token());
+  } while (!list.page_token().empty());
+  EXPECT_THAT(lines, ElementsAre(absl::StrCat(kPoet, " 2"), absl::StrCat(kTiny, " 0"),
+                                 absl::StrCat(kTinyBf16, " 0")));
+  EXPECT_EQ(adapter_bytes, world_.Metric("deltaworks_inference_loaded_bytes{kind=\"adapter\"}"));
 }
 
 // ---- Tenants ----
@@ -452,6 +478,45 @@ TEST_F(InferenceCoreTest, ACallerThatGoesAwayEndsItsCall) {
       world_.core().Generate(kAcme, InferenceWorld::Request(kPoet), {}, nothing)));
 }
 
+// ---- Bounds and metrics ----
+
+TEST(InferenceBoundsTest, TheContextIsTheFlagsIfThatIsShorterThanTheBases) {
+  InferenceCore::Options options = SmallOptions();
+  options.engine.context_max = 40;
+  InferenceWorld world(options);
+  v1::GenerateRequest request = InferenceWorld::Request(kTiny);
+  request.set_prompt(std::string(40, 'x'));
+  EXPECT_EQ(world.Generate(request).status.message(),
+            "the prompt has 40 tokens, want fewer than the context of 40");
+  request.set_prompt(std::string(38, 'x'));
+  const Answer answer = world.Generate(request);
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_LE(answer.tokens.size(), 2u);
+  v1::ScoreRequest score = InferenceWorld::ScoreRequest(kTiny);
+  score.add_examples()->set_plain_text(std::string(40, 'x'));
+  EXPECT_EQ(world.core().Score(kAcme, score, {}).status().message(),
+            "examples[0]: the example has 41 tokens, want at most max_length = 40");
+}
+
+TEST_F(InferenceCoreTest, TokensAndTimesOfEveryRequestAreCounted) {
+  const Answer answer = Generate(kPoet);
+  const auto scores = Score(ThreeExamples(kPoet));
+  ASSERT_TRUE(scores.ok()) << scores.status();
+  int64_t scored = 0;
+  for (const v1::ExampleScore& score : scores->scores()) scored += score.token_count();
+  const auto tokens = [&](const char* kind) {
+    return world_.Metric(absl::StrCat("deltaworks_inference_tokens_total{kind=\"", kind, "\"}"));
+  };
+  EXPECT_EQ(tokens("prompt"), answer.last().prompt_tokens());
+  EXPECT_EQ(tokens("generated"), answer.last().generated_tokens());
+  EXPECT_EQ(tokens("scored"), scored);
+  for (const char* name : {"queue_duration_seconds", "switch_duration_seconds",
+                           "first_token_duration_seconds", "decode_tokens_per_second"}) {
+    EXPECT_EQ(world_.Metric(absl::StrCat("deltaworks_inference_", name, "_count")), 1) << name;
+    EXPECT_GT(world_.Metric(absl::StrCat("deltaworks_inference_", name, "_sum")), 0) << name;
+  }
+}
+
 // ---- Score ----
 
 TEST_F(InferenceCoreTest, AScoreIsTheLossThatTrainingCounts) {
@@ -471,15 +536,8 @@ TEST_F(InferenceCoreTest, AScoreIsTheLossThatTrainingCounts) {
   const auto files = world_.MakeFiles(1, "");
   const auto adapter =
       *trainer::ParsePeft(files.adapter_model, files.adapter_config, model->modules());
-  const auto chat_template = *trainer::ChatTemplate::FromFolder(folder);
   const trainer::TextEncoder encoder(
-      *tokenizer,
-      [&](absl::Span<const trainer::Message> messages, bool answer_follows) {
-        std::vector<trainer::ChatMessage> chat;
-        for (const auto& message : messages) chat.push_back({message.role, message.content});
-        return chat_template->Render(chat, answer_follows);
-      },
-      {});
+      *tokenizer, trainer::MakeChatRenderer(trainer::ChatTemplate::FromFolder(folder)), {});
   const trainer::Record records[] = {
       {.form = trainer::RecordForm::kText, .text = "the cat sat on the mat"},
       {.form = trainer::RecordForm::kPromptCompletion,
@@ -495,13 +553,13 @@ TEST_F(InferenceCoreTest, AScoreIsTheLossThatTrainingCounts) {
     const auto run = *trainer::TrainingRun::Create(*model, config, data, {});
     ASSERT_TRUE(run->StartFrom(adapter.values).ok());
     trainer::Cohort cohort(*model);
-    const auto metrics = cohort.Pass({run.get()});
-    ASSERT_TRUE(metrics.ok() && metrics->size() == 1) << metrics.status();
+    const trainer::PassResult pass = cohort.Pass({run.get()});
+    ASSERT_TRUE(pass.status.ok() && pass.metrics.size() == 1) << pass.status;
     const v1::ExampleScore& score = scores->scores(i);
     EXPECT_EQ(score.label_tokens(), data->train[0].label_count());
     EXPECT_EQ(score.token_count(), data->train[0].tokens());
     EXPECT_EQ(score.negative_log_likelihood() / static_cast<double>(score.label_tokens()),
-              metrics->front().metrics.loss);
+              pass.metrics.front().metrics.loss);
   }
 }
 

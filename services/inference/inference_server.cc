@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "services/base/server.h"
 #include "trainer/backend/cpu/cpu_backend.h"
 #include "trainer/base/file.h"
 #include "trainer/base/status_macros.h"
@@ -19,8 +20,12 @@ absl::Status CheckOptions(const InferenceServer::Options& options) {
   const Engine::Options& engine = options.core.engine;
   const ModelLoader::Options& loader = options.core.loader;
   constexpr int64_t kBytesMax = int64_t{1} << 50;
-  DW_RETURN_IF_ERROR(CheckRange("--streams_max", engine.streams_max, 1, 1'024));
-  DW_RETURN_IF_ERROR(CheckRange("--queue_max", engine.queue_max, 0, 100'000));
+  // Every call has a thread of the server's until it ends, so more are never there.
+  const int64_t calls_max = Server::Options().threads_max;
+  DW_RETURN_IF_ERROR(CheckRange("--streams_max", engine.streams_max, 1, calls_max));
+  DW_RETURN_IF_ERROR(CheckRange("--queue_max", engine.queue_max, 0, calls_max));
+  DW_RETURN_IF_ERROR(CheckRange("--streams_max + --queue_max",
+                                engine.streams_max + engine.queue_max, 1, calls_max));
   DW_RETURN_IF_ERROR(CheckRange("--context_max", engine.context_max, 2, 1 << 20));
   DW_RETURN_IF_ERROR(CheckRange("--kv_tokens_max", engine.kv_tokens_max, 2, 1 << 26));
   DW_RETURN_IF_ERROR(CheckRange("--prompt_rows_max", engine.prompt_rows_max, 1, 1 << 17));

@@ -40,7 +40,6 @@ class InferenceServer {
       const Authenticator& authenticator);
 
   InferenceService& service() { return service_; }
-  InferenceCore& core() { return core_; }
   // As InferenceCore's.
   void Drain(absl::Duration deadline) { core_.Drain(deadline); }
 

@@ -17,6 +17,7 @@
 #include "services/base/server.h"
 #include "services/base/token_file.h"
 #include "services/inference/inference_server.h"
+#include "services/inference/testing/hook_clock.h"
 #include "services/inference/testing/inference_world.h"
 
 namespace deltaworks::services {
@@ -25,6 +26,12 @@ namespace {
 using ::testing::HasSubstr;
 
 using Stub = v1::InferenceService::Stub;
+
+InferenceCore::Options OneExampleAtATime() {
+  InferenceCore::Options options = SmallOptions();
+  options.engine.score_rows_max = 1;
+  return options;
+}
 
 class InferenceServiceTest : public ::testing::Test {
  protected:
@@ -93,7 +100,8 @@ class InferenceServiceTest : public ::testing::Test {
   }
 
   Metrics metrics_{"inference"};
-  InferenceWorld world_;
+  HookClock clock_;  // The engine's.
+  InferenceWorld world_{OneExampleAtATime(), MakeCpuBackend, clock_};
   std::string platform_token_, owner_token_, stranger_token_;
   std::unique_ptr<TokenFile> tokens_;
   std::unique_ptr<Authenticator> authenticator_;
@@ -136,6 +144,48 @@ TEST_F(InferenceServiceTest, TheStreamIsWhatTheCoreSaysAndEndsWithItsTimes) {
   EXPECT_EQ(messages.back().version(), kPoet);
 }
 
+TEST_F(InferenceServiceTest, ACallerThatCancelsInTheMiddleEndsItsWork) {
+  v1::GenerateRequest request = InferenceWorld::Request(kPoet);
+  request.set_max_new_tokens(100);
+  Gate cancelled;
+  // From the second token on, each waits for a call on the same connection, which the server reads
+  // after the cancellation.
+  clock_.hook = [&] {
+    if (world_.metrics().generated_tokens.Value() < 1) return;
+    cancelled.Await();
+    v1::ListLoadedModelsResponse models;
+    EXPECT_TRUE(List(owner_token_, "tenants/acme", &models).ok());
+  };
+  grpc::ClientContext context;
+  Prepare(context, owner_token_);
+  const auto reader = stub_->Generate(&context, request);
+  v1::GenerateResponse message;
+  ASSERT_TRUE(reader->Read(&message));
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::CANCELLED);
+  cancelled.Open();
+  world_.core().Drain(absl::Seconds(60));
+  EXPECT_LT(world_.metrics().generated_tokens.Value(), 100);
+}
+
+TEST_F(InferenceServiceTest, ACallerThatCancelsAScoreEndsItsWork) {
+  v1::ScoreRequest request = InferenceWorld::ScoreRequest(kTiny);
+  for (int i = 0; i < 500; ++i) request.add_examples()->set_plain_text("x");
+  grpc::ClientContext context;
+  Prepare(context, owner_token_);
+  // Each pass, of one example, waits for a call that the server reads after the cancellation.
+  clock_.hook = [&] {
+    if (world_.metrics().scored_tokens.Value() < 1) return;
+    context.TryCancel();
+    v1::ListLoadedModelsResponse models;
+    EXPECT_TRUE(List(owner_token_, "tenants/acme", &models).ok());
+  };
+  v1::ScoreResponse response;
+  EXPECT_EQ(stub_->Score(&context, request, &response).error_code(), grpc::CANCELLED);
+  world_.core().Drain(absl::Seconds(60));
+  EXPECT_LT(world_.metrics().scored_tokens.Value(), 500);
+}
+
 TEST_F(InferenceServiceTest, ACallerThatCancelsOrWhoseTimeIsUpEndsItsWork) {
   v1::GenerateRequest request = InferenceWorld::Request(kPoet);
   grpc::ClientContext context;
@@ -166,9 +216,33 @@ TEST_F(InferenceServiceTest, AServerIsMadeOfItsOptionsOrSaysWhatIsWrongWithThem)
   InferenceServer::Options options;
   EXPECT_EQ(start(options).status().message(), "--cache_folder is empty, want a folder");
   options.cache_folder = ::testing::TempDir() + "/inference_server_cache";
-  options.core.engine.streams_max = 0;
-  EXPECT_EQ(start(options).status().message(), "--streams_max is 0, want 1..1024");
-  options.core.engine.streams_max = 1;
+  const auto refused = [&](auto change) {
+    InferenceServer::Options bad = options;
+    change(bad.core.engine, bad.core.loader);
+    return std::string(start(bad).status().message());
+  };
+  const auto expect = [&](const char* message, auto change) {
+    EXPECT_EQ(refused(change), message);
+  };
+  expect("--streams_max is 0, want 1..128", [](auto& e, auto&) { e.streams_max = 0; });
+  expect("--queue_max is -1, want 0..128", [](auto& e, auto&) { e.queue_max = -1; });
+  // As many calls as the server has threads.
+  expect("--streams_max + --queue_max is 129, want 1..128", [](auto& e, auto&) {
+    e.streams_max = 28;
+    e.queue_max = 101;
+  });
+  expect("--context_max is 1, want 2..1048576", [](auto& e, auto&) { e.context_max = 1; });
+  expect("--kv_tokens_max is 1, want 2..67108864", [](auto& e, auto&) { e.kv_tokens_max = 1; });
+  expect("--prompt_rows_max is 0, want 1..131072", [](auto& e, auto&) { e.prompt_rows_max = 0; });
+  expect("--score_rows_max is 0, want 1..131072", [](auto& e, auto&) { e.score_rows_max = 0; });
+  expect("--base_bytes_max is 0, want 1..1125899906842624",
+         [](auto&, auto& l) { l.base_bytes_max = 0; });
+  expect("--adapter_bytes_max is 0, want 1..1125899906842624",
+         [](auto&, auto& l) { l.adapter_bytes_max = 0; });
+  expect("--merged_bytes_max is 0, want 1..1125899906842624",
+         [](auto&, auto& l) { l.merged_bytes_max = 0; });
+  options.core.engine.streams_max = 28;
+  options.core.engine.queue_max = 100;
   options.cores = {123456};
   EXPECT_THAT(std::string(start(options).status().message()), HasSubstr("123456"));
   options.cores = {};

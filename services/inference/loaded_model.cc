@@ -5,8 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "trainer/base/status_macros.h"
+#include "trainer/data/chat_renderer.h"
 #include "trainer/formats/manifest.h"
 #include "trainer/model/llama.h"
+#include "trainer/tokenizer/chat_template.h"
 
 namespace deltaworks::services {
 namespace {
@@ -24,13 +26,7 @@ absl::StatusOr<std::shared_ptr<LoadedBase>> LoadedBase::Open(const std::string& 
         absl::StrCat(folder, ": the tokenizer has ", base->tokenizer_->vocab_size(),
                      " tokens, want at most vocab_size = ", base->config().vocab_size));
   }
-  auto chat_template = trainer::ChatTemplate::FromFolder(folder);
-  if (chat_template.ok()) {
-    base->chat_template_ = *std::move(chat_template);
-  } else {
-    base->no_template_ = absl::InvalidArgumentError(absl::StrCat(
-        "the base's chat template cannot be used: ", chat_template.status().message()));
-  }
+  base->render_chat_ = trainer::MakeChatRenderer(trainer::ChatTemplate::FromFolder(folder));
   base->modules_ = trainer::LlamaModules(base->config());
   for (const int64_t id : base->config().eos_token_ids) {
     base->end_tokens_.push_back(static_cast<int32_t>(id));
@@ -47,17 +43,7 @@ int64_t LoadedBase::bytes() const {
 }
 
 trainer::TextEncoder LoadedBase::MakeEncoder(const trainer::TextSettings& settings) const {
-  const auto render = [this](absl::Span<const trainer::Message> messages,
-                             bool answer_follows) -> absl::StatusOr<std::string> {
-    if (chat_template_ == nullptr) return no_template_;
-    std::vector<trainer::ChatMessage> chat;
-    chat.reserve(messages.size());
-    for (const trainer::Message& message : messages) {
-      chat.push_back({message.role, message.content});
-    }
-    return chat_template_->Render(chat, answer_follows);
-  };
-  return trainer::TextEncoder(*tokenizer_, render, settings);
+  return trainer::TextEncoder(*tokenizer_, render_chat_, settings);
 }
 
 void LoadedBase::Count(const std::string& name, int64_t count) {

@@ -29,7 +29,6 @@
 #include "trainer/lora/merge.h"
 #include "trainer/lora/peft_format.h"
 #include "trainer/model/weights.h"
-#include "trainer/tokenizer/chat_template.h"
 #include "trainer/tokenizer/tokenizer.h"
 
 namespace deltaworks::services {
@@ -71,8 +70,7 @@ class LoadedBase {
   std::unique_ptr<trainer::ModelWeights> weights_;
   std::vector<trainer::LinearModule> modules_;
   std::unique_ptr<const trainer::Tokenizer> tokenizer_;
-  std::unique_ptr<const trainer::ChatTemplate> chat_template_;
-  absl::Status no_template_;  // Why there is none.
+  trainer::ChatRenderer render_chat_;
   std::vector<int32_t> end_tokens_;
 
   mutable Mutex mutex_;

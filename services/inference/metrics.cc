@@ -1,9 +1,6 @@
 #include "services/inference/metrics.h"
 
-#include <prometheus/counter.h>
-
 #include <string>
-#include <vector>
 
 namespace deltaworks::services {
 namespace {
@@ -21,29 +18,6 @@ prometheus::Gauge& LoadedBytes(Metrics& metrics, const std::string& kind) {
 prometheus::Counter& Loads(Metrics& metrics, const std::string& kind) {
   return metrics.Counter("deltaworks_inference_loads_total", "Models brought into memory.",
                          {{"kind", kind}});
-}
-
-// Few values, and the ones an operator acts upon.
-std::string OutcomeOf(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kOk:
-      return "ok";
-    case absl::StatusCode::kCancelled:
-      return "cancelled";
-    case absl::StatusCode::kDeadlineExceeded:
-      return "deadline";
-    case absl::StatusCode::kResourceExhausted:
-      return "full";
-    case absl::StatusCode::kUnavailable:
-      return "unavailable";
-    case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kNotFound:
-    case absl::StatusCode::kPermissionDenied:
-    case absl::StatusCode::kFailedPrecondition:
-      return "refused";
-    default:
-      return "failed";
-  }
 }
 
 }  // namespace
@@ -75,14 +49,6 @@ InferenceMetrics::InferenceMetrics(Metrics& metrics)
       adapter_loads(Loads(metrics, "adapter")),
       merged_loads(Loads(metrics, "merged")),
       evictions(metrics.Counter("deltaworks_inference_evictions_total",
-                                "Loaded models dropped to make room for another.")),
-      metrics_(metrics) {}
-
-void InferenceMetrics::CountRequest(const char* method, const absl::Status& status) {
-  metrics_
-      .Counter("deltaworks_inference_requests_total", "Requests that ended, by outcome.",
-               {{"method", method}, {"outcome", OutcomeOf(status)}})
-      .Increment();
-}
+                                "Loaded models dropped to make room for another.")) {}
 
 }  // namespace deltaworks::services

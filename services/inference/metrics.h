@@ -3,7 +3,6 @@
 #ifndef DELTAWORKS_SERVICES_INFERENCE_METRICS_H_
 #define DELTAWORKS_SERVICES_INFERENCE_METRICS_H_
 
-#include "absl/status/status.h"
 #include "services/base/metrics.h"
 
 namespace deltaworks::services {
@@ -12,9 +11,6 @@ class InferenceMetrics {
  public:
   // `metrics` must outlive it.
   explicit InferenceMetrics(Metrics& metrics);
-
-  // A Generate ("generate") or Score ("score") ended so.
-  void CountRequest(const char* method, const absl::Status& status);
 
   prometheus::Counter& prompt_tokens;
   prometheus::Counter& generated_tokens;
@@ -35,9 +31,6 @@ class InferenceMetrics {
   prometheus::Counter& adapter_loads;
   prometheus::Counter& merged_loads;
   prometheus::Counter& evictions;
-
- private:
-  Metrics& metrics_;
 };
 
 }  // namespace deltaworks::services

@@ -2,7 +2,8 @@
 // and bounded by their bytes: to make room, those that nobody holds are dropped, the longest unused
 // first.
 //
-// A load tells its bytes before it takes them (Room). Thread-safe.
+// A load tells its bytes before it takes them (Room). What is loaded is shared by everybody; why it
+// could not be loaded is said to those only who ask through the same resource. Thread-safe.
 
 #ifndef DELTAWORKS_SERVICES_INFERENCE_MODEL_CACHE_H_
 #define DELTAWORKS_SERVICES_INFERENCE_MODEL_CACHE_H_
@@ -30,8 +31,8 @@ template <typename Value>
 class ModelCache {
  public:
   using Pointer = std::shared_ptr<Value>;
-  // Called by a load, once, with the bytes that it is about to take. ResourceExhausted if they do
-  // not fit beside what is in use.
+  // Called by a load with the bytes that it is about to take, or, negative, does not need after
+  // all. ResourceExhausted if they do not fit beside what is in use.
   using Room = std::function<absl::Status(int64_t bytes)>;
   using Load = std::function<absl::StatusOr<Pointer>(const Room& room)>;
 
@@ -45,10 +46,12 @@ class ModelCache {
         loads_(loads),
         evictions_(evictions) {}
 
-  // The model `key`, by `load` if it is not there. Of callers that come while it is being loaded,
-  // one loads and the others wait; they get its error, unless that was Cancelled.
-  absl::StatusOr<Pointer> Get(const std::string& key, const std::function<bool()>& cancelled,
-                              const Load& load) {
+  // The model `key`, by `load` if it is not there; `resource` names what is asked for and through
+  // which the load has access. Of callers that come while it is being loaded, one loads and the
+  // others wait. Those of the same resource get its error, unless that was Cancelled; the others
+  // then load themselves.
+  absl::StatusOr<Pointer> Get(const std::string& key, const std::string& resource,
+                              const std::function<bool()>& cancelled, const Load& load) {
     {
       MutexLock lock(&mutex_);
       auto found = entries_.find(key);
@@ -62,10 +65,15 @@ class ModelCache {
           if (cancelled()) return absl::CancelledError(absl::StrCat(key, ": no longer wanted"));
           changed_.WaitWithTimeout(&mutex_, kPoll);
         }
-        if (!outcome->status.ok() && !absl::IsCancelled(outcome->status)) return outcome->status;
+        if (!outcome->status.ok() && !absl::IsCancelled(outcome->status) &&
+            outcome->resource == resource) {
+          return outcome->status;
+        }
         found = entries_.find(key);
       }
-      entries_[key].outcome = std::make_shared<Outcome>();
+      const auto outcome = std::make_shared<Outcome>();
+      outcome->resource = resource;
+      entries_[key].outcome = outcome;
     }
     absl::StatusOr<Pointer> value = load([&](int64_t bytes) { return Reserve(key, bytes); });
     MutexLock lock(&mutex_);
@@ -112,6 +120,7 @@ class ModelCache {
 
   // Of a load; kept by those who wait for it.
   struct Outcome {
+    std::string resource;
     bool done = false;
     absl::Status status;
   };

@@ -2,9 +2,12 @@
 
 #include "services/inference/model_cache.h"
 
+#include <prometheus/gauge.h>
+
 #include <atomic>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -32,7 +35,7 @@ class ModelCacheTest : public ::testing::Test {
     };
   }
   absl::StatusOr<Cache::Pointer> Get(const std::string& key) {
-    return cache_.Get(key, Never, LoadOf(key));
+    return cache_.Get(key, "ours", Never, LoadOf(key));
   }
 
   Metrics metrics_{"test"};
@@ -74,7 +77,7 @@ TEST_F(ModelCacheTest, AnErrorIsNotKeptAndTakesNoRoom) {
     static_cast<void>(room(30));
     return absl::DataLossError("damaged");
   };
-  EXPECT_TRUE(absl::IsDataLoss(cache_.Get("a", Never, failing).status()));
+  EXPECT_TRUE(absl::IsDataLoss(cache_.Get("a", "ours", Never, failing).status()));
   std::vector<Cache::Pointer> held;
   for (const char* key : {"a", "b", "c"}) held.push_back(*Get(key));
   EXPECT_EQ(loads_, 3);
@@ -88,20 +91,62 @@ TEST_F(ModelCacheTest, ThoseWhoWaitLoadThemselvesIfTheFirstCancels) {
       while (!cancelled) std::this_thread::yield();
       return absl::CancelledError("gone");
     };
-    EXPECT_TRUE(absl::IsCancelled(cache_.Get("a", Never, cancelling).status()));
+    EXPECT_TRUE(absl::IsCancelled(cache_.Get("a", "ours", Never, cancelling).status()));
   });
   while (!loading) std::this_thread::yield();
   // One who waits may go away by himself.
-  EXPECT_TRUE(absl::IsCancelled(cache_
-                                    .Get(
-                                        "a", [] { return true; }, LoadOf("a"))
-                                    .status()));
+  const auto gone = [] { return true; };
+  EXPECT_TRUE(absl::IsCancelled(cache_.Get("a", "ours", gone, LoadOf("a")).status()));
   EXPECT_EQ(loads_, 0);
   std::thread second([&] { EXPECT_TRUE(Get("a").ok()); });
   cancelled = true;
   first.join();
   second.join();
   EXPECT_EQ(loads_, 1);
+}
+
+TEST_F(ModelCacheTest, AnErrorIsForThoseOfTheSameResource) {
+  std::atomic<bool> loading = false;
+  std::atomic<int> waiting = 0;
+  const auto failing = [&](const Cache::Room&) -> absl::StatusOr<Cache::Pointer> {
+    loading = true;
+    while (waiting < 2) std::this_thread::yield();
+    return absl::PermissionDeniedError("not to acme");
+  };
+  std::thread first([&] {
+    EXPECT_TRUE(absl::IsPermissionDenied(cache_.Get("a", "acme's", Never, failing).status()));
+  });
+  while (!loading) std::this_thread::yield();
+  // Asked by those who wait only.
+  const auto counting = [&](bool* asked) {
+    return [&waiting, asked] {
+      if (!std::exchange(*asked, true)) ++waiting;
+      return false;
+    };
+  };
+  bool same_asked = false, other_asked = false;
+  std::thread same([&] {
+    const auto got = cache_.Get("a", "acme's", counting(&same_asked), LoadOf("a"));
+    EXPECT_TRUE(absl::IsPermissionDenied(got.status())) << got.status();
+  });
+  const auto other = cache_.Get("a", "globex's", counting(&other_asked), LoadOf("a"));
+  EXPECT_TRUE(other.ok()) << other.status();
+  first.join();
+  same.join();
+  EXPECT_EQ(loads_, 1);
+}
+
+TEST_F(ModelCacheTest, RoomThatALoadGivesBackIsThereForOthers) {
+  const auto shrinking = [](const Cache::Room& room) -> absl::StatusOr<Cache::Pointer> {
+    for (const int64_t bytes : {30, -20}) {
+      if (absl::Status status = room(bytes); !status.ok()) return status;
+    }
+    return std::make_shared<std::string>("a");
+  };
+  std::vector<Cache::Pointer> held = {*cache_.Get("a", "ours", Never, shrinking)};
+  for (const char* key : {"b", "c"}) held.push_back(*Get(key));
+  EXPECT_EQ(inference_.adapter_bytes.Value(), 30);
+  EXPECT_TRUE(absl::IsResourceExhausted(Get("d").status()));
 }
 
 }  // namespace

@@ -1,19 +1,23 @@
 #include "services/inference/model_loader.h"
 
 #include <algorithm>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "services/base/resource_names.h"
 #include "services/base/spec_conversion.h"
-#include "services/inference/adapter_download.h"
+#include "services/clients/version_download.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
 namespace {
 
 using Cancelled = std::function<bool()>;
+
+// How long a download may stand still.
+constexpr absl::Duration kStallMax = absl::Seconds(30);
 
 std::string BaseKey(const v1::BaseModel& base) {
   return absl::StrCat("base ", base.source_digest(), " in ", v1::NumberType_Name(base.form()));
@@ -28,6 +32,12 @@ int64_t AdapterBytes(const trainer::PeftAdapter& peft, const LoadedBase& base) {
   const auto elements = static_cast<int64_t>(peft.values.size());
   const bool rounded = base.form() == trainer::DType::kBF16;
   return elements * (4 + 4 + (rounded ? 2 : 0));
+}
+
+// While it is fetched: the file, and the values parsed from it.
+int64_t FetchBytes(const v1::AdapterVersion& version) {
+  constexpr int64_t kNoOverflow = int64_t{1} << 60;
+  return 2 * std::min(version.size_bytes(), kNoOverflow);
 }
 
 int64_t MergedBytes(const trainer::PeftAdapter& peft, const LoadedBase& base) {
@@ -47,6 +57,12 @@ v1::LoadedModel Entry(const std::string& name, v1::ModelSelector::Mode mode, con
   entry.set_memory_bytes(bytes);
   entry.set_request_count(requests);
   return entry;
+}
+
+// What tells the entries of a list apart: they do not say the form of the base.
+auto KeyOf(const v1::LoadedModel& model) {
+  return std::tuple(std::string_view(model.name()), model.mode(),
+                    std::string_view(model.base_source_digest()));
 }
 
 }  // namespace
@@ -100,17 +116,26 @@ absl::StatusOr<std::shared_ptr<LoadedBase>> ModelLoader::Base(const v1::BaseMode
     }
     return loaded;
   };
-  return bases_.Get(BaseKey(base), cancelled, load);
+  return bases_.Get(BaseKey(base), base.name(), cancelled, load);
 }
 
 absl::StatusOr<trainer::PeftAdapter> ModelLoader::Fetch(const v1::AdapterVersion& version,
                                                         const LoadedBase& base,
                                                         const Cancelled& cancelled) {
-  DownloadOptions options;
-  options.retry.total_max = options_.stall_max;
-  options.bytes_max = options_.adapter_bytes_max;
+  VersionDownloadOptions options;
+  options.retry.total_max = kStallMax;
+  options.bytes_max = version.size_bytes();
   options.cancelled = cancelled;
-  DW_ASSIGN_OR_RETURN(const trainer::PeftFiles files, DownloadPeft(registry_, version, options));
+  trainer::PeftFiles files;
+  for (const auto& [path, bytes] : {std::pair(trainer::kAdapterConfigFile, &files.adapter_config),
+                                    std::pair(trainer::kAdapterModelFile, &files.adapter_model)}) {
+    DW_RETURN_IF_ERROR(DownloadVersionFile(registry_, version, path, options,
+                                           [&](absl::string_view data, int64_t size_bytes) {
+                                             bytes->reserve(static_cast<size_t>(size_bytes));
+                                             bytes->append(data.data(), data.size());
+                                             return absl::OkStatus();
+                                           }));
+  }
   auto peft = trainer::ParsePeft(files.adapter_model, files.adapter_config, base.modules());
   if (!peft.ok()) {
     return absl::FailedPreconditionError(absl::StrCat(version.name(), " cannot act on base ",
@@ -131,14 +156,16 @@ absl::StatusOr<std::shared_ptr<LoadedAdapter>> ModelLoader::Adapter(
   const auto load = [&](const ModelCache<LoadedAdapter>::Room& room)
       -> absl::StatusOr<std::shared_ptr<LoadedAdapter>> {
     auto adapter = std::make_shared<LoadedAdapter>();
+    const int64_t fetched = FetchBytes(*model.version);
+    DW_RETURN_IF_ERROR(room(fetched));
     DW_ASSIGN_OR_RETURN(adapter->peft, Fetch(*model.version, *base, cancelled));
     adapter->version = model.version->name();
     adapter->bytes = AdapterBytes(adapter->peft, *base);
-    DW_RETURN_IF_ERROR(room(adapter->bytes));
+    DW_RETURN_IF_ERROR(room(adapter->bytes - fetched));
     adapter->base = std::move(base);
     return adapter;
   };
-  return adapters_.Get(VersionKey(model), cancelled, load);
+  return adapters_.Get(VersionKey(model), model.version->name(), cancelled, load);
 }
 
 absl::StatusOr<std::shared_ptr<LoadedMerge>> ModelLoader::Merge(const ResolvedModel& model,
@@ -147,21 +174,25 @@ absl::StatusOr<std::shared_ptr<LoadedMerge>> ModelLoader::Merge(const ResolvedMo
   const auto load = [&](const ModelCache<LoadedMerge>::Room& room)
       -> absl::StatusOr<std::shared_ptr<LoadedMerge>> {
     const std::shared_ptr<LoadedAdapter> loaded = adapters_.Find(VersionKey(model));
+    const int64_t fetching = loaded == nullptr ? FetchBytes(*model.version) : 0;
+    DW_RETURN_IF_ERROR(room(fetching));
     trainer::PeftAdapter fetched;
     if (loaded == nullptr) {
       DW_ASSIGN_OR_RETURN(fetched, Fetch(*model.version, *base, cancelled));
     }
     const trainer::PeftAdapter& peft = loaded == nullptr ? fetched : loaded->peft;
+    const auto values = static_cast<int64_t>(fetched.values.size() * sizeof(float));
     auto merge = std::make_shared<LoadedMerge>();
     merge->version = model.version->name();
     merge->bytes = MergedBytes(peft, *base);
-    DW_RETURN_IF_ERROR(room(merge->bytes));
+    DW_RETURN_IF_ERROR(room(merge->bytes + values - fetching));
     DW_ASSIGN_OR_RETURN(merge->weights, trainer::MergedWeights::Create(base->weights().tensors(),
                                                                        peft.targets, peft.values));
+    DW_RETURN_IF_ERROR(room(-values));
     merge->base = std::move(base);
     return merge;
   };
-  return merges_.Get(VersionKey(model), cancelled, load);
+  return merges_.Get(VersionKey(model), model.version->name(), cancelled, load);
 }
 
 std::vector<v1::LoadedModel> ModelLoader::List(const std::string& tenant) const {
@@ -182,11 +213,18 @@ std::vector<v1::LoadedModel> ModelLoader::List(const std::string& tenant) const 
     models.push_back(
         Entry(merge.version, v1::ModelSelector::MERGED, *merge.base, bytes, merge.requests));
   });
-  std::sort(models.begin(), models.end(), [](const auto& a, const auto& b) {
-    return std::tuple(a.name(), a.mode(), a.base_source_digest()) <
-           std::tuple(b.name(), b.mode(), b.base_source_digest());
-  });
-  return models;
+  std::sort(models.begin(), models.end(),
+            [](const auto& a, const auto& b) { return KeyOf(a) < KeyOf(b); });
+  std::vector<v1::LoadedModel> merged;
+  for (v1::LoadedModel& model : models) {
+    if (merged.empty() || KeyOf(merged.back()) != KeyOf(model)) {
+      merged.push_back(std::move(model));
+      continue;
+    }
+    merged.back().set_memory_bytes(merged.back().memory_bytes() + model.memory_bytes());
+    merged.back().set_request_count(merged.back().request_count() + model.request_count());
+  }
+  return merged;
 }
 
 }  // namespace deltaworks::services

@@ -18,7 +18,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "proto/deltaworks/v1/inference_service.pb.h"
 #include "services/clients/base_cache.h"
 #include "services/clients/registry_client.h"
@@ -36,8 +35,6 @@ class ModelLoader {
     int64_t base_bytes_max = int64_t{64} << 30;
     int64_t adapter_bytes_max = int64_t{1} << 30;
     int64_t merged_bytes_max = int64_t{4} << 30;
-    // How long a download may stand still.
-    absl::Duration stall_max = absl::Seconds(30);
   };
 
   // References must outlive it.
@@ -52,7 +49,7 @@ class ModelLoader {
   absl::StatusOr<ModelHandle> Load(const ResolvedModel& model,
                                    const std::function<bool()>& cancelled);
 
-  // What is in memory of `tenant`, by name, then mode.
+  // What is in memory of `tenant`, by name, mode, and base; one entry for both forms of a base.
   std::vector<v1::LoadedModel> List(const std::string& tenant) const;
 
  private:

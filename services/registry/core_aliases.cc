@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/proto_time.h"
 #include "services/base/page_token.h"
 #include "services/base/request_log.h"
 #include "services/base/resource_names.h"
@@ -27,7 +28,7 @@ v1::Alias ToAlias(const AdapterId& id, const AliasRow& row) {
   alias.set_name(id.AliasName(row.alias));
   alias.set_version(id.VersionName(row.number));
   alias.set_etag(Etag(row));
-  *alias.mutable_update_time() = ToTimestamp(row.update_time);
+  *alias.mutable_update_time() = scheduler::ToProto(row.update_time);
   return alias;
 }
 
@@ -171,7 +172,7 @@ absl::StatusOr<v1::ListAliasHistoryResponse> RegistryCore::ListAliasHistory(
       break;
     }
     v1::AliasChange& change = *response.add_changes();
-    *change.mutable_time() = ToTimestamp(row.time);
+    *change.mutable_time() = scheduler::ToProto(row.time);
     if (row.old_number > 0) change.set_old_version(id.adapter.VersionName(row.old_number));
     if (row.new_number > 0) change.set_new_version(id.adapter.VersionName(row.new_number));
     change.set_comment(row.comment);

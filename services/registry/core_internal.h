@@ -3,18 +3,13 @@
 #ifndef DELTAWORKS_SERVICES_REGISTRY_CORE_INTERNAL_H_
 #define DELTAWORKS_SERVICES_REGISTRY_CORE_INTERNAL_H_
 
-#include <google/protobuf/timestamp.pb.h>
-
 #include <cstdint>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "services/base/page_token.h"
 
 namespace deltaworks::services {
-
-google::protobuf::Timestamp ToTimestamp(absl::Time time);
 
 // A write that the database refused, as the callers of the registry see it: locked, read-only and
 // broken are Unavailable; ResourceExhausted and DataLoss stay.

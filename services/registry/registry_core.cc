@@ -1,6 +1,5 @@
 #include "services/registry/registry_core.h"
 
-#include <google/protobuf/util/time_util.h>
 #include <prometheus/counter.h>
 #include <prometheus/histogram.h>
 
@@ -9,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "scheduler/proto_time.h"
 #include "services/base/json_escape.h"
 #include "services/base/log.h"
 #include "services/base/page_token.h"
@@ -30,8 +30,8 @@ v1::Adapter ToAdapter(const std::string& tenant, const AdapterRow& row) {
   adapter.set_base_source_digest(row.base_source_digest);
   adapter.set_latest_version(row.latest_version);
   adapter.set_version_count(row.version_count);
-  *adapter.mutable_create_time() = ToTimestamp(row.create_time);
-  *adapter.mutable_update_time() = ToTimestamp(row.update_time);
+  *adapter.mutable_create_time() = scheduler::ToProto(row.create_time);
+  *adapter.mutable_update_time() = scheduler::ToProto(row.update_time);
   return adapter;
 }
 
@@ -57,10 +57,6 @@ absl::Status CheckSameKey(const AdapterId& id, const v1::CreateVersionRequest& r
 }
 
 }  // namespace
-
-google::protobuf::Timestamp ToTimestamp(absl::Time time) {
-  return google::protobuf::util::TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(time));
-}
 
 absl::Status DatabaseError(const absl::Status& status) {
   if (!absl::IsFailedPrecondition(status) && !absl::IsInternal(status)) return status;
@@ -179,7 +175,7 @@ absl::Status RegistryCore::GiveName(const AdapterId& id, v1::AdapterVersion& ver
   const absl::StatusOr<std::optional<AdapterRow>> row = tables_->FindAdapter(id);
   if (!row.ok()) return DatabaseError(row.status());
   version.set_name(id.VersionName((row->has_value() ? (*row)->version_count : 0) + 1));
-  *version.mutable_create_time() = ToTimestamp(clock_.Now());
+  *version.mutable_create_time() = scheduler::ToProto(clock_.Now());
   if (version.state() != v1::AdapterVersion::READY || !row->has_value()) return absl::OkStatus();
   const std::string& base = (*row)->base_source_digest;
   if (base.empty() || base == version.base_source_digest()) return absl::OkStatus();

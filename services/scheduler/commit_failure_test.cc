@@ -1,5 +1,5 @@
-// When a commit fails: nobody is told what was not stored, nothing that was stored is lost, and
-// workers go on.
+// When a commit or a snapshot fails: nobody is told what was not stored, nothing that was stored is
+// lost, and workers go on.
 
 #include <random>
 #include <set>
@@ -135,6 +135,48 @@ TEST(CommitFailureTest, ReadsOfATurnThatFailedShowTheCommittedState) {
   world.core->Change(cancel, [&](const auto& answer) { cancelled = answer.status(); });
   EXPECT_EQ(world.StateOf(JobName("a")), v1::QUEUED);
   EXPECT_TRUE(absl::IsUnavailable(cancelled)) << cancelled;
+}
+
+TEST(SnapshotFailureTest, ASnapshotThatDoesNotFitIsTriedAgainAndNothingIsRefused) {
+  SchedulerCore::Options options;
+  options.snapshot_events = 10;
+  CoreWorld world("snapshot_full", options);
+  world.events->FailSnapshot(absl::ResourceExhaustedError("events.db: disk is full"));
+  for (int i = 0; i < 10; ++i) world.Submit(absl::StrCat("job-", i));
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_snapshot_failures_total"), 1);
+  world.Advance(absl::Seconds(29));
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_loaded"), 1);
+  EXPECT_GE(world.events->log_size(), 10);
+  world.Advance(absl::Seconds(2));
+  EXPECT_EQ(world.events->log_size(), 0);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_snapshot_failures_total"), 1);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_snapshot_duration_seconds_count"), 2);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_commit_failures_total"), 0);
+}
+
+TEST(SnapshotFailureTest, AfterAnyOtherErrorTheStateIsLoadedAgainAndNothingIsLost) {
+  SchedulerCore::Options options;
+  options.snapshot_events = 10;
+  CoreWorld world("snapshot_error", options);
+  world.events->FailSnapshot(absl::InternalError("events.db: the disk does not answer"));
+  int created = 0;
+  absl::Status refused;
+  while (refused.ok() && created < 20) {
+    refused = world.Change(MakeCreateRequest(absl::StrCat("job-", created))).status();
+    created += refused.ok() ? 1 : 0;
+  }
+  EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("does not answer; nothing was stored"));
+  EXPECT_EQ(JobCount(world), created);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_loaded"), 0);
+  world.Advance(absl::Seconds(1));
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_loaded"), 1);
+  EXPECT_TRUE(world.Change(MakeCreateRequest(absl::StrCat("job-", created))).ok());
+  EXPECT_EQ(JobCount(world), created + 1);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_snapshot_failures_total"), 1);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_commit_failures_total"), 0);
+  world.Advance(absl::Seconds(30));
+  EXPECT_EQ(world.events->log_size(), 0);
 }
 
 TEST(CommitFailureTest, RandomFailuresLoseNoAnswerThatWasGivenAndRepeatNoPoint) {

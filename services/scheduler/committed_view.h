@@ -20,10 +20,10 @@ struct CommittedView {
   absl::Time now;
   EventStore& store;
 
-  // As its owner sees it.
-  v1::Job Show(const scheduler::JobRecord& record) const {
-    return scheduler::Explainer(state, fleet, options, now).Show(record);
-  }
+  // One for all jobs of an answer.
+  scheduler::Explainer explainer() const { return {state, fleet, options, now}; }
+  // One job, as its owner sees it.
+  v1::Job Show(const scheduler::JobRecord& record) const { return explainer().Show(record); }
 };
 
 }  // namespace deltaworks::services

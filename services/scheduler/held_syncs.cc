@@ -46,10 +46,12 @@ void HeldSyncs::Add(int64_t id, v1::SyncRequest report, absl::Time received_at, 
   held.report = std::move(report);
   held.received_at = received_at;
   held.reply = std::move(reply);
+  LookAt(worker);
   held.timer = loop_.PostAfter(hold_, [this, worker, id] {
     const auto found = held_.find(worker);
     if (found == held_.end() || found->second.id != id) return;
     found->second.due = true;
+    LookAt(worker);
     on_due_();
   });
   metrics_.syncs_held.Set(static_cast<double>(size()));
@@ -65,19 +67,27 @@ void HeldSyncs::Drop(int64_t id) {
   }
 }
 
+void HeldSyncs::LookAt(const std::string& worker) {
+  if (Holds(worker)) to_look_at_.insert(worker);
+}
+
+void HeldSyncs::LookAtAll() {
+  for (const auto& [worker, held] : held_) to_look_at_.insert(worker);
+}
+
 void HeldSyncs::AnswerReady(scheduler::Scheduler& scheduler, absl::Time now, bool all) {
-  for (auto it = held_.begin(); it != held_.end();) {
+  if (all) LookAtAll();
+  for (const std::string& worker : std::exchange(to_look_at_, {})) {
+    const auto it = held_.find(worker);
+    if (it == held_.end()) continue;
     Held& held = it->second;
     scheduler::Scheduler::Sync sync = scheduler.AnswerSync(held.report, now);
     const bool is_news = sync.response.term() != held.report.seen_term() ||
                          sync.response.revision() > held.report.seen_revision();
-    if (!all && !held.due && !is_news) {
-      ++it;
-      continue;
-    }
+    if (!all && !held.due && !is_news) continue;
     scheduler.SyncAnswered(held.report, sync.response, held.received_at);
     Held answered = std::move(held);
-    it = held_.erase(it);
+    held_.erase(it);
     Finish(std::move(answered), std::move(sync.response));
   }
 }

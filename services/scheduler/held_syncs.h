@@ -2,8 +2,10 @@
 //
 // A report is answered as soon as what its worker should hold has changed since the answer it acted
 // on, at once if something in it wants an answer, and after `hold` at the latest; always from
-// committed state, which the caller vouches for when it calls AnswerReady. One by worker: a newer
-// report ends an older one with ABORTED. Lives on the loop, and longer than the loop's tasks.
+// committed state, which the caller vouches for when it calls AnswerReady. Looked at are only those
+// that are new or due and those that the caller names, so that a turn costs what changed. One by
+// worker: a newer report ends an older one with ABORTED. Lives on the loop, and longer than the
+// loop's tasks.
 
 #ifndef DELTAWORKS_SERVICES_SCHEDULER_HELD_SYNCS_H_
 #define DELTAWORKS_SERVICES_SCHEDULER_HELD_SYNCS_H_
@@ -13,6 +15,7 @@
 #include <string>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -35,9 +38,13 @@ class HeldSyncs {
   void Add(int64_t id, v1::SyncRequest report, absl::Time received_at, Reply reply);
   // The caller is gone; its reply gets CANCELLED.
   void Drop(int64_t id);
-  // Answers what is ready, or everything.
+  // What `worker` should hold may have changed, or that of all, as by the time.
+  void LookAt(const std::string& worker);
+  void LookAtAll();
+  // Answers what is ready of those to look at, or everything.
   void AnswerReady(scheduler::Scheduler& scheduler, absl::Time now, bool all = false);
 
+  bool Holds(const std::string& worker) const { return held_.contains(worker); }
   int64_t size() const { return static_cast<int64_t>(held_.size()); }
 
  private:
@@ -57,6 +64,7 @@ class HeldSyncs {
   const std::function<void()> on_due_;
   SchedulerMetrics& metrics_;
   absl::btree_map<std::string, Held> held_;  // By worker.
+  absl::btree_set<std::string> to_look_at_;  // Workers.
 };
 
 }  // namespace deltaworks::services

@@ -15,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "scheduler/job_record.h"
 #include "services/scheduler/job_filter.h"
 #include "services/scheduler/job_lists.h"
@@ -25,7 +26,7 @@ namespace deltaworks::services {
 namespace {
 
 constexpr int kJobsMax = 1000;
-constexpr char kSeparator = '|';
+constexpr absl::string_view kSeparator = "|";
 
 class JobListWatch final : public Watch {
  public:
@@ -86,22 +87,23 @@ class JobListWatch final : public Watch {
   }
 
   std::string MakeToken(const JobChanges& changes) const {
-    return absl::WebSafeBase64Escape(
-        absl::StrCat(changes.epoch(), "|", position_, "|", listing_ ? listed_ : std::string()));
+    return absl::WebSafeBase64Escape(absl::StrCat(changes.epoch(), kSeparator, position_,
+                                                  kSeparator, listing_ ? listed_ : std::string()));
   }
 
   bool IsFull(const v1::WatchJobsResponse& response) const {
     return response.jobs_size() == kJobsMax || bytes_ >= kPageBytesMax;
   }
 
-  void Add(const CommittedView& view, const scheduler::JobRecord& record,
+  void Add(scheduler::Explainer& explainer, const scheduler::JobRecord& record,
            v1::WatchJobsResponse* response) {
-    *response->add_jobs() = view.Show(record);
+    *response->add_jobs() = explainer.Show(record);
     bytes_ += static_cast<int64_t>(response->jobs().rbegin()->ByteSizeLong());
   }
 
   void List(const CommittedView& view, v1::WatchJobsResponse* response) {
     bytes_ = 0;
+    scheduler::Explainer explainer = view.explainer();
     const auto& jobs = view.state.jobs();
     auto it = listed_.empty() ? jobs.lower_bound(prefix_) : jobs.upper_bound(listed_);
     for (; it != jobs.end() && absl::StartsWith(it->first, prefix_); ++it) {
@@ -109,7 +111,7 @@ class JobListWatch final : public Watch {
       listed_ = it->first;
       if (!filter_.Matches(it->second.job())) continue;
       matched_.insert(it->first);
-      Add(view, it->second, response);
+      Add(explainer, it->second, response);
     }
     listing_ = false;
   }
@@ -117,6 +119,7 @@ class JobListWatch final : public Watch {
   void Follow(const CommittedView& view, const JobChanges& changes,
               v1::WatchJobsResponse* response) {
     bytes_ = 0;
+    scheduler::Explainer explainer = view.explainer();
     const auto& by_position = changes.by_position();
     for (auto it = by_position.upper_bound(position_); it != by_position.end(); ++it) {
       if (IsFull(*response)) return;
@@ -126,10 +129,10 @@ class JobListWatch final : public Watch {
       const scheduler::JobRecord& record = *view.state.FindJob(name);
       if (filter_.Matches(record.job())) {
         matched_.insert(name);
-        Add(view, record, response);
+        Add(explainer, record, response);
       } else if (matched_.erase(name) > 0 || (resumed_ && left_.insert(name).second)) {
         // Once more, because it stopped matching; after a resume, perhaps.
-        Add(view, record, response);
+        Add(explainer, record, response);
       }
     }
   }

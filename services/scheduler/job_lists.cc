@@ -97,6 +97,7 @@ absl::StatusOr<v1::ListJobsResponse> ListJobs(const CommittedView& view,
   }
   keys = SelectPage(std::move(keys), newest_first, page.size);
 
+  scheduler::Explainer explainer = view.explainer();
   v1::ListJobsResponse response;
   int64_t bytes = 0;
   for (size_t i = 0; i < keys.size(); ++i) {
@@ -105,7 +106,7 @@ absl::StatusOr<v1::ListJobsResponse> ListJobs(const CommittedView& view,
       response.set_next_page_token(page.NextToken(absl::StrCat(last.created_ns, "|", last.name)));
       break;
     }
-    *response.add_jobs() = view.Show(*view.state.FindJob(keys[i].name));
+    *response.add_jobs() = explainer.Show(*view.state.FindJob(keys[i].name));
     bytes += static_cast<int64_t>(response.jobs().rbegin()->ByteSizeLong());
   }
   return response;

@@ -61,6 +61,29 @@ TEST(ListJobsTest, PagesGiveEveryJobOnceInEitherOrder) {
   EXPECT_THAT(AllPages(world, JobsOf("tenants/other")), IsEmpty());
 }
 
+TEST(ListJobsTest, EveryJobOfAPageShowsItsPlaceInTheQueue) {
+  CoreWorld world("list_places");
+  const std::vector<std::pair<std::string, v1::PriorityClass>> jobs = {
+      {"a", v1::LOW}, {"b", v1::HIGH}, {"c", v1::NORMAL}, {"d", v1::HIGH}};
+  for (const auto& [id, priority] : jobs) {
+    v1::CreateJobRequest request = scheduler::MakeCreateRequest(id);
+    request.mutable_job()->set_priority_class(priority);
+    ASSERT_TRUE(world.Change(request).ok());
+    world.Advance(absl::Seconds(1));
+  }
+  v1::ListJobsRequest request = JobsOf("tenants/t");
+  request.set_order_by("create_time");
+  const auto page = List(world, request);
+  ASSERT_TRUE(page.ok()) << page.status();
+  std::vector<int64_t> places;
+  for (const v1::Job& job : page->jobs()) {
+    places.push_back(job.status().waiting().queue_position());
+    // One job alone says the same.
+    EXPECT_EQ(world.Get(job.name())->status().waiting().queue_position(), places.back());
+  }
+  EXPECT_THAT(places, ElementsAre(4, 1, 3, 2));
+}
+
 TEST(ListJobsTest, WhatIsWrongWithARequestIsNamed) {
   CoreWorld world("list_wrong");
   world.Submit("a");

@@ -5,8 +5,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "scheduler/job_record.h"
+#include "absl/time/time.h"
 #include "scheduler/job_state.h"
+#include "scheduler/proto_time.h"
 #include "services/scheduler/job_lists.h"
 #include "services/scheduler/watch.h"
 #include "trainer/base/status_macros.h"
@@ -50,28 +51,34 @@ class JobWatch final : public Watch {
 
   absl::StatusOr<Pumped> TryPump(const CommittedView& view) {
     DW_ASSIGN_OR_RETURN(const scheduler::JobRecord* record, FindJob(view, name_));
-    // At the beginning, and if it slept through what is no longer kept.
-    DW_RETURN_IF_ERROR(CheckSince(view, *record, seq_, metric_));
-    const bool is_final = scheduler::IsFinal(scheduler::StateOf(*record));
-    const int64_t changed_ns = ChangedNs(*record);
-    if (begun_ && Behind(*record) == 0) {
+    const v1::JobStatus& status = record->job().status();
+    const bool is_final = scheduler::IsFinal(status.state());
+    const absl::Time changed_at = scheduler::FromProto(record->job().update_time());
+    const bool is_behind = Behind(*record) > 0;
+    if (begun_ && !is_behind) {
       caught_up_once_ = true;
       if (is_final && sent_final_) {
         End(absl::OkStatus());
         return Pumped::kEnded;
       }
-      if (changed_ns == shown_ns_) return Pumped::kIdle;
+      if (changed_at == shown_at_) return Pumped::kIdle;
+    } else {
+      // At the beginning, and if it slept through what is no longer kept.
+      DW_RETURN_IF_ERROR(CheckSince(view, *record, seq_, metric_));
     }
-    const bool is_behind = Behind(*record) > 0;
     v1::WatchJobResponse response;
-    DW_ASSIGN_OR_RETURN(std::vector<v1::JobEvent> events,
-                        view.store.ReadEvents(name_, seq_, kEventLimits));
+    std::vector<v1::JobEvent> events;
+    if (status.last_event_seq() > seq_) {
+      DW_ASSIGN_OR_RETURN(events, view.store.ReadEvents(name_, seq_, kEventLimits));
+    }
     for (v1::JobEvent& event : events) {
       seq_ = event.seq();
       response.add_events()->Swap(&event);
     }
-    DW_ASSIGN_OR_RETURN(std::vector<v1::MetricPoint> points,
-                        view.store.ReadMetrics(name_, metric_, kMetricLimits));
+    std::vector<v1::MetricPoint> points;
+    if (status.metric_count() > metric_) {
+      DW_ASSIGN_OR_RETURN(points, view.store.ReadMetrics(name_, metric_, kMetricLimits));
+    }
     if (!points.empty()) response.set_first_metric(metric_ + 1);
     metric_ += static_cast<int64_t>(points.size());
     for (v1::MetricPoint& point : points) response.add_metrics()->Swap(&point);
@@ -81,15 +88,10 @@ class JobWatch final : public Watch {
     }
     *response.mutable_job() = view.Show(*record);
     begun_ = true;
-    shown_ns_ = changed_ns;
+    shown_at_ = changed_at;
     sent_final_ = is_final;
     sink_->Send(std::move(response));
     return Pumped::kSent;
-  }
-
-  static int64_t ChangedNs(const scheduler::JobRecord& record) {
-    const auto& time = record.job().update_time();
-    return time.seconds() * 1'000'000'000 + time.nanos();
   }
 
   const std::string name_;
@@ -100,7 +102,7 @@ class JobWatch final : public Watch {
   bool begun_ = false;
   bool caught_up_once_ = false;
   bool sent_final_ = false;
-  int64_t shown_ns_ = 0;  // Of the job as it was sent last.
+  absl::Time shown_at_;  // Update time of the job as it was sent last.
 };
 
 }  // namespace

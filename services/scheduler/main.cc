@@ -2,6 +2,7 @@
 // rest.
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -17,6 +18,7 @@
 #include "services/clients/grpc_registry_client.h"
 #include "services/clients/grpc_store_client.h"
 #include "services/scheduler/scheduler_server.h"
+#include "services/scheduler/sync_check.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -28,6 +30,7 @@ constexpr absl::Duration kRetryMax = absl::Seconds(2);
 constexpr absl::Duration kCallTimeout = absl::Seconds(60);
 // A worker needs some time to hear of a change: a shorter lease would end in the middle.
 constexpr absl::Duration kLeaseMin = absl::Seconds(2);
+constexpr int64_t kDatabaseBytesMin = int64_t{1} << 20;
 
 absl::Status CheckAtLeast(absl::string_view flag, int64_t got, int64_t least) {
   if (got >= least) return absl::OkStatus();
@@ -38,6 +41,19 @@ absl::Status CheckAtLeast(absl::string_view flag, absl::Duration got, absl::Dura
   if (got >= least) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("--", flag, " is ", absl::FormatDuration(got),
                                                  ", want >= ", absl::FormatDuration(least)));
+}
+
+absl::Status CheckBetween(absl::string_view flag, int64_t got, int64_t least, int64_t most) {
+  if (got >= least && got <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", flag, " is ", got, ", want ", least, "..", most));
+}
+
+// Less than that is no bound to SQLite (pages), or less than an empty database.
+absl::Status CheckDatabaseBytes(int64_t got) {
+  if (got == 0 || got >= kDatabaseBytesMin) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--database_bytes_max is ", got,
+                                                 ", want 0 (no bound) or >= ", kDatabaseBytesMin));
 }
 
 class SchedulerProgram final : public ServiceProgram {
@@ -51,7 +67,7 @@ class SchedulerProgram final : public ServiceProgram {
     scheduler::Options& policy = options_.core.policy;
     flags.Add("data_folder", &data_folder_, "where scheduler.db is; made if it is missing");
     flags.Add("database_bytes_max", &options_.events.size_bytes_max,
-              "size of scheduler.db; 0: no bound");
+              "size of scheduler.db, 1 MiB at least; 0: no bound");
     flags.Add("store_address", &store_address_, "HOST:PORT of the store");
     flags.Add("registry_address", &registry_address_, "HOST:PORT of the registry");
     flags.Add("token_file", &token_file_,
@@ -68,7 +84,7 @@ class SchedulerProgram final : public ServiceProgram {
     flags.Add("active_jobs_max", &policy.active_jobs_max,
               "jobs that are not finished; more are refused");
     flags.Add("attempts_per_worker", &policy.attempts_per_worker,
-              "jobs that one worker trains together");
+              "jobs that one worker trains together, 256 at most");
     deaths_until_poison_ = policy.deaths_until_poison;
     flags.Add("deaths_until_poison", &deaths_until_poison_,
               "deaths in a row, alone and without a checkpoint, until a job fails; 0: never");
@@ -108,13 +124,12 @@ class SchedulerProgram final : public ServiceProgram {
     DW_RETURN_IF_ERROR(
         CheckAtLeast("checkpoint_interval", policy.checkpoint_interval, absl::Seconds(1)));
     DW_RETURN_IF_ERROR(CheckAtLeast("yield_grace", policy.yield_grace, absl::Seconds(1)));
-    DW_RETURN_IF_ERROR(CheckAtLeast("preempt_after", policy.preempt_after, absl::ZeroDuration()));
-    DW_RETURN_IF_ERROR(CheckAtLeast("numerics_class_patience", policy.numerics_class_patience,
-                                    absl::ZeroDuration()));
-    DW_RETURN_IF_ERROR(CheckAtLeast("database_bytes_max", options_.events.size_bytes_max, 0));
+    DW_RETURN_IF_ERROR(CheckDatabaseBytes(options_.events.size_bytes_max));
     DW_RETURN_IF_ERROR(CheckAtLeast("active_jobs_max", policy.active_jobs_max, 1));
-    DW_RETURN_IF_ERROR(CheckAtLeast("attempts_per_worker", policy.attempts_per_worker, 1));
-    DW_RETURN_IF_ERROR(CheckAtLeast("deaths_until_poison", deaths_until_poison_, 0));
+    DW_RETURN_IF_ERROR(
+        CheckBetween("attempts_per_worker", policy.attempts_per_worker, 1, kSyncAttemptsMax));
+    DW_RETURN_IF_ERROR(CheckBetween("deaths_until_poison", deaths_until_poison_, 0,
+                                    std::numeric_limits<int32_t>::max()));
     DW_RETURN_IF_ERROR(CheckAtLeast("watches_max", options_.core.watches.watches_max, 1));
     return CheckAtLeast("snapshot_events", options_.core.snapshot_events, 1);
   }

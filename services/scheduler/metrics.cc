@@ -70,21 +70,19 @@ SchedulerMetrics::SchedulerMetrics(Metrics& metrics)
       pins_dropped(metrics.Counter("deltaworks_scheduler_pins_dropped_total",
                                    "Pins of jobs in the store that were no longer needed.")),
       pins_made(metrics.Counter("deltaworks_scheduler_pins_made_total",
-                                "Pins of kept checkpoints that were missing in the store.")),
+                                "Pins of what jobs need that were missing in the store.")),
       pin_failures(metrics.Counter("deltaworks_scheduler_pin_failures_total",
-                                   "Looks at a job's pins that did not come to their end.")),
+                                   "Calls to the store about pins of jobs that failed.")),
       metrics_(metrics) {
   // Present from the start, so that rates are right from the first increment on.
-  for (v1::JobState state : kActiveStates) Jobs(state);
+  for (v1::JobState state : kActiveStates) {
+    jobs_[state] = &metrics.Gauge("deltaworks_scheduler_jobs", "Jobs that are not final, by state.",
+                                  {{"state", absl::AsciiStrToLower(v1::JobState_Name(state))}});
+  }
   for (v1::JobState state : {v1::SUCCEEDED, v1::FAILED, v1::CANCELLED}) JobsEnded(state);
   for (int end = v1::Attempt::COMPLETED; end <= v1::Attempt::End_MAX; ++end) {
     AttemptsEnded(static_cast<v1::Attempt::End>(end));
   }
-}
-
-prometheus::Gauge& SchedulerMetrics::Jobs(v1::JobState state) {
-  return metrics_.Gauge("deltaworks_scheduler_jobs", "Jobs that are not final, by state.",
-                        {{"state", absl::AsciiStrToLower(v1::JobState_Name(state))}});
 }
 
 prometheus::Counter& SchedulerMetrics::JobsEnded(v1::JobState state) {
@@ -169,7 +167,7 @@ void CountJobs(const scheduler::State& state, SchedulerMetrics& metrics) {
   // What is active and nowhere else.
   by_state[v1::PAUSED] = state.active_jobs() - on_worker - by_state[v1::VALIDATING] -
                          by_state[v1::QUEUED] - by_state[v1::FINALIZING];
-  for (v1::JobState s : kActiveStates) metrics.Jobs(s).Set(static_cast<double>(by_state[s]));
+  for (v1::JobState s : kActiveStates) metrics.jobs_[s]->Set(static_cast<double>(by_state[s]));
 }
 
 }  // namespace deltaworks::services

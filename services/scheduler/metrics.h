@@ -6,6 +6,7 @@
 #ifndef DELTAWORKS_SERVICES_SCHEDULER_METRICS_H_
 #define DELTAWORKS_SERVICES_SCHEDULER_METRICS_H_
 
+#include <array>
 #include <string>
 
 #include "scheduler/event.pb.h"
@@ -18,7 +19,6 @@ struct SchedulerMetrics {
   explicit SchedulerMetrics(Metrics& metrics);
 
   // Jobs and attempts.
-  prometheus::Gauge& Jobs(v1::JobState state);  // Not of final states.
   prometheus::Counter& JobsEnded(v1::JobState state);
   prometheus::Counter& AttemptsEnded(v1::Attempt::End end);
   prometheus::Counter& jobs_created;
@@ -56,7 +56,11 @@ struct SchedulerMetrics {
   prometheus::Counter& pin_failures;
 
  private:
+  friend void CountJobs(const scheduler::State& state, SchedulerMetrics& metrics);
+
   Metrics& metrics_;
+  // Jobs by state; null for final states.
+  std::array<prometheus::Gauge*, v1::JobState_ARRAYSIZE> jobs_ = {};
 };
 
 // Counts what a committed event tells.

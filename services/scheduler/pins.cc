@@ -2,9 +2,9 @@
 
 #include <prometheus/counter.h>
 
-#include <algorithm>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "scheduler/job_record.h"
@@ -16,10 +16,6 @@
 namespace deltaworks::services {
 namespace {
 
-bool Contains(const std::vector<std::string>& items, const std::string& item) {
-  return std::find(items.begin(), items.end(), item) != items.end();
-}
-
 constexpr int kPageSize = 1000;
 
 // "tenants/t/jobs/", of all jobs of t.
@@ -30,8 +26,13 @@ bool IsOfTenant(const std::string& look) { return absl::EndsWith(look, "/"); }
 }  // namespace
 
 Pins::Pins(const Options& options, EventLoop& loop, CallPool& pool, StoreClient& store,
-           SchedulerMetrics& metrics)
-    : options_(options), loop_(loop), pool_(pool), store_(store), metrics_(metrics) {}
+           std::function<void()> on_done, SchedulerMetrics& metrics)
+    : options_(options),
+      loop_(loop),
+      pool_(pool),
+      store_(store),
+      on_done_(std::move(on_done)),
+      metrics_(metrics) {}
 
 void Pins::Committed(const scheduler::Event& event, const scheduler::State& state) {
   const scheduler::JobRecord* record = state.FindJob(event.job());
@@ -42,7 +43,9 @@ void Pins::Committed(const scheduler::Event& event, const scheduler::State& stat
     // Of several in one commit, those between were never in `needed`.
     before.push_back(event.checkpoint_committed().checkpoint().manifest_digest());
     for (const std::string& digest : before) {
-      if (!Contains(needed, digest)) drops_.push_back({event.job(), digest});
+      if (!absl::c_linear_search(needed, digest)) {
+        changes_.push_back({.job = event.job(), .digest = digest});
+      }
     }
     before = std::move(needed);
   }
@@ -68,18 +71,21 @@ void Pins::Start(const scheduler::State& state, absl::Time now) {
     next_reconcile_ = now + options_.period;
   }
   for (const auto& [look, pinned] : std::exchange(seen_, {})) Compare(look, pinned, state);
-  Next();
+  if (under_way_ || now_ < not_before_) return;
+  while (!changes_.empty()) {
+    Change change = std::move(changes_.front());
+    changes_.pop_front();
+    if (IsWanted(change, state)) return RunChange(std::move(change));
+  }
+  if (!looks_.empty()) RunLook(*looks_.begin());
 }
 
-void Pins::Next() {
-  if (under_way_ || now_ < not_before_) return;
-  if (!drops_.empty()) {
-    Drop drop = std::move(drops_.front());
-    drops_.pop_front();
-    RunDrop(std::move(drop));
-  } else if (!looks_.empty()) {
-    RunLook(*looks_.begin());
-  }
+bool Pins::IsWanted(const Change& change, const scheduler::State& state) {
+  const scheduler::JobRecord* record = state.FindJob(change.job);
+  if (record == nullptr) return false;  // Its creation was never committed.
+  const bool needed = absl::c_linear_search(scheduler::NeededDigests(*record), change.digest);
+  if (change.pin) return needed;
+  return !needed && !(change.from_compare && record->has_current());
 }
 
 void Pins::Compare(const std::string& look, const Pinned& pinned, const scheduler::State& state) {
@@ -98,32 +104,35 @@ void Pins::Compare(const std::string& look, const Pinned& pinned, const schedule
 }
 
 void Pins::CompareJob(const scheduler::JobRecord& record, const std::vector<std::string>& pinned) {
-  // A worker may pin at any time what it reports later.
-  if (record.has_current()) return;
   const std::string& job = record.job().name();
   const std::vector<std::string> needed = scheduler::NeededDigests(record);
   for (const std::string& digest : pinned) {
-    if (!Contains(needed, digest)) drops_.push_back({job, digest});
+    if (absl::c_linear_search(needed, digest)) continue;
+    changes_.push_back({.job = job, .digest = digest, .from_compare = true});
   }
   for (const std::string& digest : needed) {
-    if (!Contains(pinned, digest)) Repin(job, digest);
+    if (absl::c_linear_search(pinned, digest)) continue;
+    changes_.push_back({.job = job, .digest = digest, .pin = true});
   }
 }
 
-absl::StatusOr<Pins::Pinned> Pins::List(StoreClient& store, const std::string& look) {
+absl::StatusOr<Pins::Pinned> Pins::List(const std::string& look) const {
   Pinned pinned;
   v1::ListPinsRequest request;
   request.set_parent(absl::StrCat("tenants/", scheduler::TenantOf(look)));
   request.set_owner_prefix(look);
   request.set_page_size(kPageSize);
-  do {
-    DW_ASSIGN_OR_RETURN(const v1::ListPinsResponse page, store.ListPins(request));
+  for (int64_t page_number = 0; page_number < options_.pages_max; ++page_number) {
+    if (stopping_) return absl::CancelledError("the scheduler is stopping");
+    DW_ASSIGN_OR_RETURN(const v1::ListPinsResponse page, store_.ListPins(request));
     for (const v1::Pin& pin : page.pins()) {
       if (IsOfTenant(look) || pin.owner() == look) pinned[pin.owner()].push_back(pin.digest());
     }
+    if (page.next_page_token().empty()) return pinned;
     request.set_page_token(page.next_page_token());
-  } while (!request.page_token().empty());
-  return pinned;
+  }
+  return absl::ResourceExhaustedError(absl::StrCat(look, " has more pins than ", options_.pages_max,
+                                                   " pages of ", kPageSize, ", want fewer"));
 }
 
 void Pins::Failed(absl::string_view what, const std::string& job, const absl::Status& status) {
@@ -132,53 +141,66 @@ void Pins::Failed(absl::string_view what, const std::string& job, const absl::St
   LogWarning(what, {{"job", job}, {"error", status}});
 }
 
-void Pins::RunDrop(Drop drop) {
+void Pins::RunChange(Change change) {
   under_way_ = true;
-  pool_.Run([this, drop = std::move(drop)] {
-    v1::DeletePinRequest request;
-    request.set_owner(drop.job);
-    request.set_digest(drop.digest);
-    const absl::Status status = store_.DeletePin(request);
-    loop_.Post([this, drop, status] {
+  pool_.Run([this, change = std::move(change)] {
+    absl::Status status;
+    if (change.pin) {
+      v1::CreatePinRequest request;
+      request.mutable_pin()->set_owner(change.job);
+      request.mutable_pin()->set_digest(change.digest);
+      status = store_.CreatePin(request).status();
+    } else {
+      v1::DeletePinRequest request;
+      request.set_owner(change.job);
+      request.set_digest(change.digest);
+      status = store_.DeletePin(request);
+    }
+    loop_.Post([this, change, status] {
       under_way_ = false;
-      if (status.ok()) {
-        metrics_.pins_dropped.Increment();
-      } else {
-        drops_.push_front(drop);
-        Failed("a pin was not dropped; it is tried again", drop.job, status);
-      }
-      Next();
+      ChangeDone(change, status);
+      on_done_();
     });
   });
+}
+
+void Pins::ChangeDone(const Change& change, const absl::Status& status) {
+  if (change.pin && absl::IsNotFound(status)) {
+    return Failed("bytes that a job needs are not in the store", change.job, status);
+  }
+  if (!status.ok()) {
+    changes_.push_front(change);
+    Failed("a pin was not changed; it is tried again", change.job, status);
+  } else if (change.pin) {
+    metrics_.pins_made.Increment();
+    LogWarning("what a job needs was not pinned; it is now",
+               {{"job", change.job}, {"digest", change.digest}});
+  } else {
+    metrics_.pins_dropped.Increment();
+  }
+  // A checkpoint with this digest may have been committed during the call, which may have dropped
+  // its pin even if it failed. Passed over if not.
+  if (!change.pin) {
+    changes_.push_front({.job = change.job, .digest = change.digest, .pin = true});
+  }
 }
 
 void Pins::RunLook(const std::string& look) {
   under_way_ = true;
   pool_.Run([this, look] {
-    absl::StatusOr<Pinned> pinned = List(store_, look);
+    absl::StatusOr<Pinned> pinned = List(look);
     loop_.Post([this, look, pinned = std::move(pinned)]() mutable {
       under_way_ = false;
       if (pinned.ok()) {
         looks_.erase(look);
         seen_[look] = *std::move(pinned);
+      } else if (absl::IsResourceExhausted(pinned.status())) {
+        looks_.erase(look);
+        Failed("pins are too many to compare; they are left as they are", look, pinned.status());
       } else {
         Failed("pins were not listed; it is tried again", look, pinned.status());
       }
-      Next();
-    });
-  });
-}
-
-void Pins::Repin(const std::string& job, const std::string& digest) {
-  pool_.Run([this, job, digest] {
-    v1::CreatePinRequest request;
-    request.mutable_pin()->set_owner(job);
-    request.mutable_pin()->set_digest(digest);
-    const absl::Status status = store_.CreatePin(request).status();
-    loop_.Post([this, job, digest, status] {
-      LogWarning("a checkpoint that is kept was not pinned",
-                 {{"job", job}, {"digest", digest}, {"error", status}});
-      (status.ok() ? metrics_.pins_made : metrics_.pin_failures).Increment();
+      on_done_();
     });
   });
 }

@@ -2,18 +2,23 @@
 //
 // Workers pin each checkpoint and result with the job as owner. A checkpoint that a newer one
 // superseded is unpinned once the newer one is committed; when a job ends, everything but its kept
-// checkpoints is. A crash between leaves a pin too many, never one too few: once a day the pins of
-// every job that no worker holds are compared with what it needs, both ways. Pins whose job is not
-// known here are left alone: this may be a database restored from a backup.
+// checkpoints is. A crash between leaves a pin too many, never one too few. Once a day the pins of
+// every job are compared with what it needs: what is missing is pinned, and what is too many is
+// dropped, unless a worker holds the job and may just have pinned what it reports later. Pins whose
+// job is not known here are left alone: this may be a database restored from a backup.
 //
-// One call at a time. Lives on the loop; calls run on the pool. A store that is away is asked
-// again.
+// One call at a time, for what the committed state of that moment still wants; what was committed
+// while its pin was dropped is pinned again. Pinned during such a call and committed after it, it
+// has no pin until the next comparison. Lives on the loop; calls run on the pool. A store that is
+// away is asked again.
 
 #ifndef DELTAWORKS_SERVICES_SCHEDULER_PINS_H_
 #define DELTAWORKS_SERVICES_SCHEDULER_PINS_H_
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -36,39 +41,47 @@ class Pins {
  public:
   struct Options {
     absl::Duration period = absl::Hours(24);
-    // After a look that failed.
+    // After a call that failed.
     absl::Duration retry = absl::Minutes(1);
+    // Of 1,000 pins, of one tenant; one with more is not compared.
+    int64_t pages_max = 1'000;
   };
 
-  // References must outlive this and the pool's calls.
+  // `on_done` is called after each call to the store; Start should follow. References must outlive
+  // this and the pool's calls.
   Pins(const Options& options, EventLoop& loop, CallPool& pool, StoreClient& store,
-       SchedulerMetrics& metrics);
+       std::function<void()> on_done, SchedulerMetrics& metrics);
 
   // `event` was committed; `state` is as of its commit.
   void Committed(const scheduler::Event& event, const scheduler::State& state);
   // Goes on with what waits. `state` is committed.
   void Start(const scheduler::State& state, absl::Time now);
-
-  int64_t waiting() const { return static_cast<int64_t>(drops_.size() + looks_.size()); }
+  // No further page is listed.
+  void Stop() { stopping_ = true; }
 
  private:
-  struct Drop {
+  struct Change {
     std::string job;
     std::string digest;
+    bool pin = false;  // Otherwise it is dropped,
+    // and if it came of a comparison, only while no worker holds the job.
+    bool from_compare = false;
   };
 
   // By owner.
   using Pinned = absl::btree_map<std::string, std::vector<std::string>>;
 
-  static absl::StatusOr<Pinned> List(StoreClient& store, const std::string& look);
+  // On the pool.
+  absl::StatusOr<Pinned> List(const std::string& look) const;
   void Reconcile(const scheduler::State& state);
-  void Next();
-  void RunDrop(Drop drop);
+  // Whether the committed state wants it, when its turn comes.
+  static bool IsWanted(const Change& change, const scheduler::State& state);
+  void RunChange(Change change);
+  void ChangeDone(const Change& change, const absl::Status& status);
   void RunLook(const std::string& look);
   // What the store has, seen by `look`.
   void Compare(const std::string& look, const Pinned& pinned, const scheduler::State& state);
   void CompareJob(const scheduler::JobRecord& record, const std::vector<std::string>& pinned);
-  void Repin(const std::string& job, const std::string& digest);
   // After a call.
   void Failed(absl::string_view what, const std::string& job, const absl::Status& status);
 
@@ -76,11 +89,13 @@ class Pins {
   EventLoop& loop_;
   CallPool& pool_;
   StoreClient& store_;
+  const std::function<void()> on_done_;
   SchedulerMetrics& metrics_;
+  std::atomic<bool> stopping_ = false;
 
   // Kept checkpoints of jobs that are not final, as last seen.
   absl::btree_map<std::string, std::vector<std::string>> kept_;
-  std::deque<Drop> drops_;
+  std::deque<Change> changes_;
   // A job's name, or "tenants/{tenant}/jobs/" for all of a tenant.
   absl::btree_set<std::string> looks_;
   // Answers of looks, for the next Start, which has a committed state.

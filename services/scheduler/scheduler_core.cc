@@ -63,7 +63,8 @@ SchedulerCore::SchedulerCore(const Options& options, const Clock& clock, EventLo
       asks_(
           options.asks, loop, pool, store, registry,
           [this](const scheduler::Command& answer) { TakeAnswer(answer); }, metrics),
-      pins_(options.pins, loop, pool, store, metrics) {}
+      pins_(
+          options.pins, loop, pool, store, [this] { RequestTurn(); }, metrics) {}
 
 // ---- Loading ----
 
@@ -109,7 +110,7 @@ absl::Status SchedulerCore::Start() {
   LogInfo("loaded", {{"term", scheduler_->state()->term()},
                      {"jobs", static_cast<int64_t>(scheduler_->state()->jobs().size())},
                      {"events", committed_}});
-  RequestTurn();
+  Tick();
   return absl::OkStatus();
 }
 
@@ -125,10 +126,17 @@ void SchedulerCore::Stop() {
   loop_.Cancel(reload_timer_);
   syncs_.AnswerReady(*scheduler_, Now(), /*all=*/true);
   watches_.EndAll(Stopping());
+  pins_.Stop();
   AnswerWaiting();
 }
 
 // ---- The turn ----
+
+void SchedulerCore::Tick() {
+  tick_timer_ = loop_.PostAfter(options_.tick_interval, [this] { Tick(); });
+  look_at_all_ = true;
+  RequestTurn();
+}
 
 void SchedulerCore::RequestTurn() {
   if (turn_posted_ || stopped_) return;
@@ -139,9 +147,6 @@ void SchedulerCore::RequestTurn() {
 void SchedulerCore::Turn() {
   turn_posted_ = false;
   if (stopped_) return;
-  loop_.Cancel(tick_timer_);
-  tick_timer_ = loop_.PostAfter(options_.tick_interval, [this] { RequestTurn(); });
-
   if (scheduler_->loaded()) {
     const Scheduler::Due due = scheduler_->Tick(Now(), Random());
     if (Commit()) {
@@ -149,12 +154,13 @@ void SchedulerCore::Turn() {
       pins_.Start(*scheduler_->state(), Now());
     }
   }
+  if (look_at_all_) syncs_.LookAtAll();
   syncs_.AnswerReady(*scheduler_, Now());
   AnswerWaiting();
   if (const State* state = CommittedState()) watches_.Pump(View(*state));
   // Last: an error here concerns nobody who was answered.
   if (scheduler_->loaded()) MaybeWriteSnapshot();
-  UpdateGauges();
+  if (std::exchange(look_at_all_, false)) UpdateGauges();
 }
 
 bool SchedulerCore::Commit() {
@@ -165,7 +171,9 @@ bool SchedulerCore::Commit() {
   const absl::Status status = events_.Append(committed_ + 1, events, &is_known);
   metrics_.commit_seconds.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - begin));
   if (!status.ok()) {
-    CommitFailed(status, is_known);
+    metrics_.commit_failures.Increment();
+    LogError("a commit failed; the state is loaded again", {{"error", status}});
+    Unload(status, is_known);
     return false;
   }
   reload_wait_ = absl::ZeroDuration();
@@ -177,6 +185,10 @@ bool SchedulerCore::Commit() {
 void SchedulerCore::Committed(const Event& event, int64_t position, const State& state) {
   CountCommitted(event, state, metrics_);
   if (event.job().empty()) return;
+  // Only these can name the job in a report, or be given it.
+  for (const v1::Attempt& attempt : state.FindJob(event.job())->job().status().attempts()) {
+    syncs_.LookAt(attempt.worker());
+  }
   watches_.Changed(event.job(), position);
   pins_.Committed(event, state);
   if (event.shown().level() == v1::JobEvent::ALERT) {
@@ -193,14 +205,13 @@ void SchedulerCore::MaybeWriteSnapshot() {
   metrics_.snapshot_failures.Increment();
   next_snapshot_ = Now() + kSnapshotRetry;
   LogError("a snapshot was not written", {{"error", status}});
-  if (!absl::IsResourceExhausted(status)) CommitFailed(status, /*is_known=*/true);
+  if (!absl::IsResourceExhausted(status)) Unload(status, /*is_known=*/true);
 }
 
-// ---- After a commit that failed ----
+// ---- After an error of the event store ----
 
-void SchedulerCore::CommitFailed(const absl::Status& status, bool is_known) {
-  metrics_.commit_failures.Increment();
-  LogError("a commit failed; the state is loaded again", {{"error", status}});
+void SchedulerCore::Unload(const absl::Status& status, bool is_known) {
+  look_at_all_ = true;
   refusal_ = RefusalOf(status, is_known);
   scheduler_->Unload();
   auto state = LoadState();
@@ -230,6 +241,7 @@ void SchedulerCore::Reload() {
   }
   scheduler_->Load(std::move(readable_), Now());
   LogInfo("the state is loaded again", {{"events", committed_}});
+  look_at_all_ = true;
   RequestTurn();
 }
 
@@ -252,11 +264,7 @@ CommittedView SchedulerCore::View(const State& state) const {
 void SchedulerCore::Change(const scheduler::Command& command, JobReply reply) {
   if (stopped_) return reply(Stopping());
   if (!scheduler_->loaded()) return reply(refusal_);
-  if (static_cast<int64_t>(waiting_.size()) >= options_.waiting_max) {
-    metrics_.Refused("waiting").Increment();
-    return reply(absl::ResourceExhaustedError(absl::StrCat(
-        waiting_.size(), " calls wait for a commit, want fewer than ", options_.waiting_max)));
-  }
+  if (absl::Status status = CheckRoom(); !status.ok()) return reply(status);
   absl::StatusOr<Scheduler::Result> result = scheduler_->Execute(command, Now(), Random());
   if (!result.ok()) {
     if (absl::IsResourceExhausted(result.status())) metrics_.Refused("active_jobs").Increment();
@@ -275,12 +283,16 @@ void SchedulerCore::Read(Reader reader) {
   if (stopped_) return reader(Stopping());
   if (const State* state = CommittedState()) return reader(View(*state));
   if (!scheduler_->loaded()) return reader(refusal_);
-  if (static_cast<int64_t>(waiting_.size()) >= options_.waiting_max) {
-    metrics_.Refused("waiting").Increment();
-    return reader(absl::ResourceExhaustedError(absl::StrCat(
-        waiting_.size(), " calls wait for a commit, want fewer than ", options_.waiting_max)));
-  }
+  if (absl::Status status = CheckRoom(); !status.ok()) return reader(status);
   waiting_.push_back({.reader = std::move(reader)});
+}
+
+absl::Status SchedulerCore::CheckRoom() {
+  const auto waiting = static_cast<int64_t>(waiting_.size());
+  if (waiting < options_.waiting_max) return absl::OkStatus();
+  metrics_.Refused("waiting").Increment();
+  return absl::ResourceExhaustedError(
+      absl::StrCat(waiting, " calls wait for a commit, want fewer than ", options_.waiting_max));
 }
 
 void SchedulerCore::AnswerWaiting() {
@@ -297,7 +309,7 @@ void SchedulerCore::AnswerWaiting() {
 
 void SchedulerCore::ReceiveSync(int64_t id, v1::SyncRequest report, HeldSyncs::Reply reply) {
   if (stopped_) return reply(Stopping());
-  if (syncs_.size() >= options_.syncs_max) {
+  if (syncs_.size() >= options_.syncs_max && !syncs_.Holds(report.worker())) {
     metrics_.Refused("syncs").Increment();
     return reply(absl::ResourceExhaustedError(absl::StrCat(
         syncs_.size(), " reports of workers are held, want fewer than ", options_.syncs_max)));

@@ -102,11 +102,14 @@ class SchedulerCore {
   scheduler::RandomBits Random() { return random_; }
   // What is durable, folded. Everything in it that was not known to be is told to those concerned.
   absl::StatusOr<std::unique_ptr<scheduler::State>> LoadState();
+  // Once a second: a turn that looks at everything.
+  void Tick();
   void RequestTurn();
   void Turn();
   // Stores what was folded. False if that failed.
   bool Commit();
-  void CommitFailed(const absl::Status& status, bool is_known);
+  // After an error of the store: shows what is durable, refuses changes, and goes on later.
+  void Unload(const absl::Status& status, bool is_known);
   void ReloadAfter(absl::Duration wait);
   void Reload();
   // Tells everybody what was committed.
@@ -117,6 +120,8 @@ class SchedulerCore {
   // The state to show: nullptr if there is none, or something in it is not committed.
   const scheduler::State* CommittedState() const;
   CommittedView View(const scheduler::State& state) const;
+  // ResourceExhausted if too many calls wait for a commit.
+  absl::Status CheckRoom();
   void AnswerWaiting();
   void UpdateGauges();
 
@@ -148,6 +153,8 @@ class SchedulerCore {
   EventLoop::TimerId tick_timer_ = 0;
   absl::Time next_snapshot_ = absl::InfinitePast();
 
+  // The next turn looks at every held report and sets the gauges: what time alone changes.
+  bool look_at_all_ = false;
   bool turn_posted_ = false;
   bool stopped_ = false;
   std::vector<Waiting> waiting_;

@@ -1,6 +1,6 @@
 // The scheduler's process on a fake loop: from the request to the version, long polls, questions
-// to store and registry, pins, restarts. What happens when a commit fails is in
-// commit_failure_test.cc.
+// to store and registry, restarts. What happens when a commit fails is in commit_failure_test.cc,
+// pins are in pins_test.cc.
 
 #include "services/scheduler/scheduler_core.h"
 
@@ -64,6 +64,7 @@ TEST(SchedulerCoreTest, AReportWithoutNewsIsHeldForAQuarterOfTheLease) {
   CoreWorld world("hold");
   ScriptedWorker worker("w");
   world.Sync(worker);
+  world.Advance(absl::Milliseconds(500));  // Its end is between two ticks.
   const SyncAnswer held = world.Sync(worker);
   world.Advance(absl::Milliseconds(4999));
   EXPECT_FALSE(held->has_value());
@@ -72,6 +73,30 @@ TEST(SchedulerCoreTest, AReportWithoutNewsIsHeldForAQuarterOfTheLease) {
   ASSERT_TRUE(held->has_value());
   EXPECT_TRUE((*held)->ok());
   EXPECT_EQ(world.Metric("deltaworks_scheduler_syncs_held"), 0);
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_syncs_answered_total"), 2);
+}
+
+TEST(SchedulerCoreTest, ATurnLooksAtThoseThatItConcernsAndATickAtAll) {
+  SchedulerCore::Options options;
+  options.policy.yield_grace = absl::Milliseconds(2500);
+  CoreWorld world("look_at", options);
+  ScriptedWorker worker("w");
+  const std::string job = world.Submit("a");
+  world.Sync(worker);
+  worker.Train(1);
+  world.Sync(worker);
+  ASSERT_TRUE(world.Pause(job).ok());
+  world.Sync(worker);
+  ASSERT_EQ(worker.answer().assignments(0).desired(), v1::Assignment::YIELD);
+  const SyncAnswer held = world.Sync(worker, /*with_news=*/false);
+  // Time alone makes the YIELD a STOP. A turn for another job does not look for that.
+  world.Advance(absl::Milliseconds(2600));
+  world.Submit("b");
+  EXPECT_FALSE(held->has_value());
+  world.Advance(absl::Milliseconds(400));
+  ASSERT_TRUE(held->has_value());
+  world.Take(held, worker);
+  EXPECT_EQ(worker.answer().assignments(0).desired(), v1::Assignment::STOP);
 }
 
 TEST(SchedulerCoreTest, ANewerReportEndsTheOneThatIsHeldAndAnOlderOneIsRefused) {
@@ -277,66 +302,6 @@ TEST(SchedulerCoreTest, AtMostSoManyQuestionsAreUnderWayAndEachJobHasItsTurn) {
   }
 }
 
-TEST(SchedulerCoreTest, SupersededCheckpointsAreUnpinnedAndAtTheEndAllButTheKept) {
-  CoreWorld world("pins");
-  ScriptedWorker worker("w");
-  const std::string job = world.Submit("a");
-  const auto pin = [&](const std::string& digest) {
-    v1::CreatePinRequest request;
-    request.mutable_pin()->set_owner(job);
-    request.mutable_pin()->set_digest(digest);
-    const auto pinned = world.store.CreatePin(request);
-    EXPECT_TRUE(pinned.ok()) << pinned.status();
-  };
-  world.Sync(worker);
-  world.Sync(worker);
-  for (int64_t step = 10; step <= 40; step += 10) {
-    // The fake store pins only what it has; these are the bytes of ScriptedCheckpoint.
-    pin(world.store.AddBlob("t", absl::StrCat("checkpoint ", step, " of ", job)));
-    worker.Train(10, /*checkpoint=*/true);
-    world.Advance(absl::Seconds(1));
-    world.Sync(worker);
-  }
-  EXPECT_THAT(world.store.Pins(), UnorderedElementsAre(Pair(job, ScriptedCheckpoint(job, 30)),
-                                                       Pair(job, ScriptedCheckpoint(job, 40))));
-
-  pin(world.store.AddBlob("t", absl::StrCat("result of ", job)));
-  pin(world.store.AddBlob("t", "uploaded, but its attempt died"));
-  world.Finish(worker);
-  world.Advance(absl::Seconds(5));
-  ASSERT_EQ(world.StateOf(job), v1::SUCCEEDED);
-  EXPECT_THAT(world.store.Pins(), UnorderedElementsAre(Pair(job, ScriptedCheckpoint(job, 30)),
-                                                       Pair(job, ScriptedCheckpoint(job, 40))));
-  EXPECT_EQ(world.Metric("deltaworks_scheduler_pins_dropped_total"), 4);
-}
-
-TEST(SchedulerCoreTest, OnceADayPinsAreComparedBothWaysAndStrangersAreLeftAlone) {
-  CoreWorld world("reconcile");
-  ScriptedWorker worker("w");
-  const std::string job = world.Submit("a");
-  world.Sync(worker);
-  world.Sync(worker);
-  world.store.AddBlob("t", absl::StrCat("checkpoint 10 of ", job));
-  worker.Train(10, /*checkpoint=*/true);
-  world.Sync(worker);
-  ASSERT_TRUE(world.Pause(job).ok());
-  world.Sync(worker);
-  worker.Train(1);
-  world.Sync(worker);
-  ASSERT_EQ(world.StateOf(job), v1::PAUSED);
-  // Its checkpoint was never pinned; what is pinned is not needed.
-  for (const std::string& owner : {job, JobName("from-another-database")}) {
-    v1::CreatePinRequest request;
-    request.mutable_pin()->set_owner(owner);
-    request.mutable_pin()->set_digest(world.store.AddBlob("t", "left by a crash"));
-    ASSERT_TRUE(world.store.CreatePin(request).ok());
-  }
-  world.Advance(absl::Hours(25));
-  EXPECT_THAT(world.store.Pins(), UnorderedElementsAre(Pair(job, ScriptedCheckpoint(job, 10)),
-                                                       Pair(JobName("from-another-database"), _)));
-  EXPECT_EQ(world.Metric("deltaworks_scheduler_pins_made_total"), 1);
-}
-
 TEST(SchedulerCoreTest, ARestartReplaysToTheSameJobsAndTheWorkerGoesOn) {
   CoreWorld world("restart");
   ScriptedWorker worker("w");
@@ -371,6 +336,7 @@ TEST(SchedulerCoreTest, SnapshotsKeepTheLogShort) {
   EXPECT_LT(world.events->log_size(), 50 + 100);
   const double events = world.Metric("deltaworks_scheduler_events_committed_total");
   EXPECT_GT(events, 500);
+  EXPECT_GE(world.Metric("deltaworks_scheduler_snapshot_duration_seconds_count"), events / 150);
   const std::string before = *world.Read<std::string>([](const auto& view) {
     scheduler::Snapshot snapshot = view.state.ToSnapshot();
     return scheduler::DeterministicBytes(snapshot.jobs(3));
@@ -419,6 +385,50 @@ TEST(SchedulerCoreTest, CountersAgreeWithTheTotalsOfTheJobs) {
   EXPECT_EQ(world.Metric("deltaworks_scheduler_retries_total"), retries);
   EXPECT_EQ(retries, 1);
   EXPECT_EQ(world.Metric("deltaworks_scheduler_jobs{state=\"queued\"}"), 0);
+}
+
+TEST(SchedulerCoreTest, EveryMetricMovesWithWhatItTells) {
+  SchedulerCore::Options options;
+  options.policy.preempt_after = absl::ZeroDuration();
+  CoreWorld world("metrics", options);
+  const auto metric = [&](const std::string& name) {
+    return world.Metric("deltaworks_scheduler_" + name);
+  };
+  const int64_t appends = world.events->appends();
+  ScriptedWorker worker("w");
+  world.Submit("a");
+  EXPECT_EQ(metric("commit_duration_seconds_count"),
+            static_cast<double>(world.events->appends() - appends));
+  world.Advance(absl::Seconds(10));
+  EXPECT_EQ(metric("jobs{state=\"queued\"}"), 1);
+  EXPECT_EQ(metric("log_events"), static_cast<double>(world.events->log_size()));
+  EXPECT_EQ(metric("workers_online"), 0);
+  EXPECT_EQ(metric("queue_duration_seconds_count"), 0);
+  world.Sync(worker);
+  world.Sync(worker);
+  EXPECT_EQ(metric("queue_duration_seconds_count"), 1);
+  EXPECT_EQ(metric("queue_duration_seconds_sum"), 10);
+  world.Advance(absl::Seconds(1));
+  EXPECT_EQ(metric("jobs{state=\"running\"}"), 1);
+  EXPECT_EQ(metric("workers_online"), 1);
+
+  worker.Train(10, /*checkpoint=*/true);
+  world.Sync(worker);
+  EXPECT_EQ(metric("checkpoints_total"), 1);
+  v1::CreateJobRequest urgent = MakeCreateRequest("urgent");
+  urgent.mutable_job()->set_priority_class(v1::HIGH);
+  ASSERT_TRUE(world.Change(urgent).ok());
+  EXPECT_EQ(metric("preemptions_total"), 1);
+
+  EXPECT_EQ(metric("alerts_total"), 0);
+  world.registry.FailCreateVersion(absl::AlreadyExistsError("has manifest x"), 1);
+  for (const char* id : {"a", "urgent"}) {
+    for (int i = 0; i < 5 && world.StateOf(JobName(id)) != v1::SUCCEEDED; ++i) world.Finish(worker);
+  }
+  EXPECT_EQ(metric("alerts_total"), 1);
+  EXPECT_EQ(metric("jobs_ended_total{state=\"failed\"}"), 1);
+  world.Advance(absl::Seconds(22));
+  EXPECT_EQ(metric("workers_online"), 0);
 }
 
 TEST(SchedulerCoreTest, StoppingCommitsAnswersWhatIsHeldAndLeavesTheLeases) {
@@ -471,7 +481,15 @@ TEST(SchedulerCoreTest, EveryBoundRefusesWithItsNumber) {
   ASSERT_FALSE(held->has_value());
   const SyncAnswer refused = world.Sync(two);
   EXPECT_TRUE(absl::IsResourceExhausted((*refused)->status()));
-  EXPECT_EQ(world.Metric("deltaworks_scheduler_refused_total{limit=\"syncs\"}"), 1);
+  // A newer report of the one that is held needs no room.
+  const SyncAnswer newer = world.Sync(one, /*with_news=*/false);
+  EXPECT_TRUE(absl::IsAborted((*held)->status()));
+  EXPECT_FALSE(newer->has_value());
+  for (const char* limit : {"waiting", "active_jobs", "syncs"}) {
+    EXPECT_EQ(
+        world.Metric(absl::StrCat("deltaworks_scheduler_refused_total{limit=\"", limit, "\"}")), 1)
+        << limit;
+  }
 }
 
 }  // namespace

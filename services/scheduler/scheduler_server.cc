@@ -12,7 +12,7 @@
 namespace deltaworks::services {
 namespace {
 
-// What Asks and Pins have under way at most, but for pins that are made again.
+// What Asks and Pins have under way at most.
 int PoolThreads(const SchedulerCore::Options& options) {
   return static_cast<int>(options.asks.validations_max + options.asks.versions_max + 1);
 }

@@ -51,7 +51,8 @@ class SchedulerServer {
       const SchedulerCore::Options& options, std::unique_ptr<EventStore> events, StoreClient& store,
       RegistryClient& registry, const Clock& clock, Metrics& metrics,
       const Authenticator& authenticator);
-  // Waits for at most one call to store and registry.
+  // Waits for the calls to store and registry that are under way, at most 5, side by side: each as
+  // long as its client lets it (main.cc: a minute, and one more try). Starts none.
   ~SchedulerServer();
 
   // Commits, answers what is held, ends watches; everything is refused from then on.

@@ -246,6 +246,34 @@ TEST_F(SchedulerServerTest, ATenantSeesNothingOfAnothersOnAnyRpc) {
   }
 }
 
+TEST_F(SchedulerServerTest, WithoutAKnownTokenNothingIsAnswered) {
+  ASSERT_TRUE(Create(owner_, "a").ok());
+  std::vector<std::pair<std::string, grpc::Status>> answers = AllRpcs("nobody's");
+  v1::ListWorkersResponse workers;
+  answers.emplace_back("ListWorkers", Call("nobody's", &Stub::ListWorkers, {}, &workers));
+  ScriptedWorker worker("w");
+  answers.emplace_back("Sync", Sync(worker, "nobody's"));
+  for (const auto& [rpc, status] : answers) {
+    EXPECT_EQ(status.error_code(), grpc::UNAUTHENTICATED) << rpc << ": " << status.error_message();
+  }
+}
+
+TEST_F(SchedulerServerTest, WorkersAreShownToEverybodyAndTheirJobsToTheOwner) {
+  ASSERT_TRUE(Create(owner_, "a").ok());
+  ScriptedWorker worker("w");
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(Sync(worker, platform_).ok());
+  ASSERT_THAT(worker.jobs(), ElementsAre(JobName("a")));
+  for (const std::string& token : {owner_, platform_, stranger_}) {
+    v1::ListWorkersResponse workers;
+    const grpc::Status status = Call(token, &Stub::ListWorkers, {}, &workers);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ASSERT_THAT(workers.workers(), SizeIs(1));
+    EXPECT_EQ(workers.workers(0).name(), "workers/w");
+    EXPECT_EQ(workers.workers(0).job_count(), 1);
+    EXPECT_THAT(workers.workers(0).jobs(), SizeIs(token == stranger_ ? 0 : 1));
+  }
+}
+
 TEST_F(SchedulerServerTest, OnlyThePlatformSpeaksForWorkersAndOnlyInOrder) {
   ScriptedWorker worker("w");
   EXPECT_EQ(Sync(worker, owner_).error_code(), grpc::PERMISSION_DENIED);

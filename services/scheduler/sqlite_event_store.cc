@@ -177,9 +177,8 @@ absl::Status SqliteEventStore::Insert(int64_t position, const Event& event) {
   DW_RETURN_IF_ERROR(database_->Run("INSERT INTO log (position, event) VALUES (?, ?)",
                                     {position, SqlBlob{bytes}}));
   if (event.metrics_recorded().points_size() > 0) {
-    MetricsRecorded batch;
-    *batch.mutable_points() = event.metrics_recorded().points();
-    DW_RETURN_IF_ERROR(InsertMetrics(event.job(), event.metrics_recorded().first_index(), batch));
+    const MetricsRecorded& batch = event.metrics_recorded();
+    DW_RETURN_IF_ERROR(InsertMetrics(event.job(), batch.first_index(), batch));
   }
   if (!event.has_shown()) return absl::OkStatus();
   DW_RETURN_IF_ERROR(InsertShown(event.job(), event.shown()));
@@ -316,7 +315,8 @@ absl::StatusOr<std::vector<v1::MetricPoint>> SqliteEventStore::ReadMetrics(
                        "first_index <= ?2), 0) ORDER BY first_index",
                        {job, since_index + 1}));
   int64_t bytes = 0;
-  while (bytes < limits.bytes_max && rows.Next()) {
+  while (static_cast<int64_t>(points.size()) < limits.count_max && bytes < limits.bytes_max &&
+         rows.Next()) {
     MetricsRecorded batch;
     DW_RETURN_IF_ERROR(Parse(rows.Text(1), "metrics", &batch));
     int64_t index = rows.Int64(0);

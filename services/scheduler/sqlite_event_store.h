@@ -31,8 +31,8 @@ class SqliteEventStore final : public EventStore {
     int64_t busy_timeout_ms = 2000;
     // Of each job; older ones are dropped.
     int64_t events_kept = 50'000;
-    // Points in one row of a job that ended.
-    int64_t packed_points_max = 16'384;
+    // Points in one row of a job that ended: what one read asks for, since a row is parsed whole.
+    int64_t packed_points_max = ReadLimits().count_max;
   };
 
   // FailedPrecondition if another process holds the file.

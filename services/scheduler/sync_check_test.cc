@@ -64,6 +64,12 @@ TEST(CheckSyncTest, WhatIsMissingOrOutOfBoundsIsNamed) {
          for (int i = 0; i < 4097; ++i) a.add_metrics();
        },
        "attempts[0].metrics has 4097 entries, want at most 4096"},
+      {[](auto&, auto& a) {
+         a.set_first_metric_n(1);
+         a.add_metrics();
+         a.add_metrics()->set_step(-1);
+       },
+       "attempts[0].metrics.step is -1, want >= 0"},
       {[](auto&, auto& a) { a.add_logs(); }, "attempts[0].first_log_n is 0, want >= 1"},
   };
   for (const Case& c : cases) {

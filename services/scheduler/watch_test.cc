@@ -193,6 +193,45 @@ TEST(WatchJobTest, AWatchCutAHundredTimesMissesAndRepeatsNoSeqAndNoMetric) {
   }
 }
 
+TEST(WatchJobTest, OnlyWhatIsNewIsReadFromTheDisk) {
+  CoreWorld world("watch_reads");
+  ScriptedWorker worker("w");
+  const std::string job = world.Submit("a");
+  JobWatcher watcher(world, job);
+  watcher.Connect();
+  // Taken, and nothing is new.
+  int64_t reads = world.events->reads();
+  watcher.TakeSome();
+  EXPECT_EQ(world.events->reads(), reads);
+  // Of another job, and time.
+  world.Submit("b");
+  world.Advance(absl::Seconds(3));
+  EXPECT_EQ(world.events->reads(), reads);
+  // An event and no point: the oldest event that is kept, and the events.
+  ASSERT_TRUE(world.Pause(job).ok());
+  watcher.TakeSome();
+  EXPECT_EQ(world.events->reads(), reads + 2);
+  ASSERT_TRUE(world.Resume(job).ok());
+  world.Sync(worker);
+  world.Sync(worker);
+  worker.Train(1);
+  world.Sync(worker);
+  world.Advance(absl::Seconds(1));
+  watcher.TakeSome();
+  // Points and no event.
+  const int64_t seq = watcher.seq();
+  reads = world.events->reads();
+  worker.Train(1);
+  v1::SyncRequest report = worker.NextReport();
+  report.mutable_attempts(0)->clear_logs();
+  world.core->ReceiveSync(world.core->NewId(), report, [](const auto&) {});
+  world.loop.RunReady();
+  watcher.TakeSome();
+  EXPECT_EQ(watcher.metric(), 2);
+  EXPECT_EQ(watcher.seq(), seq);
+  EXPECT_EQ(world.events->reads(), reads + 2);
+}
+
 TEST(WatchJobTest, WhatIsNotThereOrNotKeptIsNamed) {
   SqliteEventStore::Options events;
   events.events_kept = 10;
@@ -272,6 +311,7 @@ TEST(WatchJobTest, StoppingEndsWatchesAndTheBoundRefusesMore) {
   JobWatcher second(world, job);
   second.Connect();
   EXPECT_TRUE(absl::IsResourceExhausted(*second.end()));
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_refused_total{limit=\"watches\"}"), 1);
   world.core->Stop();
   EXPECT_TRUE(absl::IsUnavailable(*first.end()));
   first.Connect();

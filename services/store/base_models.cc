@@ -9,6 +9,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "scheduler/proto_time.h"
 #include "services/base/caller.h"
 #include "services/base/clock.h"
 #include "services/base/log.h"
@@ -16,7 +17,6 @@
 #include "services/base/resource_names.h"
 #include "services/store/metrics.h"
 #include "services/store/model_import.h"
-#include "services/store/proto_time.h"
 #include "services/store/resource_list.h"
 #include "trainer/base/file.h"
 #include "trainer/base/status_macros.h"
@@ -145,27 +145,27 @@ absl::Status BaseModels::CheckRequest(const v1::ImportBaseModelRequest& request)
 
 absl::StatusOr<v1::BaseModel> BaseModels::Import(const std::string& tenant,
                                                  const v1::ImportBaseModelRequest& request) {
-  DW_ASSIGN_OR_RETURN(const std::optional<std::string> before,
-                      metadata_.FindRequest(tenant, kRpc, request));
-  if (before.has_value()) return Get(*before);
-  DW_RETURN_IF_ERROR(CheckRequest(request));
-  DW_ASSIGN_OR_RETURN(const std::vector<ResourceRow> pending, metadata_.PendingResources());
-  if (static_cast<int64_t>(pending.size()) >= options_.waiting_max) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(pending.size(), " imports wait, want fewer than ", options_.waiting_max));
-  }
-  absl::StatusOr<v1::BaseModel> base_model = Insert(tenant, request);
-  if (absl::IsAlreadyExists(base_model.status())) {
-    // The same request may have come twice at the same time.
-    DW_ASSIGN_OR_RETURN(const std::optional<std::string> winner,
-                        metadata_.FindRequest(tenant, kRpc, request));
-    if (winner.has_value()) return Get(*winner);
-  }
-  DW_RETURN_IF_ERROR(base_model.status());
+  DW_ASSIGN_OR_RETURN(v1::BaseModel base_model, FindOrInsert(tenant, request));
   MutexLock lock(&mutex_);
   woken_ = true;
   changed_.SignalAll();
   return base_model;
+}
+
+absl::StatusOr<v1::BaseModel> BaseModels::FindOrInsert(const std::string& tenant,
+                                                       const v1::ImportBaseModelRequest& request) {
+  MutexLock lock(&insert_mutex_);
+  DW_ASSIGN_OR_RETURN(const std::optional<std::string> before,
+                      metadata_.FindRequest(tenant, kRpc, request));
+  if (before.has_value()) return Get(*before);
+  DW_RETURN_IF_ERROR(CheckRequest(request));
+  DW_ASSIGN_OR_RETURN(const int64_t pending, metadata_.CountPending());
+  if (pending >= options_.waiting_max) {
+    return absl::ResourceExhaustedError(absl::StrCat(pending, " imports wait, want fewer than ",
+                                                     options_.waiting_max,
+                                                     " (imports_waiting_max)"));
+  }
+  return Insert(tenant, request);
 }
 
 absl::StatusOr<v1::BaseModel> BaseModels::Insert(const std::string& tenant,
@@ -177,7 +177,7 @@ absl::StatusOr<v1::BaseModel> BaseModels::Insert(const std::string& tenant,
   base_model.set_state(v1::BaseModel::IMPORTING);
   base_model.set_origin(DefaultOrigin(request));
   base_model.set_form(request.form() == v1::F32 ? v1::F32 : v1::BF16);
-  SetTime(now, *base_model.mutable_create_time());
+  *base_model.mutable_create_time() = scheduler::ToProto(now);
   v1::ImportBaseModelRequest resolved = request;
   resolved.set_form(base_model.form());
 
@@ -187,7 +187,6 @@ absl::StatusOr<v1::BaseModel> BaseModels::Insert(const std::string& tenant,
   row.detail = resolved.SerializeAsString();
   row.pending = true;
   const std::vector<std::string> sources = UploadedDigests(request);
-  MutexLock lock(&insert_mutex_);
   absl::Status status = metadata_.InsertResource(tenant, kKind, kRpc, row, sources, request, now);
   if (absl::IsAlreadyExists(status)) {
     // An import that failed does not keep its id.
@@ -237,7 +236,7 @@ void BaseModels::SetProgress(const std::string& name, double share) {
 }
 
 bool BaseModels::NextPending(ResourceRow& row) {
-  const absl::StatusOr<std::vector<ResourceRow>> rows = metadata_.PendingResources();
+  const absl::StatusOr<std::vector<ResourceRow>> rows = metadata_.PendingResources(/*max=*/1);
   if (!rows.ok()) LogError("the imports that wait cannot be read", {{"error", rows.status()}});
   if (!rows.ok() || rows->empty()) return false;
   row = rows->front();

@@ -58,9 +58,12 @@ class BaseModels {
 
  private:
   absl::Status CheckRequest(const v1::ImportBaseModelRequest& request) const;
+  absl::StatusOr<v1::BaseModel> FindOrInsert(const std::string& tenant,
+                                             const v1::ImportBaseModelRequest& request)
+      ABSL_LOCKS_EXCLUDED(insert_mutex_);
   absl::StatusOr<v1::BaseModel> Insert(const std::string& tenant,
                                        const v1::ImportBaseModelRequest& request)
-      ABSL_LOCKS_EXCLUDED(insert_mutex_);
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(insert_mutex_);
   absl::StatusOr<v1::BaseModel> ParseRow(const ResourceRow& row);
   void Run();
   // The oldest row to work on; false if there is none.
@@ -80,7 +83,8 @@ class BaseModels {
   StoreMetrics& metrics_;
   const Options options_;
 
-  // Held while a FAILED row is replaced, so that one request replaces it.
+  // Held from the look at what is there to the row, so that one request makes or replaces it and
+  // waiting_max holds.
   Mutex insert_mutex_;
   Mutex mutex_;
   CondVar changed_;

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "scheduler/proto_time.h"
 #include "services/base/clock.h"
 #include "services/base/log.h"
 #include "services/base/manifest.h"
@@ -17,8 +18,8 @@
 #include "services/store/handlers.h"
 #include "services/store/metadata.h"
 #include "services/store/metrics.h"
-#include "services/store/proto_time.h"
 #include "services/store/uploads.h"
+#include "services/store/whole_reads.h"
 
 namespace deltaworks::services {
 namespace {
@@ -33,7 +34,7 @@ v1::Upload ToProto(const Uploads::State& state) {
   upload.set_size_bytes(state.row.size);
   upload.set_committed_size_bytes(state.row.committed);
   upload.set_done(state.done);
-  SetTime(state.row.expire_time, *upload.mutable_expire_time());
+  *upload.mutable_expire_time() = scheduler::ToProto(state.row.expire_time);
   return upload;
 }
 
@@ -41,7 +42,7 @@ v1::Pin ToProto(const PinRow& row) {
   v1::Pin pin;
   pin.set_owner(row.owner);
   pin.set_digest(row.digest);
-  SetTime(row.create_time, *pin.mutable_create_time());
+  *pin.mutable_create_time() = scheduler::ToProto(row.create_time);
   return pin;
 }
 
@@ -234,6 +235,7 @@ grpc::Status StoreService::ReportCorruptBlob(grpc::ServerContext* context,
       response->set_confirmed(*before == kConfirmed);
       return absl::OkStatus();
     }
+    DW_ASSIGN_OR_RETURN(const WholeReads::Turn turn, parts_.whole_reads.Begin());
     DW_ASSIGN_OR_RETURN(const bool damaged, parts_.blobs.CheckDamaged(blob));
     response->set_confirmed(damaged);
     LogWarning("a reader reported a damaged blob", {{"digest", blob.digest},
@@ -258,7 +260,7 @@ grpc::Status StoreService::CreatePin(grpc::ServerContext* context,
     DW_RETURN_IF_ERROR(CheckDigest("pin.digest", pin.digest()));
     DW_ASSIGN_OR_RETURN(
         const PinRow row,
-        parts_.metadata.CreatePin(tenant, pin.owner(), pin.digest(), request, parts_.clock.Now()));
+        parts_.metadata.CreatePin(tenant, pin.owner(), pin.digest(), *request, parts_.clock.Now()));
     return ToProto(row);
   };
   return Answer(parts_, create(), response);
@@ -271,7 +273,7 @@ grpc::Status StoreService::DeletePin(grpc::ServerContext* context,
     DW_ASSIGN_OR_RETURN(const std::string tenant,
                         CheckOwner(parts_, *context, "owner", request->owner()));
     DW_RETURN_IF_ERROR(CheckDigest("digest", request->digest()));
-    return parts_.metadata.DeletePin(tenant, request->owner(), request->digest(), request,
+    return parts_.metadata.DeletePin(tenant, request->owner(), request->digest(), *request,
                                      parts_.clock.Now());
   };
   return Answer(parts_, remove());

@@ -37,7 +37,8 @@ struct ObjectKey {
   bool operator==(const ObjectKey&) const = default;
 };
 
-// Bytes that can be read from anywhere. Stays readable while its object is removed. Thread-safe.
+// Bytes that can be read from anywhere. Stays readable while its object is removed. Thread-safe,
+// but for Map().
 class BlobReader {
  public:
   virtual ~BlobReader() = default;

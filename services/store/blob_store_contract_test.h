@@ -89,6 +89,9 @@ TEST_P(BlobStoreContractTest, AReaderGoesOnWhileItsObjectIsRemoved) {
   auto reader = store_->Open(key);
   ASSERT_TRUE(store_->Remove(key).ok());
   EXPECT_EQ(Content(reader), "still read");
+  const auto mapped = (*reader)->Map();
+  ASSERT_TRUE(mapped.ok()) << mapped.status();
+  EXPECT_EQ(*mapped, "still read");
 }
 
 TEST_P(BlobStoreContractTest, RangesAreReadAndEndAtTheEnd) {

@@ -32,19 +32,29 @@ absl::StatusOr<std::vector<std::string>> MembersOf(BlobReader& reader) {
   return members;
 }
 
-// Size and digests of what is staged.
-absl::Status DescribeStaged(BlobStore& store, const std::string& id, v1::ManifestFile& file) {
-  DW_ASSIGN_OR_RETURN(const std::unique_ptr<BlobReader> reader, store.OpenStaged(id));
+// Size and digests of all bytes.
+absl::Status Describe(const BlobReader& reader, v1::ManifestFile& file) {
   ChunkDigester digester;
   std::string buffer(size_t{1} << 20, '\0');
   for (int64_t offset = 0;;) {
-    DW_ASSIGN_OR_RETURN(const int64_t count, reader->Read(offset, absl::MakeSpan(buffer)));
+    DW_ASSIGN_OR_RETURN(const int64_t count, reader.Read(offset, absl::MakeSpan(buffer)));
     if (count == 0) break;
     digester.Update(absl::string_view(buffer).substr(0, static_cast<size_t>(count)));
     offset += count;
   }
   digester.Finish(file);
   return absl::OkStatus();
+}
+
+absl::Status DescribeStaged(BlobStore& store, const std::string& id, v1::ManifestFile& file) {
+  DW_ASSIGN_OR_RETURN(const std::unique_ptr<BlobReader> reader, store.OpenStaged(id));
+  return Describe(*reader, file);
+}
+
+absl::StatusOr<std::string> DigestOf(const BlobReader& reader, v1::ManifestFile* description) {
+  if (description == nullptr) return DigestOf(reader);
+  DW_RETURN_IF_ERROR(Describe(reader, *description));
+  return description->digest();
 }
 
 }  // namespace
@@ -85,24 +95,27 @@ absl::StatusOr<std::unique_ptr<BlobReader>> Blobs::Open(const BlobReference& blo
   return OpenObject(blob, object);
 }
 
-absl::StatusOr<std::unique_ptr<BlobReader>> Blobs::OpenVerifiedObject(const BlobReference& blob,
-                                                                      ObjectRow& object) {
-  DW_ASSIGN_OR_RETURN(std::unique_ptr<BlobReader> reader, OpenObject(blob, object));
-  const absl::StatusOr<std::string> digest = DigestOf(*reader);
-  if (digest.ok() && *digest == blob.digest) return reader;
+absl::StatusOr<std::unique_ptr<BlobReader>> Blobs::Verify(const ObjectRow& object,
+                                                          std::unique_ptr<BlobReader> reader,
+                                                          v1::ManifestFile* description) {
+  const absl::StatusOr<std::string> digest = DigestOf(*reader, description);
+  if (digest.ok() && *digest == object.key.digest) return reader;
   if (digest.ok()) return Damaged(object, absl::StrCat("its bytes have digest ", *digest));
   if (absl::IsDataLoss(digest.status())) return Damaged(object, digest.status().message());
   return digest.status();
 }
 
-absl::StatusOr<std::unique_ptr<BlobReader>> Blobs::OpenVerified(const BlobReference& blob) {
+absl::StatusOr<std::unique_ptr<BlobReader>> Blobs::OpenVerified(const BlobReference& blob,
+                                                                v1::ManifestFile* description) {
   ObjectRow object;
-  return OpenVerifiedObject(blob, object);
+  DW_ASSIGN_OR_RETURN(std::unique_ptr<BlobReader> reader, OpenObject(blob, object));
+  return Verify(object, std::move(reader), description);
 }
 
 absl::Status Blobs::LinkVerified(const BlobReference& blob, const std::string& path) {
   ObjectRow object;
-  DW_RETURN_IF_ERROR(OpenVerifiedObject(blob, object).status());
+  DW_ASSIGN_OR_RETURN(std::unique_ptr<BlobReader> reader, OpenObject(blob, object));
+  DW_RETURN_IF_ERROR(Verify(object, std::move(reader), /*description=*/nullptr).status());
   return store_.Link(object.key, path);
 }
 

@@ -39,8 +39,10 @@ class Blobs {
   // there or of another size; from now on the blob counts as absent.
   absl::StatusOr<std::unique_ptr<BlobReader>> Open(const BlobReference& blob);
 
-  // The same after every byte was read and the digest compared.
-  absl::StatusOr<std::unique_ptr<BlobReader>> OpenVerified(const BlobReference& blob);
+  // The same after every byte was read and the digest compared. Fills in all of `description` but
+  // its path, unless it is null.
+  absl::StatusOr<std::unique_ptr<BlobReader>> OpenVerified(const BlobReference& blob,
+                                                           v1::ManifestFile* description = nullptr);
 
   // Reads the blob again. True if it is damaged; then it counts as absent from now on.
   absl::StatusOr<bool> CheckDamaged(const BlobReference& blob);
@@ -66,8 +68,9 @@ class Blobs {
  private:
   absl::StatusOr<std::unique_ptr<BlobReader>> OpenObject(const BlobReference& blob,
                                                          ObjectRow& object);
-  absl::StatusOr<std::unique_ptr<BlobReader>> OpenVerifiedObject(const BlobReference& blob,
-                                                                 ObjectRow& object);
+  absl::StatusOr<std::unique_ptr<BlobReader>> Verify(const ObjectRow& object,
+                                                     std::unique_ptr<BlobReader> reader,
+                                                     v1::ManifestFile* description);
   absl::Status PromoteNew(const std::string& id, const ObjectKey& key, const std::string& tenant);
   absl::Status Damaged(const ObjectRow& object, absl::string_view what);
 

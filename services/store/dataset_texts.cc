@@ -27,11 +27,6 @@ constexpr int64_t kKeptBytesMax = int64_t{64} << 10;
 // Raise it when the meaning of a report changes: old ones are not found any more.
 constexpr char kReportVersion[] = "1";
 
-v1::Dataset::Format ToFormat(trainer::RecordForm form) {
-  if (form == trainer::RecordForm::kChat) return v1::Dataset::CHAT;
-  return form == trainer::RecordForm::kText ? v1::Dataset::TEXT : v1::Dataset::PROMPT_COMPLETION;
-}
-
 void AddProblem(const trainer::RecordProblem& problem, v1::DatasetReport& report) {
   v1::DatasetProblem& out = *report.add_problems();
   out.set_line(problem.line);
@@ -69,12 +64,14 @@ v1::DatasetReport FormReport(absl::string_view jsonl) {
       [&](int64_t, const trainer::Record& record) {
         report.set_format(ToFormat(record.form));
         report.set_example_count(report.example_count() + 1);
+        return true;
       },
       [&](const trainer::RecordProblem& problem) {
         report.set_problem_count(report.problem_count() + 1);
         if (report.problems_size() < static_cast<int>(trainer::kProblemsMax)) {
           AddProblem(problem, report);
         }
+        return true;
       });
   return report;
 }

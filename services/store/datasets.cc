@@ -5,21 +5,30 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/proto_time.h"
 #include "services/base/caller.h"
 #include "services/base/clock.h"
 #include "services/base/manifest.h"
 #include "services/base/random_id.h"
 #include "services/base/resource_names.h"
-#include "services/store/proto_time.h"
 #include "services/store/resource_list.h"
 #include "trainer/base/status_macros.h"
-#include "trainer/data/record.h"
 
 namespace deltaworks::services {
 namespace {
 
 constexpr char kKind[] = "datasets";
 constexpr char kRpc[] = "CreateDataset";
+
+absl::StatusOr<v1::Dataset> ParseRow(const ResourceRow& row) {
+  v1::Dataset dataset;
+  if (!dataset.ParseFromString(row.message)) {
+    return absl::DataLossError(absl::StrCat(row.name, ": its row cannot be read"));
+  }
+  return dataset;
+}
+
+}  // namespace
 
 v1::Dataset::Format ToFormat(trainer::RecordForm form) {
   switch (form) {
@@ -33,30 +42,23 @@ v1::Dataset::Format ToFormat(trainer::RecordForm form) {
   return v1::Dataset::FORMAT_UNSPECIFIED;
 }
 
-absl::StatusOr<v1::Dataset> ParseRow(const ResourceRow& row) {
-  v1::Dataset dataset;
-  if (!dataset.ParseFromString(row.message)) {
-    return absl::DataLossError(absl::StrCat(row.name, ": its row cannot be read"));
-  }
-  return dataset;
-}
-
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<BlobReader>> Datasets::OpenLines(const BlobReference& blob) {
+absl::StatusOr<std::unique_ptr<BlobReader>> Datasets::OpenLines(const BlobReference& blob,
+                                                                v1::ManifestFile* description) {
   DW_ASSIGN_OR_RETURN(const std::unique_ptr<BlobReader> unread, blobs_.Open(blob));
   if (unread->size() > options_.dataset_bytes_max) {
     return absl::ResourceExhaustedError(
         absl::StrCat(blob.digest, " has ", unread->size(), " bytes, want at most ",
                      options_.dataset_bytes_max, " for a dataset (dataset_bytes_max)"));
   }
-  return blobs_.OpenVerified(blob);
+  return blobs_.OpenVerified(blob, description);
 }
 
 // Fills in format, count, size and the manifest's digest.
 absl::Status Datasets::ReadLines(const std::string& tenant, v1::Dataset& dataset) {
+  v1::Manifest manifest;
+  v1::ManifestFile& file = *manifest.add_files();
   DW_ASSIGN_OR_RETURN(const std::unique_ptr<BlobReader> reader,
-                      OpenLines({tenant, "", dataset.blob_digest()}));
+                      OpenLines({tenant, "", dataset.blob_digest()}, &file));
   DW_ASSIGN_OR_RETURN(const absl::string_view jsonl, reader->Map());
   int64_t problem_count = 0;
   trainer::RecordProblem first;
@@ -65,21 +67,20 @@ absl::Status Datasets::ReadLines(const std::string& tenant, v1::Dataset& dataset
       [&](int64_t, const trainer::Record& record) {
         dataset.set_format(ToFormat(record.form));
         dataset.set_example_count(dataset.example_count() + 1);
+        return true;
       },
       [&](const trainer::RecordProblem& problem) {
         if (problem_count++ == 0) first = problem;
+        return true;
       });
   if (problem_count > 0) {
-    const std::string where = first.line == 0 ? "" : absl::StrCat("line ", first.line, ": ");
-    const std::string more =
-        problem_count == 1 ? "" : absl::StrCat(" (and ", problem_count - 1, " more problems)");
-    return absl::InvalidArgumentError(absl::StrCat("dataset: ", where, first.message, more));
+    return absl::InvalidArgumentError(
+        absl::StrCat("dataset: ", trainer::ProblemText(first, problem_count)));
   }
   dataset.set_size_bytes(reader->size());
-  v1::Manifest manifest;
   manifest.set_format_version(1);
   manifest.set_kind(v1::Manifest::DATASET);
-  *manifest.add_files() = DescribeBytes(kDatasetFile, jsonl);
+  file.set_path(kDatasetFile);
   DW_ASSIGN_OR_RETURN(const std::string bytes, SerializeManifest(manifest));
   DW_ASSIGN_OR_RETURN(*dataset.mutable_manifest_digest(), blobs_.AddBytes(tenant, bytes));
   return absl::OkStatus();
@@ -107,7 +108,7 @@ absl::StatusOr<v1::Dataset> Datasets::Create(const std::string& tenant,
   dataset.set_blob_digest(request.dataset().blob_digest());
   DW_RETURN_IF_ERROR(ReadLines(tenant, dataset));
   const absl::Time now = clock_.Now();
-  SetTime(now, *dataset.mutable_create_time());
+  *dataset.mutable_create_time() = scheduler::ToProto(now);
 
   ResourceRow row;
   row.name = dataset.name();

@@ -14,11 +14,14 @@
 #include "proto/deltaworks/v1/store_service.pb.h"
 #include "services/store/blobs.h"
 #include "services/store/metadata.h"
+#include "trainer/data/record.h"
 
 namespace deltaworks::services {
 
 // The one file of a dataset's manifest.
 inline constexpr char kDatasetFile[] = "data.jsonl";
+
+v1::Dataset::Format ToFormat(trainer::RecordForm form);
 
 class Datasets {
  public:
@@ -35,8 +38,9 @@ class Datasets {
                                      const v1::CreateDatasetRequest& request);
   absl::StatusOr<v1::Dataset> Get(const std::string& name);
   // The verified bytes of a dataset, or of a blob that might become one. ResourceExhausted: larger
-  // than dataset_bytes_max. Others as Blobs::Open.
-  absl::StatusOr<std::unique_ptr<BlobReader>> OpenLines(const BlobReference& blob);
+  // than dataset_bytes_max. Others, and `description`, as Blobs::OpenVerified.
+  absl::StatusOr<std::unique_ptr<BlobReader>> OpenLines(const BlobReference& blob,
+                                                        v1::ManifestFile* description = nullptr);
   absl::StatusOr<v1::ListDatasetsResponse> List(const std::string& tenant,
                                                 const v1::ListDatasetsRequest& request);
 

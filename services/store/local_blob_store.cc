@@ -37,12 +37,6 @@ class Fd {
   const int fd_;
 };
 
-absl::Status SyncFolder(const std::string& path) {
-  const Fd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() < 0) return ErrnoStatus(errno, path, "open");
-  return fsync(fd.get()) == 0 ? absl::OkStatus() : ErrnoStatus(errno, path, "fsync");
-}
-
 absl::Status SyncFile(const std::string& path) {
   const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) return ErrnoStatus(errno, path, "open");
@@ -51,9 +45,7 @@ absl::Status SyncFile(const std::string& path) {
 
 // Makes one folder, durably, if it is not there.
 absl::Status MakeFolder(const std::string& path) {
-  if (mkdir(path.c_str(), 0755) == 0) {
-    return SyncFolder(std::filesystem::path(path).parent_path().string());
-  }
+  if (mkdir(path.c_str(), 0755) == 0) return SyncDirectoryOf(path);
   return errno == EEXIST ? absl::OkStatus() : ErrnoStatus(errno, path, "mkdir");
 }
 
@@ -105,7 +97,7 @@ class FileReader final : public BlobReader {
 
   absl::StatusOr<absl::string_view> Map() override {
     if (mapped_ == nullptr) {
-      DW_ASSIGN_OR_RETURN(mapped_, MappedFile::Open(path_));
+      DW_ASSIGN_OR_RETURN(mapped_, MappedFile::OfDescriptor(fd_.get(), path_));
     }
     return mapped_->bytes();
   }
@@ -174,7 +166,7 @@ absl::Status LocalBlobStore::AppendStaged(const std::string& id, int64_t offset,
 
 absl::Status LocalBlobStore::SyncStaged(const std::string& id) {
   DW_RETURN_IF_ERROR(SyncFile(StagedPath(id)));
-  return SyncFolder(folder_ + "/staged");
+  return SyncDirectoryOf(StagedPath(id));
 }
 
 absl::StatusOr<std::unique_ptr<BlobReader>> LocalBlobStore::OpenStaged(const std::string& id) {
@@ -202,13 +194,12 @@ absl::StatusOr<std::vector<std::string>> LocalBlobStore::ListStaged() {
 absl::Status LocalBlobStore::Promote(const std::string& id, const ObjectKey& key) {
   const std::string staged = StagedPath(id);
   const std::string path = PathOf(key);
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  DW_RETURN_IF_ERROR(MakeFolder(folder));
+  DW_RETURN_IF_ERROR(MakeFolder(std::filesystem::path(path).parent_path().string()));
   DW_RETURN_IF_ERROR(SyncFile(staged));
   if (rename(staged.c_str(), path.c_str()) != 0) return ErrnoStatus(errno, path, "rename");
   // Not before: what stays staged after a failure must be writable to be tried again.
   if (chmod(path.c_str(), 0444) != 0) return ErrnoStatus(errno, path, "chmod");
-  return SyncFolder(folder);
+  return SyncDirectoryOf(path);
 }
 
 absl::StatusOr<std::unique_ptr<BlobReader>> LocalBlobStore::Open(const ObjectKey& key) {

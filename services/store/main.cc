@@ -42,6 +42,9 @@ class StoreProgram final : public ServiceProgram {
               "imports that may wait, of all tenants");
     flags.Add("import_attempts_max", &options_.import_attempts_max,
               "times that an import is begun in which the store died");
+    flags.Add("whole_reads_at_once_max", &options_.whole_reads_at_once_max,
+              "calls at once that read a blob as a whole: new datasets, checks without a base, "
+              "previews, reports of damage");
     flags.Add("collection_interval", &options_.collector.interval,
               "between two looks for bytes that nobody needs");
   }
@@ -69,7 +72,8 @@ class StoreProgram final : public ServiceProgram {
         {"--reports_at_once_max", options_.texts.reports_at_once_max},
         {"--reports_waiting_max", options_.texts.reports_waiting_max},
         {"--imports_waiting_max", options_.imports_waiting_max},
-        {"--import_attempts_max", options_.import_attempts_max}};
+        {"--import_attempts_max", options_.import_attempts_max},
+        {"--whole_reads_at_once_max", options_.whole_reads_at_once_max}};
     for (const auto& [flag, value] : bounds) {
       if (value >= 1) continue;
       return absl::InvalidArgumentError(absl::StrCat(flag, " is ", value, ", want at least 1"));

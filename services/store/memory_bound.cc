@@ -1,7 +1,6 @@
 #include "services/store/memory_bound.h"
 
 #include <algorithm>
-#include <map>
 
 #include "trainer/model/workspace.h"
 
@@ -18,33 +17,13 @@ constexpr int64_t kCopies = 16 + 3;
 // Programs, libraries, scratch of products and of the chunked loss.
 constexpr int64_t kFixedBytes = int64_t{512} << 20;
 
-// q, k, v | o | gate, up | down: linears that read one input, as LinearGroup of the workspace.
-int64_t GroupOf(const trainer::LinearModule& module) {
-  static constexpr int64_t kGroups[] = {0, 0, 0, 1, 2, 2, 3};
-  return module.slot < 7 ? kGroups[module.slot] : 3;
-}
-
-// The largest sum of ranks of each group, over the layers.
-std::array<int64_t, trainer::kLinearGroups> HiddenColumns(
-    absl::Span<const trainer::LoraTarget> targets) {
-  std::map<std::pair<int64_t, int64_t>, int64_t> sums;
-  std::array<int64_t, trainer::kLinearGroups> columns = {};
-  for (const trainer::LoraTarget& target : targets) {
-    const int64_t group = GroupOf(target.module);
-    int64_t& sum = sums[{target.module.layer, group}];
-    sum += target.rank;
-    columns[group] = std::max(columns[group], sum);
-  }
-  return columns;
-}
-
 // Activations of one row: kept for every layer, and once.
 int64_t RowBytes(const trainer::ModelConfig& config, absl::Span<const trainer::LoraTarget> targets,
                  int64_t compute) {
   const int64_t d = config.hidden_size, inner = config.intermediate_size;
   const int64_t query = config.num_attention_heads * config.head_dim;
   const int64_t key = config.num_key_value_heads * config.head_dim;
-  const auto hidden = HiddenColumns(targets);
+  const auto hidden = trainer::HiddenColumns(targets);
   int64_t hidden_sum = 0;
   for (const int64_t columns : hidden) hidden_sum += columns;
   const int64_t layer = kWide * (2 * d + 2 + config.num_attention_heads) +

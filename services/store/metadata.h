@@ -68,10 +68,9 @@ struct ResourceRow {
   std::string message;
   std::string detail;
   bool pending = false;  // Work on it goes on after a restart.
-  int64_t attempts = 0;  // How often that work was begun (CountAttempt).
 };
 
-// A request to remember in the same transaction (request_log.h); null: none.
+// A request to remember in the same transaction (request_log.h).
 using RequestMessage = google::protobuf::Message;
 
 class StoreMetadata {
@@ -94,7 +93,7 @@ class StoreMetadata {
   // ---- Uploads ----
 
   // The upload of (tenant, digest), made if it is new; lives for `lifetime` from now.
-  // ResourceExhausted: `open_max` of the tenant lack bytes.
+  // ResourceExhausted: `open_max` of the tenant lack bytes; names the flag uploads_open_max.
   virtual absl::StatusOr<UploadRow> BeginUpload(absl::string_view tenant, absl::string_view digest,
                                                 int64_t size, int64_t open_max,
                                                 absl::Duration lifetime, absl::Time now) = 0;
@@ -105,6 +104,8 @@ class StoreMetadata {
   // Its bytes are gone: nothing is committed any more.
   virtual absl::Status RestartUpload(const std::string& name) = 0;
   virtual absl::Status DropUpload(const std::string& name) = 0;
+  // The same if its time is still up; whether it was.
+  virtual absl::StatusOr<bool> DropExpiredUpload(const std::string& name, absl::Time now) = 0;
   virtual absl::StatusOr<std::vector<UploadRow>> ExpiredUploads(absl::Time now, int64_t max) = 0;
   virtual absl::StatusOr<std::vector<std::string>> UploadNames() = 0;
 
@@ -137,10 +138,10 @@ class StoreMetadata {
   // Pins for the owner, whose tenant must reference the blob and, if it is a manifest, all that it
   // names. NotFound: "missing blobs: " and up to 100 digests.
   virtual absl::StatusOr<PinRow> CreatePin(absl::string_view tenant, const std::string& owner,
-                                           const std::string& digest, const RequestMessage* request,
+                                           const std::string& digest, const RequestMessage& request,
                                            absl::Time now) = 0;
   virtual absl::Status DeletePin(absl::string_view tenant, const std::string& owner,
-                                 const std::string& digest, const RequestMessage* request,
+                                 const std::string& digest, const RequestMessage& request,
                                  absl::Time now) = 0;
   // Pins of the tenant by (owner, digest), after `after` (both empty: from the beginning).
   virtual absl::StatusOr<std::vector<PinRow>> ListPins(absl::string_view tenant,
@@ -155,7 +156,7 @@ class StoreMetadata {
                                       const std::vector<std::string>& pins,
                                       const RequestMessage& request, absl::Time now) = 0;
   // Replaces message, detail and pending; attempts become 0; `pins` become all the pins it owns;
-  // remembers the request, if there is one. NotFound.
+  // remembers the request, unless it is null. NotFound.
   virtual absl::Status UpdateResource(absl::string_view tenant, const ResourceRow& row,
                                       const std::vector<std::string>& pins, absl::string_view rpc,
                                       const RequestMessage* request, absl::Time now) = 0;
@@ -166,7 +167,8 @@ class StoreMetadata {
                                                                  int64_t before_seq,
                                                                  int64_t max) = 0;
   // Of all tenants, oldest first.
-  virtual absl::StatusOr<std::vector<ResourceRow>> PendingResources() = 0;
+  virtual absl::StatusOr<std::vector<ResourceRow>> PendingResources(int64_t max) = 0;
+  virtual absl::StatusOr<int64_t> CountPending() = 0;
   // Work on the resource is begun (+1), or was given up in good order (-1). Returns its attempts.
   // NotFound.
   virtual absl::StatusOr<int64_t> CountAttempt(const std::string& name, int64_t change) = 0;

@@ -48,10 +48,10 @@ class MetadataContractTest : public ::testing::TestWithParam<MetadataMaker> {
   }
   absl::Status Pin(const std::string& owner, const std::string& digest,
                    const std::string& tenant = "t") {
-    return metadata_->CreatePin(tenant, owner, digest, /*request=*/nullptr, now_).status();
+    return metadata_->CreatePin(tenant, owner, digest, v1::CreatePinRequest(), now_).status();
   }
   void Unpin(const std::string& owner, const std::string& digest) {
-    EXPECT_TRUE(metadata_->DeletePin("t", owner, digest, /*request=*/nullptr, now_).ok());
+    EXPECT_TRUE(metadata_->DeletePin("t", owner, digest, v1::DeletePinRequest(), now_).ok());
   }
   // One collection; returns how many objects went.
   int64_t Collect() {
@@ -253,9 +253,9 @@ TEST_P(MetadataContractTest, ARepeatedUnpinDoesNotDropANewerPin) {
   request.set_owner(kJob);
   request.set_digest(digest);
   request.set_request_id("once");
-  ASSERT_TRUE(metadata_->DeletePin("t", kJob, digest, &request, now_).ok());
+  ASSERT_TRUE(metadata_->DeletePin("t", kJob, digest, request, now_).ok());
   ASSERT_TRUE(Pin(kJob, digest).ok());
-  ASSERT_TRUE(metadata_->DeletePin("t", kJob, digest, &request, now_).ok());
+  ASSERT_TRUE(metadata_->DeletePin("t", kJob, digest, request, now_).ok());
   EXPECT_EQ(metadata_->ListPins("t", "", {}, 10)->size(), 1u);
 }
 
@@ -282,7 +282,9 @@ TEST_P(MetadataContractTest, TheNumberOfOpenUploadsHasABound) {
             .ok());
   }
   const auto third = metadata_->BeginUpload("t", Sha256Digest("x"), 1, 2, absl::Hours(1), now_);
-  EXPECT_TRUE(absl::IsResourceExhausted(third.status())) << third.status();
+  ASSERT_TRUE(absl::IsResourceExhausted(third.status())) << third.status();
+  EXPECT_EQ(third.status().message(),
+            "the tenant has 2 open uploads, want fewer than 2 (uploads_open_max)");
   EXPECT_TRUE(metadata_->BeginUpload("u", Sha256Digest("x"), 1, 2, absl::Hours(1), now_).ok());
 }
 
@@ -298,6 +300,14 @@ TEST_P(MetadataContractTest, UploadsExpireWithoutData) {
   EXPECT_EQ(found->name, row->name);
   EXPECT_TRUE(metadata_->ExpiredUploads(now_, 10)->empty())
       << "who finds it again has time to go on";
+  EXPECT_FALSE(*metadata_->DropExpiredUpload(row->name, now_));
+  EXPECT_TRUE(metadata_->FindUpload(row->name).ok());
+  EXPECT_TRUE(*metadata_->DropExpiredUpload(row->name, now_ + absl::Hours(1)));
+  EXPECT_TRUE(absl::IsNotFound(metadata_->FindUpload(row->name).status()));
+}
+
+TEST_P(MetadataContractTest, ADroppedUploadIsForgotten) {
+  const auto row = metadata_->BeginUpload("t", Sha256Digest("x"), 9, 10, absl::Hours(1), now_);
   ASSERT_TRUE(metadata_->DropUpload(row->name).ok());
   EXPECT_TRUE(absl::IsNotFound(metadata_->FindUpload(row->name).status()));
 }
@@ -332,11 +342,11 @@ TEST_P(MetadataContractTest, AnUpdateReplacesThePinsOfAResource) {
                   ->InsertResource("t", "baseModels", "Import", row, {source},
                                    v1::CreateDatasetRequest(), now_)
                   .ok());
-  EXPECT_EQ(metadata_->PendingResources()->size(), 1u);
+  EXPECT_EQ(metadata_->PendingResources(10)->size(), 1u);
   row.message = "done";
   row.pending = false;
   ASSERT_TRUE(metadata_->UpdateResource("t", row, {result}, "Import", nullptr, now_).ok());
-  EXPECT_TRUE(metadata_->PendingResources()->empty());
+  EXPECT_TRUE(metadata_->PendingResources(10)->empty());
   EXPECT_EQ(metadata_->GetResource(row.name)->message, "done");
   PassADay();
   EXPECT_EQ(Collect(), 1);
@@ -355,10 +365,26 @@ TEST_P(MetadataContractTest, AttemptsAreCountedDurablyUntilTheResourceIsUpdated)
   EXPECT_EQ(*metadata_->CountAttempt(row.name, +1), 2);
   EXPECT_EQ(*metadata_->CountAttempt(row.name, -1), 1);
   Reopen();
-  EXPECT_EQ(metadata_->PendingResources()->front().attempts, 1);
+  EXPECT_EQ(*metadata_->CountAttempt(row.name, +1), 2);
   ASSERT_TRUE(metadata_->UpdateResource("t", row, {}, "Import", nullptr, now_).ok());
-  EXPECT_EQ(metadata_->GetResource(row.name)->attempts, 0);
+  EXPECT_EQ(*metadata_->CountAttempt(row.name, +1), 1);
   EXPECT_TRUE(absl::IsNotFound(metadata_->CountAttempt("tenants/t/baseModels/x", 1).status()));
+}
+
+TEST_P(MetadataContractTest, PendingResourcesOfAllTenantsAreCountedAndListedOldestFirst) {
+  for (const char* name :
+       {"tenants/t/baseModels/b", "tenants/u/baseModels/a", "tenants/t/baseModels/c"}) {
+    const ResourceRow row{.name = name, .message = "m", .pending = true};
+    ASSERT_TRUE(
+        metadata_
+            ->InsertResource("t", "baseModels", "Import", row, {}, v1::CreateDatasetRequest(), now_)
+            .ok());
+  }
+  EXPECT_EQ(*metadata_->CountPending(), 3);
+  const auto oldest = metadata_->PendingResources(2);
+  ASSERT_EQ(oldest->size(), 2u);
+  EXPECT_EQ(oldest->front().name, "tenants/t/baseModels/b");
+  EXPECT_EQ(oldest->back().name, "tenants/u/baseModels/a");
 }
 
 TEST_P(MetadataContractTest, ARequestWhoseAnswerIsNoResourceIsForgottenAfterAWeek) {

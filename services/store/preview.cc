@@ -67,27 +67,22 @@ absl::StatusOr<v1::PreviewDatasetResponse> PreviewExamples(absl::string_view jso
   int64_t size = 0;
   absl::Status problem;
   const auto stop_at = [&](int64_t line, absl::string_view message) {
-    if (problem.ok()) {
-      problem = absl::InvalidArgumentError(absl::StrCat("line ", line, ": ", message));
-    }
+    problem = absl::InvalidArgumentError(absl::StrCat("line ", line, ": ", message));
+    return false;
   };
+  // Lines after those asked for are not read: their problems are CheckDataset's to tell.
   trainer::ReadJsonl(
       jsonl,
       [&](int64_t line, const trainer::Record& record) {
         const int64_t at = index++;
-        if (at < first || at - first >= count || !problem.ok() || size > kAnswerBytesMax) return;
+        if (at < first) return true;
         absl::StatusOr<v1::ExamplePreview> preview = PreviewOne(line, record, model, encoder);
-        if (preview.ok()) {
-          size += static_cast<int64_t>(preview->ByteSizeLong());
-          *response.add_examples() = *std::move(preview);
-        } else {
-          stop_at(line, preview.status().message());
-        }
+        if (!preview.ok()) return stop_at(line, preview.status().message());
+        size += static_cast<int64_t>(preview->ByteSizeLong());
+        *response.add_examples() = *std::move(preview);
+        return response.examples_size() < count && size <= kAnswerBytesMax;
       },
-      [&](const trainer::RecordProblem& bad) {
-        // Bad lines after those asked for are CheckDataset's to tell.
-        if (index - first < count) stop_at(bad.line, bad.message);
-      });
+      [&](const trainer::RecordProblem& bad) { return stop_at(bad.line, bad.message); });
   DW_RETURN_IF_ERROR(problem);
   if (response.examples_size() == 0) {
     return absl::OutOfRangeError(

@@ -6,6 +6,7 @@
 #include "services/store/datasets.h"
 #include "services/store/handlers.h"
 #include "services/store/training_check.h"
+#include "services/store/whole_reads.h"
 
 namespace deltaworks::services {
 namespace {
@@ -38,6 +39,7 @@ grpc::Status StoreService::CreateDataset(grpc::ServerContext* context,
   const auto create = [&]() -> absl::StatusOr<v1::Dataset> {
     DW_ASSIGN_OR_RETURN(const std::string tenant,
                         TenantOfParent(parts_, *context, request->parent()));
+    DW_ASSIGN_OR_RETURN(const WholeReads::Turn turn, parts_.whole_reads.Begin());
     DW_ASSIGN_OR_RETURN(v1::Dataset dataset, parts_.datasets.Create(tenant, *request));
     LogInfo("dataset created", {{"name", dataset.name()},
                                 {"request_id", request->request_id()},
@@ -65,17 +67,27 @@ grpc::Status StoreService::ListDatasets(grpc::ServerContext* context,
 grpc::Status StoreService::CheckDataset(grpc::ServerContext* context,
                                         const v1::CheckDatasetRequest* request,
                                         v1::DatasetReport* response) {
-  const auto tenant = CheckSource(parts_, *context, *request);
-  if (!tenant.ok()) return Answer(parts_, tenant.status());
-  return Answer(parts_, parts_.texts.Check(*tenant, *request), response);
+  const auto check = [&]() -> absl::StatusOr<v1::DatasetReport> {
+    DW_ASSIGN_OR_RETURN(const std::string tenant, CheckSource(parts_, *context, *request));
+    WholeReads::Turn turn;
+    // With a base it is a report, which waits and is bounded among its like.
+    if (request->base_model().empty()) {
+      DW_ASSIGN_OR_RETURN(turn, parts_.whole_reads.Begin());
+    }
+    return parts_.texts.Check(tenant, *request);
+  };
+  return Answer(parts_, check(), response);
 }
 
 grpc::Status StoreService::PreviewDataset(grpc::ServerContext* context,
                                           const v1::PreviewDatasetRequest* request,
                                           v1::PreviewDatasetResponse* response) {
-  const auto tenant = CheckSource(parts_, *context, *request);
-  if (!tenant.ok()) return Answer(parts_, tenant.status());
-  return Answer(parts_, parts_.texts.Preview(*tenant, *request), response);
+  const auto preview = [&]() -> absl::StatusOr<v1::PreviewDatasetResponse> {
+    DW_ASSIGN_OR_RETURN(const std::string tenant, CheckSource(parts_, *context, *request));
+    DW_ASSIGN_OR_RETURN(const WholeReads::Turn turn, parts_.whole_reads.Begin());
+    return parts_.texts.Preview(tenant, *request);
+  };
+  return Answer(parts_, preview(), response);
 }
 
 // ---- Base models ----

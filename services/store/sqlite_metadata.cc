@@ -86,7 +86,7 @@ constexpr char kSchema[] = R"sql(
 
 constexpr const char* kMigrations[] = {kSchema, kRequestLogSchema};
 
-// Columns: seq, name, message, detail, pending, attempts.
+// Columns: seq, name, message, detail, pending.
 ResourceRow ReadResource(const Rows& rows) {
   ResourceRow row;
   row.seq = rows.Int64(0);
@@ -94,7 +94,6 @@ ResourceRow ReadResource(const Rows& rows) {
   row.message = rows.Text(2);
   row.detail = rows.Text(3);
   row.pending = rows.Int64(4) != 0;
-  row.attempts = rows.Int64(5);
   return row;
 }
 
@@ -191,9 +190,8 @@ absl::StatusOr<ResourceRow> SqliteStoreMetadata::GetResource(const std::string& 
   MutexLock lock(&mutex_);
   DW_ASSIGN_OR_RETURN(
       Rows rows,
-      database_->Query(
-          "SELECT seq, name, message, detail, pending, attempts FROM resources WHERE name = ?",
-          {name}));
+      database_->Query("SELECT seq, name, message, detail, pending FROM resources WHERE name = ?",
+                       {name}));
   if (rows.Next()) return ReadResource(rows);
   DW_RETURN_IF_ERROR(rows.status());
   return NoSuchResource(name);
@@ -203,16 +201,26 @@ absl::StatusOr<std::vector<ResourceRow>> SqliteStoreMetadata::ListResources(
     absl::string_view tenant, absl::string_view kind, int64_t before_seq, int64_t max) {
   MutexLock lock(&mutex_);
   return ReadResources(
-      database_->Query("SELECT seq, name, message, detail, pending, attempts FROM resources "
+      database_->Query("SELECT seq, name, message, detail, pending FROM resources "
                        "WHERE tenant = ? AND kind = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
                        {tenant, kind, before_seq == 0 ? INT64_MAX : before_seq, max}));
 }
 
-absl::StatusOr<std::vector<ResourceRow>> SqliteStoreMetadata::PendingResources() {
+absl::StatusOr<std::vector<ResourceRow>> SqliteStoreMetadata::PendingResources(int64_t max) {
   MutexLock lock(&mutex_);
   return ReadResources(
-      database_->Query("SELECT seq, name, message, detail, pending, attempts FROM resources "
-                       "WHERE pending = 1 ORDER BY seq"));
+      database_->Query("SELECT seq, name, message, detail, pending FROM resources "
+                       "WHERE pending = 1 ORDER BY seq LIMIT ?",
+                       {max}));
+}
+
+absl::StatusOr<int64_t> SqliteStoreMetadata::CountPending() {
+  MutexLock lock(&mutex_);
+  DW_ASSIGN_OR_RETURN(Rows rows,
+                      database_->Query("SELECT COUNT(*) FROM resources WHERE pending = 1"));
+  const int64_t count = rows.Next() ? rows.Int64(0) : 0;
+  DW_RETURN_IF_ERROR(rows.status());
+  return count;
 }
 
 absl::StatusOr<int64_t> SqliteStoreMetadata::CountAttempt(const std::string& name, int64_t change) {

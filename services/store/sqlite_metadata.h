@@ -35,6 +35,7 @@ class SqliteStoreMetadata final : public StoreMetadata {
                             absl::Time now) override;
   absl::Status RestartUpload(const std::string& name) override;
   absl::Status DropUpload(const std::string& name) override;
+  absl::StatusOr<bool> DropExpiredUpload(const std::string& name, absl::Time now) override;
   absl::StatusOr<std::vector<UploadRow>> ExpiredUploads(absl::Time now, int64_t max) override;
   absl::StatusOr<std::vector<std::string>> UploadNames() override;
 
@@ -53,10 +54,10 @@ class SqliteStoreMetadata final : public StoreMetadata {
   absl::Status MarkDeleting(const ObjectKey& key) override;
 
   absl::StatusOr<PinRow> CreatePin(absl::string_view tenant, const std::string& owner,
-                                   const std::string& digest, const RequestMessage* request,
+                                   const std::string& digest, const RequestMessage& request,
                                    absl::Time now) override;
   absl::Status DeletePin(absl::string_view tenant, const std::string& owner,
-                         const std::string& digest, const RequestMessage* request,
+                         const std::string& digest, const RequestMessage& request,
                          absl::Time now) override;
   absl::StatusOr<std::vector<PinRow>> ListPins(absl::string_view tenant,
                                                absl::string_view owner_prefix, const PinRow& after,
@@ -73,7 +74,8 @@ class SqliteStoreMetadata final : public StoreMetadata {
   absl::StatusOr<std::vector<ResourceRow>> ListResources(absl::string_view tenant,
                                                          absl::string_view kind, int64_t before_seq,
                                                          int64_t max) override;
-  absl::StatusOr<std::vector<ResourceRow>> PendingResources() override;
+  absl::StatusOr<std::vector<ResourceRow>> PendingResources(int64_t max) override;
+  absl::StatusOr<int64_t> CountPending() override;
   absl::StatusOr<int64_t> CountAttempt(const std::string& name, int64_t change) override;
 
   absl::StatusOr<std::optional<std::string>> FindReport(absl::string_view key) override;

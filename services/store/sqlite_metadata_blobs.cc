@@ -72,8 +72,9 @@ absl::StatusOr<UploadRow> SqliteStoreMetadata::BeginUpload(absl::string_view ten
         database_->Query("SELECT COUNT(*) FROM uploads WHERE tenant = ? AND committed < size",
                          {tenant}));
     if (rows.Next() && rows.Int64(0) >= open_max) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "the tenant has ", rows.Int64(0), " open uploads, want fewer than ", open_max));
+      return absl::ResourceExhaustedError(absl::StrCat("the tenant has ", rows.Int64(0),
+                                                       " open uploads, want fewer than ", open_max,
+                                                       " (uploads_open_max)"));
     }
     DW_RETURN_IF_ERROR(rows.status());
   }
@@ -122,6 +123,18 @@ absl::Status SqliteStoreMetadata::DropUpload(const std::string& name) {
   DW_RETURN_IF_ERROR(database_->Run("DELETE FROM uploads WHERE name = ?", {name}));
   DW_RETURN_IF_ERROR(MarkResourceGone(*database_, name));
   return transaction.Commit();
+}
+
+absl::StatusOr<bool> SqliteStoreMetadata::DropExpiredUpload(const std::string& name,
+                                                            absl::Time now) {
+  MutexLock lock(&mutex_);
+  DW_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(*database_));
+  DW_RETURN_IF_ERROR(database_->Run("DELETE FROM uploads WHERE name = ? AND expire_time_us <= ?",
+                                    {name, absl::ToUnixMicros(now)}));
+  if (database_->changes() == 0) return false;
+  DW_RETURN_IF_ERROR(MarkResourceGone(*database_, name));
+  DW_RETURN_IF_ERROR(transaction.Commit());
+  return true;
 }
 
 absl::StatusOr<std::vector<UploadRow>> SqliteStoreMetadata::ExpiredUploads(absl::Time now,
@@ -332,17 +345,15 @@ absl::StatusOr<PinRow> SqliteStoreMetadata::Pin(absl::string_view tenant, const 
 absl::StatusOr<PinRow> SqliteStoreMetadata::CreatePin(absl::string_view tenant,
                                                       const std::string& owner,
                                                       const std::string& digest,
-                                                      const RequestMessage* request,
+                                                      const RequestMessage& request,
                                                       absl::Time now) {
   MutexLock lock(&mutex_);
   DW_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(*database_));
-  std::optional<RequestRecord> before;
-  if (request != nullptr) {
-    DW_ASSIGN_OR_RETURN(before, services::FindRequest(*database_, tenant, "CreatePin", *request));
-  }
+  DW_ASSIGN_OR_RETURN(const std::optional<RequestRecord> before,
+                      services::FindRequest(*database_, tenant, "CreatePin", request));
   DW_ASSIGN_OR_RETURN(PinRow pin, Pin(tenant, owner, digest, now));
-  if (request != nullptr && !before.has_value()) {
-    DW_RETURN_IF_ERROR(services::RecordRequest(*database_, tenant, "CreatePin", *request,
+  if (!before.has_value()) {
+    DW_RETURN_IF_ERROR(services::RecordRequest(*database_, tenant, "CreatePin", request,
                                                PinResource(owner, digest), now));
   }
   DW_RETURN_IF_ERROR(transaction.Commit());
@@ -351,16 +362,14 @@ absl::StatusOr<PinRow> SqliteStoreMetadata::CreatePin(absl::string_view tenant,
 
 absl::Status SqliteStoreMetadata::DeletePin(absl::string_view tenant, const std::string& owner,
                                             const std::string& digest,
-                                            const RequestMessage* request, absl::Time now) {
+                                            const RequestMessage& request, absl::Time now) {
   MutexLock lock(&mutex_);
   DW_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(*database_));
-  if (request != nullptr) {
-    DW_ASSIGN_OR_RETURN(const std::optional<RequestRecord> before,
-                        services::FindRequest(*database_, tenant, "DeletePin", *request));
-    // Carried out before: a pin made since then is not this request's to drop.
-    if (before.has_value()) return absl::OkStatus();
-    DW_RETURN_IF_ERROR(services::RecordRequest(*database_, tenant, "DeletePin", *request, "", now));
-  }
+  DW_ASSIGN_OR_RETURN(const std::optional<RequestRecord> before,
+                      services::FindRequest(*database_, tenant, "DeletePin", request));
+  // Carried out before: a pin made since then is not this request's to drop.
+  if (before.has_value()) return absl::OkStatus();
+  DW_RETURN_IF_ERROR(services::RecordRequest(*database_, tenant, "DeletePin", request, "", now));
   DW_RETURN_IF_ERROR(database_->Run(
       "DELETE FROM pins WHERE tenant = ? AND owner = ? AND digest = ?", {tenant, owner, digest}));
   DW_RETURN_IF_ERROR(MarkResourceGone(*database_, PinResource(owner, digest)));

@@ -84,6 +84,12 @@ class StoreBlobsTest : public ::testing::Test {
     return {response->missing_digests().begin(), response->missing_digests().end()};
   }
 
+  // "deltaworks_store_" before the name is understood.
+  void ExpectMetric(const std::string& name, int64_t value) {
+    EXPECT_THAT(store_.metrics().Text(),
+                HasSubstr(absl::StrCat("\ndeltaworks_store_", name, " ", value, "\n")));
+  }
+
   static StoreServer::Options Options() {
     StoreServer::Options options;
     options.collector.interval = absl::Minutes(10);  // Weeks pass here.
@@ -116,6 +122,9 @@ TEST_F(StoreBlobsTest, WhatIsUploadedIsReadBackWholeAndInRanges) {
                             })
                   .ok());
   EXPECT_EQ(range, data_.substr(kMiB - 1, kMiB + 2));
+  ExpectMetric("upload_bytes_total", static_cast<int64_t>(data_.size()));
+  ExpectMetric("uploads_finished_total", 1);
+  ExpectMetric("read_bytes_total", static_cast<int64_t>(data_.size() + range.size()));
 }
 
 TEST_F(StoreBlobsTest, AnEmptyBlobIsABlob) {
@@ -190,6 +199,8 @@ TEST_F(StoreBlobsTest, AWrongDigestIsDataLossWithBothAndDropsTheUpload) {
   EXPECT_TRUE(absl::IsNotFound(store_.client().GetUpload(upload->name()).status()));
   EXPECT_THAT(Missing({wrong, digest_}), ElementsAre(wrong, digest_));
   EXPECT_TRUE(std::filesystem::is_empty(store_.folder() + "/blobs/staged"));
+  ExpectMetric("uploads_refused_total", 1);
+  ExpectMetric("uploads_finished_total", 0);
 }
 
 TEST_F(StoreBlobsTest, AWrongOffsetNamesTheOneWanted) {
@@ -255,16 +266,16 @@ TEST_F(StoreBlobsTest, WhatTheTenantHasNeedNotBeSentAndWhatAnotherHasMust) {
 
 TEST_F(StoreBlobsTest, AnUploadForgetsNothingWhenTheDiskIsFull) {
   const auto upload = Create(digest_, data_.size());
-  store_.room = 2 * kMiB + 5;
+  store_.disk.room = 2 * kMiB + 5;
   const auto full = Write(upload->name(), data_, 0, data_.size());
   ASSERT_TRUE(absl::IsResourceExhausted(full.status())) << full.status();
   EXPECT_THAT(std::string(full.status().message()), HasSubstr("No space left on device"));
   const auto now = store_.client().GetUpload(upload->name());
   EXPECT_EQ(now->committed_size_bytes(), 2 * kMiB);
-  store_.room = INT64_MAX;
+  store_.disk.room = INT64_MAX;
   ASSERT_TRUE(Write(upload->name(), data_, 2 * kMiB, data_.size()).ok());
   EXPECT_EQ(store_.Read(digest_), data_);
-  EXPECT_THAT(store_.metrics().Text(), HasSubstr("deltaworks_store_limits_reached_total 1"));
+  ExpectMetric("limits_reached_total", 1);
 }
 
 TEST_F(StoreBlobsTest, FiveGigabytesCutInTheMiddleCountForNothingAndGoOn) {
@@ -277,8 +288,8 @@ TEST_F(StoreBlobsTest, FiveGigabytesCutInTheMiddleCountForNothingAndGoOn) {
   EXPECT_THAT(Missing({digest}), ElementsAre(digest));
   EXPECT_THAT(store_.Read(digest), StartsWith("NOT_FOUND"));
   EXPECT_TRUE(absl::IsNotFound(Pin(kJob, digest)));
-  EXPECT_THAT(store_.metrics().Text(), HasSubstr("deltaworks_store_blob_bytes 0"));
-  EXPECT_THAT(store_.metrics().Text(), HasSubstr("deltaworks_store_uploads_open 1"));
+  ExpectMetric("blob_bytes", 0);
+  ExpectMetric("uploads_open", 1);
   const std::string id = upload->name().substr(upload->name().rfind('/') + 1);
   EXPECT_EQ(std::filesystem::file_size(store_.folder() + "/blobs/staged/" + id), 2 * kMiB);
   const auto found = Create(digest, size);
@@ -294,14 +305,17 @@ TEST_F(StoreBlobsTest, AnUploadOfNothingHasTheDigestOfNothing) {
 }
 
 TEST_F(StoreBlobsTest, AnUploadThatCannotFitIsRefusedAtOnce) {
-  store_.room = 1000;
+  store_.disk.room = 1000;
   const auto upload = Create(digest_, 1001);
   ASSERT_TRUE(absl::IsResourceExhausted(upload.status())) << upload.status();
   EXPECT_THAT(std::string(upload.status().message()), HasSubstr("disk is full"));
   store_.Advance(absl::Minutes(11));
-  EXPECT_THAT(store_.metrics().Text(), HasSubstr("deltaworks_store_uploads_open 0"));
+  ExpectMetric("uploads_open", 0);
+  ExpectMetric("available_bytes", 1000);
+  ExpectMetric("collection_duration_seconds_count", 1);
   const auto larger = Create(digest_, int64_t{2} << 40);
-  EXPECT_THAT(std::string(larger.status().message()), HasSubstr("want at most 1099511627776"));
+  EXPECT_THAT(std::string(larger.status().message()),
+              HasSubstr("want at most 1099511627776 (blob_bytes_max)"));
   EXPECT_TRUE(absl::IsInvalidArgument(Create(digest_, -1).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(Create("sha256:x", 1).status()));
 }
@@ -314,7 +328,7 @@ TEST_F(StoreBlobsTest, AnUploadWithoutDataExpiresAfterAWeek) {
   store_.Advance(absl::Hours(24 + 1));
   EXPECT_TRUE(absl::IsNotFound(store_.client().GetUpload(upload->name()).status()));
   EXPECT_TRUE(std::filesystem::is_empty(store_.folder() + "/blobs/staged"));
-  EXPECT_THAT(store_.metrics().Text(), HasSubstr("deltaworks_store_uploads_expired_total 1"));
+  ExpectMetric("uploads_expired_total", 1);
 }
 
 TEST_F(StoreBlobsTest, AFinishedUploadIsForgottenAfterAWeekAndIsNoLoss) {
@@ -322,7 +336,7 @@ TEST_F(StoreBlobsTest, AFinishedUploadIsForgottenAfterAWeekAndIsNoLoss) {
   ASSERT_TRUE(Pin(kJob, digest_).ok());
   store_.Advance(absl::Hours(24 * 8));
   EXPECT_EQ(store_.Read(digest_), data_);
-  EXPECT_THAT(store_.metrics().Text(), HasSubstr("deltaworks_store_uploads_expired_total 0"));
+  ExpectMetric("uploads_expired_total", 0);
 }
 
 TEST_F(StoreBlobsTest, ARequestIdBelongsToOneRequest) {
@@ -387,7 +401,7 @@ TEST_F(StoreBlobsTest, ATruncatedOrLostFileIsDataLossFoundByTheStoreItself) {
   store_.Upload("lost");
   std::filesystem::remove(store_.PathOf(Sha256Digest("lost")));
   EXPECT_THAT(store_.Read(Sha256Digest("lost")), HasSubstr("its file is gone"));
-  EXPECT_THAT(store_.metrics().Text(), HasSubstr("deltaworks_store_blobs_damaged_total 2"));
+  ExpectMetric("blobs_damaged_total", 2);
 }
 
 // ---- Pins, manifests, collection ----
@@ -400,12 +414,41 @@ TEST_F(StoreBlobsTest, WhatNobodyPinnedGoesAfterADayAndWhatIsPinnedStays) {
   EXPECT_EQ(store_.Read(Sha256Digest("kept")), "kept");
   EXPECT_THAT(store_.Read(Sha256Digest("loose")), StartsWith("NOT_FOUND"));
   EXPECT_FALSE(std::filesystem::exists(store_.PathOf(Sha256Digest("loose"))));
+  ExpectMetric("pins", 1);
+  ExpectMetric("blobs", 1);
+  ExpectMetric("blobs_collected_total", 1);
   ASSERT_TRUE(Unpin(kJob, Sha256Digest("kept")).ok());
   ASSERT_TRUE(Unpin(kJob, Sha256Digest("kept")).ok());
   store_.Advance(absl::Minutes(11));
   EXPECT_FALSE(std::filesystem::exists(store_.PathOf(Sha256Digest("kept"))));
+  ExpectMetric("pins", 0);
+  ExpectMetric("blobs_collected_total", 2);
   EXPECT_EQ(store_.Upload("kept"), Sha256Digest("kept"));
   EXPECT_EQ(store_.Read(Sha256Digest("kept")), "kept");
+}
+
+TEST_F(StoreBlobsTest, WhatCannotBeRemovedIsTriedAgainAndTheOthersGoAllTheSame) {
+  for (const char* data : {"a", "b", "c"}) store_.Upload(data);
+  // The disk cannot part with the object that it is asked for first.
+  std::string stuck;
+  store_.disk.on_remove = [&stuck](const ObjectKey& key) {
+    if (stuck.empty()) stuck = key.digest;
+    return key.digest == stuck ? absl::PermissionDeniedError("it stays") : absl::OkStatus();
+  };
+  store_.Advance(absl::Hours(25));
+  ASSERT_FALSE(stuck.empty());
+  for (const char* data : {"a", "b", "c"}) {
+    const std::string digest = Sha256Digest(data);
+    EXPECT_EQ(std::filesystem::exists(store_.PathOf(digest)), digest == stuck) << data;
+  }
+  EXPECT_THAT(log_, HasSubstr("an object cannot be removed"));
+  ExpectMetric("blobs_collected_total", 2);
+  EXPECT_THAT(store_.Read(stuck), StartsWith("NOT_FOUND")) << "it counts as absent";
+
+  store_.disk.on_remove = nullptr;
+  store_.Advance(absl::Minutes(11));
+  EXPECT_FALSE(std::filesystem::exists(store_.PathOf(stuck)));
+  ExpectMetric("blobs_collected_total", 3);
 }
 
 TEST_F(StoreBlobsTest, AManifestIsParsedAndHoldsItsFiles) {

@@ -1,10 +1,12 @@
 // Datasets, base models and the validation of training specs over a real server, with a model of
 // 20,000 parameters.
 
+#include <atomic>
 #include <filesystem>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "services/base/log.h"
@@ -101,7 +103,36 @@ class StoreModelsTest : public ::testing::Test {
     return response->failure();
   }
 
+  // Counts how often the blob is opened from now on.
+  void CountOpens(const std::string& digest) {
+    opens_ = 0;
+    store_.disk.on_open = [this, digest](const ObjectKey& key) {
+      if (key.digest == digest) ++opens_;
+      return absl::OkStatus();
+    };
+  }
+
   StoreTestServer store_;
+  std::atomic<int> opens_{0};
+};
+
+// A door in the disk: whoever opens the blob waits in it. Nobody may, once it is destroyed.
+class Door {
+ public:
+  Door(StoreTestServer& store, const std::string& digest) {
+    store.disk.on_open = [this, digest](const ObjectKey& key) {
+      if (key.digest != digest) return absl::OkStatus();
+      if (!reached_.HasBeenNotified()) reached_.Notify();
+      opened_.WaitForNotification();
+      return absl::OkStatus();
+    };
+  }
+  // Until somebody waits.
+  void AwaitOne() { reached_.WaitForNotification(); }
+  void Open() { opened_.Notify(); }
+
+ private:
+  absl::Notification reached_, opened_;
 };
 
 // ---- Datasets ----
@@ -284,9 +315,42 @@ TEST_F(StoreModelsTest, AnImportCutByARestartIsBegunAgain) {
   EXPECT_EQ(base.state(), v1::BaseModel::READY) << base.failure().message();
 }
 
+TEST_F(StoreModelsTest, ImportsThatWaitHaveABound) {
+  store_.options().imports_waiting_max = 2;
+  store_.Restart();
+  // An import of an uploaded file, which cannot be opened for now.
+  v1::ImportBaseModelRequest request;
+  request.set_parent("tenants/acme");
+  request.set_base_model_id("stuck");
+  v1::ManifestFile& file = *request.mutable_uploaded_files()->add_files();
+  file = *UploadBytes(store_.client(), "acme", "tiny.gguf", *ReadFile(Source() + "/tiny.gguf"));
+  Door door(store_, file.digest());
+  ASSERT_TRUE(store_.client().ImportBaseModel(request).ok());
+  door.AwaitOne();
+  // Many at once ask for the one place that is left.
+  std::atomic<int> begun{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&, i] {
+      const absl::Status status = Import(Source() + "/tiny", absl::StrCat("tiny", i)).status();
+      if (status.ok()) {
+        ++begun;
+        return;
+      }
+      EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+      EXPECT_EQ(status.message(), "2 imports wait, want fewer than 2 (imports_waiting_max)");
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(begun, 1);
+  door.Open();
+  EXPECT_EQ(store_.AwaitImport("tenants/acme/baseModels/stuck").state(), v1::BaseModel::READY);
+  EXPECT_EQ(ImportTiny().state(), v1::BaseModel::READY) << "there is room again";
+}
+
 TEST_F(StoreModelsTest, AFullDiskDuringAnImportFailsItClearlyAndLosesNothing) {
   ASSERT_TRUE(Create(Pairs(2)).ok());
-  store_.room = 10;
+  store_.disk.room = 10;
   ASSERT_TRUE(Import(Source() + "/tiny").ok());
   const v1::BaseModel failed = store_.AwaitImport(kBase);
   EXPECT_EQ(failed.state(), v1::BaseModel::FAILED);
@@ -294,7 +358,7 @@ TEST_F(StoreModelsTest, AFullDiskDuringAnImportFailsItClearlyAndLosesNothing) {
   EXPECT_EQ(failed.failure().fault(), v1::Failure::PLATFORM);
   EXPECT_TRUE(std::filesystem::is_empty(store_.folder() + "/imports"));
   EXPECT_TRUE(store_.client().GetDataset(kData).ok());
-  store_.room = INT64_MAX;
+  store_.disk.room = INT64_MAX;
   EXPECT_EQ(ImportTiny().state(), v1::BaseModel::READY);
 }
 
@@ -365,7 +429,12 @@ TEST_F(StoreModelsTest, ProblemsAreCountedBeyondThoseListed) {
 
 TEST_F(StoreModelsTest, OneReportAskedForByManyIsTheSameForAll) {
   ImportTiny();
+  const std::string alone = store_.Upload(Pairs(499));
+  CountOpens(alone);
+  ASSERT_TRUE(Check(alone).ok());
+  const int opens_of_one = opens_;
   const std::string digest = store_.Upload(Pairs(500));
+  CountOpens(digest);
   std::vector<std::string> answers(16);
   std::vector<std::thread> threads;
   for (std::string& answer : answers) {
@@ -377,6 +446,7 @@ TEST_F(StoreModelsTest, OneReportAskedForByManyIsTheSameForAll) {
   }
   for (std::thread& thread : threads) thread.join();
   for (const std::string& answer : answers) EXPECT_EQ(answer, answers[0]);
+  EXPECT_EQ(opens_, opens_of_one) << "computed once";
 }
 
 TEST_F(StoreModelsTest, ABlobTooLargeForADatasetIsRefusedBeforeItIsRead) {
@@ -388,7 +458,8 @@ TEST_F(StoreModelsTest, ABlobTooLargeForADatasetIsRefusedBeforeItIsRead) {
   request.mutable_dataset()->set_blob_digest(small.Upload(Pairs(10)));
   const auto created = small.client().CreateDataset(request);
   ASSERT_TRUE(absl::IsResourceExhausted(created.status())) << created.status();
-  EXPECT_THAT(std::string(created.status().message()), HasSubstr("want at most 50"));
+  EXPECT_THAT(std::string(created.status().message()),
+              HasSubstr("want at most 50 for a dataset (dataset_bytes_max)"));
   v1::CheckDatasetRequest check;
   check.set_parent("tenants/acme");
   check.set_blob_digest(request.dataset().blob_digest());
@@ -396,22 +467,70 @@ TEST_F(StoreModelsTest, ABlobTooLargeForADatasetIsRefusedBeforeItIsRead) {
 }
 
 TEST_F(StoreModelsTest, ReportsThatWaitHaveABound) {
-  StoreServer::Options options = OptionsOf(Source());
-  options.texts.reports_waiting_max = 0;
-  StoreTestServer none("store_models_none", options);
-  v1::ImportBaseModelRequest import;
-  import.set_parent("tenants/acme");
-  import.set_base_model_id("tiny");
-  import.set_local_path(Source() + "/tiny");
-  ASSERT_TRUE(none.client().ImportBaseModel(import).ok());
-  ASSERT_EQ(none.AwaitImport(kBase).state(), v1::BaseModel::READY);
-  v1::CheckDatasetRequest check;
-  check.set_parent("tenants/acme");
-  check.set_blob_digest(none.Upload(Pairs(1)));
-  check.set_base_model(kBase);
-  const auto report = none.client().CheckDataset(check);
-  ASSERT_TRUE(absl::IsResourceExhausted(report.status())) << report.status();
-  EXPECT_THAT(std::string(report.status().message()), HasSubstr("reports_waiting_max"));
+  store_.options().texts.reports_at_once_max = 1;
+  store_.options().texts.reports_waiting_max = 1;
+  store_.Restart();
+  ImportTiny();
+  std::vector<std::string> digests;
+  for (int i = 1; i <= 3; ++i) digests.push_back(store_.Upload(Pairs(i)));
+  Door door(store_, digests[0]);
+  std::thread first([&] { EXPECT_TRUE(Check(digests[0]).ok()); });
+  door.AwaitOne();
+  // Of two more, one waits and the other is refused, whichever comes first.
+  absl::Notification refused;
+  std::atomic<int> done{0};
+  std::vector<std::thread> others;
+  for (int i = 1; i <= 2; ++i) {
+    others.emplace_back([&, i] {
+      const auto report = Check(digests[i]);
+      if (report.ok()) {
+        ++done;
+        return;
+      }
+      EXPECT_TRUE(absl::IsResourceExhausted(report.status())) << report.status();
+      EXPECT_EQ(report.status().message(),
+                "1 reports wait, want fewer than 1 (reports_waiting_max)");
+      refused.Notify();
+    });
+  }
+  EXPECT_TRUE(refused.WaitForNotificationWithTimeout(absl::Seconds(30)));
+  door.Open();
+  first.join();
+  for (std::thread& thread : others) thread.join();
+  EXPECT_EQ(done, 1);
+  EXPECT_THAT(store_.metrics().Text(), HasSubstr("deltaworks_store_limits_reached_total 1\n"));
+}
+
+TEST_F(StoreModelsTest, CallsThatReadAWholeBlobHaveABoundAndAreRefusedBeyondIt) {
+  store_.options().whole_reads_at_once_max = 1;
+  store_.Restart();
+  ImportTiny();
+  const std::string digest = store_.Upload(Pairs(1));
+  const std::string other = store_.Upload(Pairs(2));
+  Door door(store_, digest);
+  std::thread first([&] { EXPECT_TRUE(Check(digest, /*with_base=*/false).ok()); });
+  door.AwaitOne();
+  v1::CreateDatasetRequest create;
+  create.set_parent("tenants/acme");
+  create.mutable_dataset()->set_blob_digest(other);
+  v1::PreviewDatasetRequest preview;
+  preview.set_parent("tenants/acme");
+  preview.set_blob_digest(other);
+  preview.set_base_model(kBase);
+  v1::ReportCorruptBlobRequest report;
+  report.set_parent("tenants/acme");
+  report.set_digest(other);
+  for (const absl::Status& status :
+       {Check(other, /*with_base=*/false).status(), store_.client().CreateDataset(create).status(),
+        store_.client().PreviewDataset(preview).status(),
+        store_.client().ReportCorruptBlob(report).status()}) {
+    EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("(whole_reads_at_once_max)"));
+  }
+  EXPECT_TRUE(Check(other).ok()) << "reports have a bound of their own";
+  door.Open();
+  first.join();
+  EXPECT_TRUE(store_.client().CreateDataset(create).ok());
 }
 
 TEST_F(StoreModelsTest, AReportIsKeptAndIsNoPermission) {
@@ -419,8 +538,11 @@ TEST_F(StoreModelsTest, AReportIsKeptAndIsNoPermission) {
   const std::string digest = store_.Upload(Pairs(2));
   const auto first = Check(digest);
   ASSERT_TRUE(first.ok()) << first.status();
+  store_.options().texts.reports_waiting_max = 0;  // Nothing can be computed any more.
   store_.Restart();
-  EXPECT_EQ(Check(digest)->SerializeAsString(), first->SerializeAsString());
+  const auto kept = Check(digest);
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  EXPECT_EQ(kept->SerializeAsString(), first->SerializeAsString());
   store_.Advance(absl::Hours(30));
   EXPECT_TRUE(absl::IsNotFound(Check(digest).status()));
 }
@@ -480,6 +602,52 @@ TEST_F(StoreModelsTest, APreviewMarksExactlyTheTokensThatCount) {
   request.set_example_count(1);
   request.clear_base_model();
   EXPECT_TRUE(absl::IsInvalidArgument(store_.client().PreviewDataset(request).status()));
+}
+
+TEST_F(StoreModelsTest, APreviewReadsNoFurtherThanTheExamplesItShows) {
+  ImportTiny();
+  v1::PreviewDatasetRequest request;
+  request.set_parent("tenants/acme");
+  request.set_blob_digest(store_.Upload(Pairs(2) + "no JSON\n"));
+  request.set_base_model(kBase);
+  request.set_example_count(2);
+  const auto preview = store_.client().PreviewDataset(request);
+  ASSERT_TRUE(preview.ok()) << preview.status();
+  EXPECT_EQ(preview->examples_size(), 2);
+  request.set_example_count(3);
+  const auto bad = store_.client().PreviewDataset(request);
+  ASSERT_TRUE(absl::IsInvalidArgument(bad.status())) << bad.status();
+  EXPECT_THAT(std::string(bad.status().message()), HasSubstr("line 3: "));
+}
+
+TEST_F(StoreModelsTest, TheModelThatWasNotUsedForLongestIsReadAgain) {
+  std::vector<std::string> names, manifests;
+  for (size_t i = 0; i <= TextModels::kKeptMax; ++i) {
+    const std::string id = absl::StrCat("m", i);
+    const auto seed = static_cast<uint32_t>(i + 1);
+    trainer::WriteTinyHfFolder(trainer::MakeTinyModel(true, seed), Source() + "/" + id);
+    ASSERT_TRUE(Import(Source() + "/" + id, id).ok());
+    const v1::BaseModel base = store_.AwaitImport("tenants/acme/baseModels/" + id);
+    ASSERT_EQ(base.state(), v1::BaseModel::READY) << base.failure().message();
+    names.push_back(base.name());
+    manifests.push_back(base.manifest_digest());
+  }
+  v1::PreviewDatasetRequest request;
+  request.set_parent("tenants/acme");
+  request.set_blob_digest(store_.Upload(Pairs(1)));
+  // Whether the model had to be read.
+  const auto reads = [&](size_t i) {
+    CountOpens(manifests[i]);
+    request.set_base_model(names[i]);
+    const auto preview = store_.client().PreviewDataset(request);
+    EXPECT_TRUE(preview.ok()) << preview.status();
+    return opens_ > 0;
+  };
+  for (size_t i = 0; i < TextModels::kKeptMax; ++i) EXPECT_TRUE(reads(i)) << i;
+  EXPECT_FALSE(reads(0));
+  EXPECT_TRUE(reads(TextModels::kKeptMax));
+  EXPECT_FALSE(reads(0)) << "used last but one";
+  EXPECT_TRUE(reads(1)) << "used before all others";
 }
 
 TEST_F(StoreModelsTest, APreviewOfAChatShowsTheTemplateAndEachTurnThatCounts) {

@@ -52,7 +52,7 @@ class StoreProcessTest : public ::testing::Test {
   ~StoreProcessTest() override { Kill(); }
 
   // Starts a store; its exit code can be asked with Wait().
-  void Launch(const Environment& environment = {}) {
+  void Launch(const Environment& environment = {}, const std::vector<std::string>& flags = {}) {
     unlink(PortFile().c_str());
     std::vector<std::string> arguments = {kProgram,
                                           "--data_folder=" + folder_ + "/data",
@@ -61,6 +61,7 @@ class StoreProcessTest : public ::testing::Test {
                                           "--address=127.0.0.1:0",
                                           "--metrics_address=127.0.0.1:0",
                                           "--port_file=" + PortFile()};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
@@ -186,6 +187,33 @@ TEST_F(StoreProcessTest, AFolderHeldByAnotherStoreIsRefusedAndItsOwnerGoesOn) {
               HasSubstr("database locked by another process: " + folder_ + "/data/store.db"));
   pid_ = first;
   EXPECT_TRUE(UploadBytes(*client_, "acme", "a", "bytes").ok());
+}
+
+TEST_F(StoreProcessTest, ABoundOfNothingIsRefusedByItsName) {
+  struct Bound {
+    std::string flag, value, want;
+  };
+  const Bound bounds[] = {
+      {"--blob_bytes_max", "0", "want at least 1"},
+      {"--uploads_open_max", "0", "want at least 1"},
+      {"--dataset_bytes_max", "0", "want at least 1"},
+      {"--reports_kept_max", "0", "want at least 1"},
+      {"--reports_at_once_max", "0", "want at least 1"},
+      {"--reports_waiting_max", "0", "want at least 1"},
+      {"--imports_waiting_max", "0", "want at least 1"},
+      {"--import_attempts_max", "0", "want at least 1"},
+      {"--whole_reads_at_once_max", "0", "want at least 1"},
+      {"--upload_lifetime", "999ms", "want at least 1s"},
+      {"--collection_interval", "999ms", "want at least 1s"},
+  };
+  // A store that takes the bound ends nevertheless, with another code.
+  ASSERT_TRUE(WriteFileAtomically(folder_ + "/data", "no folder").ok());
+  for (const Bound& bound : bounds) {
+    Launch({}, {absl::StrCat(bound.flag, "=", bound.value)});
+    EXPECT_EQ(Wait(), kExitUsage) << bound.flag;
+    EXPECT_THAT(*ReadFile(LogFile()),
+                HasSubstr(absl::StrCat(bound.flag, " is ", bound.value, ", ", bound.want)));
+  }
 }
 
 // ---- kill -9 ----

@@ -28,6 +28,7 @@ StoreServer::StoreServer(const Options& options, const Authenticator& authentica
       metadata_(std::move(metadata)),
       blob_store_(std::move(blob_store)),
       blobs_(*blob_store_, *metadata_, clock, metrics_),
+      whole_reads_(options.whole_reads_at_once_max),
       uploads_(blobs_, *metadata_, clock, metrics_, options.uploads),
       datasets_(blobs_, *metadata_, clock, options.datasets),
       base_models_(blobs_, *metadata_, clock, metrics_, BaseModelOptions(options)),
@@ -37,8 +38,8 @@ StoreServer::StoreServer(const Options& options, const Authenticator& authentica
       collector_(*loop, *blob_store_, *metadata_, uploads_, clock, metrics_, options.collector),
       loop_(std::move(loop)),
       service_(std::make_unique<StoreService>(StoreParts{authenticator, clock, metrics_, *metadata_,
-                                                         blobs_, uploads_, datasets_, base_models_,
-                                                         texts_, training_check_})) {}
+                                                         blobs_, whole_reads_, uploads_, datasets_,
+                                                         base_models_, texts_, training_check_})) {}
 
 StoreServer::~StoreServer() = default;
 

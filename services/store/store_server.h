@@ -26,6 +26,7 @@
 #include "services/store/text_models.h"
 #include "services/store/training_check.h"
 #include "services/store/uploads.h"
+#include "services/store/whole_reads.h"
 
 namespace grpc {
 class Service;
@@ -48,6 +49,7 @@ class StoreServer {
     Collector::Options collector;
     int64_t imports_waiting_max = 100;
     int64_t import_attempts_max = 10;
+    int64_t whole_reads_at_once_max = 32;
   };
 
   // The other arguments must outlive the server. Errors name file or folder:
@@ -63,7 +65,6 @@ class StoreServer {
   ~StoreServer();
 
   grpc::Service* service();
-  Collector& collector() { return collector_; }
 
  private:
   StoreServer(const Options& options, const Authenticator& authenticator, const Clock& clock,
@@ -74,6 +75,7 @@ class StoreServer {
   const std::unique_ptr<StoreMetadata> metadata_;
   const std::unique_ptr<BlobStore> blob_store_;
   Blobs blobs_;
+  WholeReads whole_reads_;
   Uploads uploads_;
   Datasets datasets_;
   BaseModels base_models_;

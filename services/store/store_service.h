@@ -18,6 +18,7 @@ class StoreMetadata;
 struct StoreMetrics;
 class TrainingCheck;
 class Uploads;
+class WholeReads;
 
 // What the handlers need. All must outlive the service.
 struct StoreParts {
@@ -26,6 +27,7 @@ struct StoreParts {
   StoreMetrics& metrics;
   StoreMetadata& metadata;
   Blobs& blobs;
+  WholeReads& whole_reads;
   Uploads& uploads;
   Datasets& datasets;
   BaseModels& base_models;

@@ -26,10 +26,10 @@ T MustHave(absl::StatusOr<T> value) {
 
 }  // namespace
 
-absl::Status FullDiskBlobStore::AppendStaged(const std::string& id, int64_t offset,
-                                             absl::string_view data) {
-  const int64_t fits = std::min<int64_t>(room_, static_cast<int64_t>(data.size()));
-  room_ -= fits;
+absl::Status FaultyBlobStore::AppendStaged(const std::string& id, int64_t offset,
+                                           absl::string_view data) {
+  const int64_t fits = std::min<int64_t>(faults_.room, static_cast<int64_t>(data.size()));
+  faults_.room -= fits;
   // Like a real disk: what fits is written, then the error comes.
   const absl::Status status =
       store_->AppendStaged(id, offset, data.substr(0, static_cast<size_t>(fits)));
@@ -57,8 +57,8 @@ void StoreTestServer::Start() {
   authenticator_ = std::make_unique<Authenticator>(tokens_.get(), *metrics_);
   auto loop = std::make_unique<FakeEventLoop>(clock);
   loop_ = loop.get();
-  auto blobs = std::make_unique<FullDiskBlobStore>(
-      MustHave(LocalBlobStore::Open(options_.folder + "/blobs")), room);
+  auto blobs = std::make_unique<FaultyBlobStore>(
+      MustHave(LocalBlobStore::Open(options_.folder + "/blobs")), disk);
   store_ = MustHave(StoreServer::OpenWith(options_, *authenticator_, clock, *metrics_,
                                           std::move(blobs), std::move(loop)));
   server_ =

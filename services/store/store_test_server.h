@@ -6,6 +6,7 @@
 #define DELTAWORKS_SERVICES_STORE_STORE_TEST_SERVER_H_
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -21,15 +22,26 @@
 #include "services/clients/store_client.h"
 #include "services/store/local_blob_store.h"
 #include "services/store/store_server.h"
+#include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
 
-// A BlobStore whose disk becomes full after so many bytes.
-class FullDiskBlobStore final : public BlobStore {
+// What a test does to the disk. The functions are set while no call is under way.
+struct DiskFaults {
+  // Bytes that still fit; counted down by what is written.
+  std::atomic<int64_t> room{INT64_MAX};
+  // Called before objects are opened or removed, and staged bytes dropped; may wait. An error is
+  // the answer.
+  std::function<absl::Status(const ObjectKey&key)> on_open, on_remove;
+  std::function<absl::Status(const std::string& id)> on_drop;
+};
+
+// A BlobStore on such a disk.
+class FaultyBlobStore final : public BlobStore {
  public:
-  // `room` must outlive this; it is counted down by what is written.
-  FullDiskBlobStore(std::unique_ptr<BlobStore> store, std::atomic<int64_t>& room)
-      : store_(std::move(store)), room_(room) {}
+  // `faults` must outlive this.
+  FaultyBlobStore(std::unique_ptr<BlobStore> store, DiskFaults& faults)
+      : store_(std::move(store)), faults_(faults) {}
 
   absl::Status AppendStaged(const std::string& id, int64_t offset, absl::string_view data) override;
   absl::Status SyncStaged(const std::string& id) override { return store_->SyncStaged(id); }
@@ -39,24 +51,31 @@ class FullDiskBlobStore final : public BlobStore {
   absl::Status StageFile(const std::string& id, const std::string& path) override {
     return store_->StageFile(id, path);
   }
-  absl::Status DropStaged(const std::string& id) override { return store_->DropStaged(id); }
+  absl::Status DropStaged(const std::string& id) override {
+    if (faults_.on_drop) DW_RETURN_IF_ERROR(faults_.on_drop(id));
+    return store_->DropStaged(id);
+  }
   absl::StatusOr<std::vector<std::string>> ListStaged() override { return store_->ListStaged(); }
   absl::Status Promote(const std::string& id, const ObjectKey& key) override {
     return store_->Promote(id, key);
   }
   absl::StatusOr<std::unique_ptr<BlobReader>> Open(const ObjectKey& key) override {
+    if (faults_.on_open) DW_RETURN_IF_ERROR(faults_.on_open(key));
     return store_->Open(key);
   }
-  absl::Status Remove(const ObjectKey& key) override { return store_->Remove(key); }
+  absl::Status Remove(const ObjectKey& key) override {
+    if (faults_.on_remove) DW_RETURN_IF_ERROR(faults_.on_remove(key));
+    return store_->Remove(key);
+  }
   absl::StatusOr<std::vector<ObjectKey>> List() override { return store_->List(); }
   absl::Status Link(const ObjectKey& key, const std::string& path) override {
     return store_->Link(key, path);
   }
-  absl::StatusOr<int64_t> AvailableBytes() override { return room_.load(); }
+  absl::StatusOr<int64_t> AvailableBytes() override { return faults_.room.load(); }
 
  private:
   const std::unique_ptr<BlobStore> store_;
-  std::atomic<int64_t>& room_;
+  DiskFaults& faults_;
 };
 
 class StoreTestServer {
@@ -94,12 +113,13 @@ class StoreTestServer {
   // Time passes and the loop runs.
   void Advance(absl::Duration step) { loop_->Advance(step); }
 
+  // For the next Start().
+  StoreServer::Options& options() { return options_; }
   const std::string& folder() const { return options_.folder; }
   Metrics& metrics() { return *metrics_; }
 
   FakeClock clock;
-  // Bytes that still fit on the disk.
-  std::atomic<int64_t> room{INT64_MAX};
+  DiskFaults disk;
 
  private:
   StoreServer::Options options_;

@@ -1,43 +1,42 @@
 #include "services/store/text_models.h"
 
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "services/base/manifest.h"
 #include "services/base/resource_names.h"
 #include "trainer/base/status_macros.h"
+#include "trainer/data/chat_renderer.h"
 #include "trainer/formats/manifest.h"
+#include "trainer/tokenizer/chat_template.h"
 
 namespace deltaworks::services {
 
 trainer::TextEncoder TextModel::MakeEncoder(const trainer::TextSettings& settings) const {
-  const auto render = [this](absl::Span<const trainer::Message> messages,
-                             bool answer_follows) -> absl::StatusOr<std::string> {
-    if (chat_template == nullptr) return no_template;
-    std::vector<trainer::ChatMessage> chat;
-    chat.reserve(messages.size());
-    for (const trainer::Message& message : messages) {
-      chat.push_back({message.role, message.content});
-    }
-    return chat_template->Render(chat, answer_follows);
-  };
-  return trainer::TextEncoder(*tokenizer, render, settings);
+  return trainer::TextEncoder(*tokenizer, render_chat, settings);
+}
+
+std::shared_ptr<const TextModel> TextModels::Find(const std::string& manifest_digest) {
+  for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
+    if (entry->manifest_digest != manifest_digest) continue;
+    entries_.splice(entries_.begin(), entries_, entry);
+    return entry->model;
+  }
+  return nullptr;
 }
 
 absl::StatusOr<std::shared_ptr<const TextModel>> TextModels::Get(const v1::BaseModel& base_model) {
+  const std::string& digest = base_model.manifest_digest();
   {
     MutexLock lock(&mutex_);
-    for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-      if (entry->manifest_digest != base_model.manifest_digest()) continue;
-      entries_.splice(entries_.begin(), entries_, entry);
-      return entry->model;
-    }
+    if (auto kept = Find(digest); kept != nullptr) return kept;
   }
   DW_ASSIGN_OR_RETURN(std::shared_ptr<const TextModel> model, Load(base_model));
   MutexLock lock(&mutex_);
-  entries_.push_front({base_model.manifest_digest(), model});
-  if (entries_.size() > kept_max_) entries_.pop_back();
+  // Another thread may have loaded it meanwhile.
+  if (auto kept = Find(digest); kept != nullptr) return kept;
+  entries_.push_front({digest, model});
+  if (entries_.size() > kKeptMax) entries_.pop_back();
   return model;
 }
 
@@ -63,13 +62,8 @@ absl::StatusOr<std::shared_ptr<const TextModel>> TextModels::Load(const v1::Base
 
   auto model = std::make_shared<TextModel>();
   DW_ASSIGN_OR_RETURN(model->tokenizer, trainer::Tokenizer::Parse(tokenizer, tokenizer_config));
-  auto chat_template = trainer::ChatTemplate::FromConfig(tokenizer_config);
-  if (chat_template.ok()) {
-    model->chat_template = *std::move(chat_template);
-  } else {
-    model->no_template = absl::InvalidArgumentError(absl::StrCat(
-        "the base's chat template cannot be used: ", chat_template.status().message()));
-  }
+  model->render_chat =
+      trainer::MakeChatRenderer(trainer::ChatTemplate::FromConfig(tokenizer_config));
   DW_ASSIGN_OR_RETURN(model->config, trainer::ModelConfig::Parse(config, base_model.name()));
   return model;
 }

@@ -1,5 +1,5 @@
 // TextModels: what the store needs of a base model to read text as the trainer will: tokenizer,
-// chat template, config. Read from the base's blobs once and kept, a few at a time.
+// chat template, config. Read from the base's blobs and kept, kKeptMax at a time.
 //
 // Thread-safe; a TextModel is immutable and lives as long as somebody holds it.
 
@@ -16,16 +16,13 @@
 #include "trainer/base/mutex.h"
 #include "trainer/data/text_encoder.h"
 #include "trainer/model/config.h"
-#include "trainer/tokenizer/chat_template.h"
 #include "trainer/tokenizer/tokenizer.h"
 
 namespace deltaworks::services {
 
 struct TextModel {
   std::unique_ptr<const trainer::Tokenizer> tokenizer;
-  // Null if the base has none; then chats are refused with the reason.
-  std::unique_ptr<const trainer::ChatTemplate> chat_template;
-  absl::Status no_template;
+  trainer::ChatRenderer render_chat;
   trainer::ModelConfig config;
 
   // The encoder of this base. The model must outlive it.
@@ -34,21 +31,25 @@ struct TextModel {
 
 class TextModels {
  public:
-  // `blobs` must outlive this. Keeps `kept_max` models.
-  explicit TextModels(Blobs& blobs, size_t kept_max = 4) : blobs_(blobs), kept_max_(kept_max) {}
+  static constexpr size_t kKeptMax = 4;
+
+  // `blobs` must outlive this.
+  explicit TextModels(Blobs& blobs) : blobs_(blobs) {}
 
   // Of a READY base. DataLoss: its files are damaged.
   absl::StatusOr<std::shared_ptr<const TextModel>> Get(const v1::BaseModel& base_model);
 
  private:
   absl::StatusOr<std::shared_ptr<const TextModel>> Load(const v1::BaseModel& base_model);
+  // Null if it is not kept.
+  std::shared_ptr<const TextModel> Find(const std::string& manifest_digest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   struct Entry {
     std::string manifest_digest;
     std::shared_ptr<const TextModel> model;
   };
   Blobs& blobs_;
-  const size_t kept_max_;
   Mutex mutex_;
   std::list<Entry> entries_ ABSL_GUARDED_BY(mutex_);  // Last used first.
 };

@@ -12,6 +12,7 @@
 #include "services/store/memory_bound.h"
 #include "trainer/base/status_macros.h"
 #include "trainer/base/utf8_prefix.h"
+#include "trainer/data/record.h"
 #include "trainer/lora/lora_config.h"
 #include "trainer/model/llama.h"
 #include "trainer/train/training_config.h"
@@ -43,16 +44,6 @@ absl::Status CheckName(const std::string& tenant, absl::string_view field, const
   if (ids[0] == tenant) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(field, " is ", name, ", want one of tenants/", tenant));
-}
-
-std::string ProblemText(const v1::DatasetReport& report) {
-  const v1::DatasetProblem& first = report.problems(0);
-  const std::string where = first.line() == 0 ? "" : absl::StrCat("line ", first.line(), ": ");
-  const std::string more =
-      report.problem_count() == 1
-          ? ""
-          : absl::StrCat(" (and ", report.problem_count() - 1, " more problems)");
-  return absl::StrCat(where, first.message(), more);
 }
 
 // What people should know of a dataset that is good.
@@ -143,8 +134,9 @@ absl::Status TrainingCheck::ReadData(Case& c, const v1::Dataset& dataset, const 
   DW_ASSIGN_OR_RETURN(report, texts_.Report({c.tenant, dataset.name(), dataset.blob_digest()},
                                             c.base_model, c.response.spec().text()));
   if (report.problem_count() > 0) {
+    const trainer::RecordProblem first = {report.problems(0).line(), report.problems(0).message()};
     Fail(c.response, "DATASET_INVALID", field,
-         absl::StrCat(dataset.name(), ": ", ProblemText(report)));
+         absl::StrCat(dataset.name(), ": ", trainer::ProblemText(first, report.problem_count())));
   } else {
     AddWarnings(field, report, c.response.spec().text(), c.response);
   }

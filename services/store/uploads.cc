@@ -109,9 +109,8 @@ absl::Status Uploads::DropExpired(int64_t max) {
     MutexLock lock(&mutex_);  // No writer begins meanwhile.
     if (active_.contains(row.name)) continue;
     // It may have been asked for again since it was listed, which gives it a new lifetime.
-    const absl::StatusOr<UploadRow> now = metadata_.FindUpload(row.name);
-    if (!now.ok() || now->expire_time > clock_.Now()) continue;
-    DW_RETURN_IF_ERROR(metadata_.DropUpload(row.name));
+    DW_ASSIGN_OR_RETURN(const bool dropped, metadata_.DropExpiredUpload(row.name, clock_.Now()));
+    if (!dropped) continue;
     DW_RETURN_IF_ERROR(blobs_.store().DropStaged(StagedId(row)));
     if (row.committed < row.size) metrics_.uploads_expired.Increment();
   }

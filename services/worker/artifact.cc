@@ -9,9 +9,12 @@
 
 namespace deltaworks::services {
 
+Artifact::File::File(const std::string& path, std::string file_bytes)
+    : entry(DescribeBytes(path, file_bytes)), bytes(std::move(file_bytes)) {}
+
 const Artifact::File* Artifact::Find(const std::string& path) const {
   for (const File& file : files) {
-    if (file.path == path) return &file;
+    if (file.entry.path() == path) return &file;
   }
   return nullptr;
 }
@@ -21,11 +24,9 @@ Artifact MakeArtifact(v1::Manifest manifest, std::vector<Artifact::File> files) 
   artifact.step = manifest.step();
   manifest.set_format_version(1);
   manifest.clear_files();
-  for (Artifact::File& file : files) {
-    v1::ManifestFile& entry = *manifest.add_files();
-    entry = DescribeBytes(file.path, file.bytes);
-    file.digest = entry.digest();
-    artifact.size_bytes += entry.size_bytes();
+  for (const Artifact::File& file : files) {
+    *manifest.add_files() = file.entry;
+    artifact.size_bytes += file.entry.size_bytes();
   }
   absl::StatusOr<std::string> bytes = SerializeManifest(std::move(manifest));
   CHECK(bytes.ok()) << bytes.status();  // Paths and kinds are ours.

@@ -20,8 +20,10 @@ inline constexpr char kLastStepFile[] = "last_step.binpb";
 
 struct Artifact {
   struct File {
-    std::string path;
-    std::string digest;
+    // Hashes the bytes, once for all who need digests.
+    File(const std::string& path, std::string file_bytes);
+
+    v1::ManifestFile entry;
     std::string bytes;
   };
 

@@ -1,6 +1,5 @@
 #include "services/worker/device_lock.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -18,16 +18,16 @@ struct JobEngine::Job {
   bool finished() const { return !probe_digest.empty(); }
   // Its last step is done; the evaluation after it may be under way.
   bool did_last_step() const { return run->step() == run->total_steps(); }
-  // No step is under way.
-  bool at_step_end() const { return run->finished() || run->at_step_boundary(); }
   // Takes part in the next pass.
-  bool trains() const { return run != nullptr && run->active() && !(parked && at_step_end()); }
+  bool trains() const {
+    return run != nullptr && run->active() && !(parked && run->at_step_boundary());
+  }
 
   const AttemptKey key;
   const std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
 
   std::unique_ptr<PreparedJob> prepared;  // Null while it is being prepared.
-  LoadedBase* base = nullptr;
+  TrainingBase* base = nullptr;
   MemoryPlan plan;
   std::unique_ptr<trainer::TrainingRun> run;
 

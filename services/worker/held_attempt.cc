@@ -5,6 +5,9 @@
 namespace deltaworks::services {
 namespace {
 
+// Of one attempt in one report.
+constexpr int64_t kReportPointsMax = 4'096;
+constexpr int64_t kReportLinesMax = 256;
 constexpr int64_t kPointBytes = 96;  // At most, serialised.
 
 bool CheckpointWaits(const HeldAttempt& attempt) {
@@ -42,14 +45,13 @@ int64_t AppendNumbered(const HeldAttempt& attempt, const ReportLimits& limits,
   report->set_first_log_n(attempt.logs.first_n());
   for (const v1::WorkerLog& line : attempt.logs.items()) {
     const auto size = static_cast<int64_t>(line.ByteSizeLong());
-    if (report->logs_size() == limits.lines_max || bytes + size > limits.bytes_max) break;
+    if (report->logs_size() == kReportLinesMax || bytes + size > limits.bytes_max) break;
     bytes += size;
     *report->add_logs() = line;
   }
   report->set_first_metric_n(attempt.metrics.first_n());
   for (const v1::MetricPoint& point : attempt.metrics.items()) {
-    if (report->metrics_size() == limits.points_max || bytes + kPointBytes > limits.bytes_max)
-      break;
+    if (report->metrics_size() == kReportPointsMax || bytes + kPointBytes > limits.bytes_max) break;
     bytes += kPointBytes;
     *report->add_metrics() = point;
   }

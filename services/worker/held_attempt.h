@@ -74,8 +74,6 @@ struct HeldAttempt {
 struct ReportLimits {
   bool content = false;  // Metrics, logs, checkpoint, result.
   bool lease_holds = false;
-  int64_t points_max = 4096;
-  int64_t lines_max = 256;
   int64_t bytes_max = 0;  // About; of metrics and logs.
 };
 

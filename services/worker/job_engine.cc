@@ -4,13 +4,14 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "glog/logging.h"
+#include "scheduler/proto_time.h"
 #include "services/worker/engine_job.h"
 #include "services/worker/probe.h"
 #include "services/worker/training_task.h"
-#include "trainer/base/sha256.h"
 #include "trainer/lora/peft_format.h"
 
 namespace deltaworks::services {
@@ -80,7 +81,7 @@ void JobEngine::TakeCheckpoint(const AttemptKey& key) {
   Job* job = Find(key);
   if (job == nullptr || job->run == nullptr || job->finished()) return;
   job->checkpoint_wanted = true;
-  if (job->at_step_end()) AtStepEnd(*job);
+  if (job->run->at_step_boundary()) AtStepEnd(*job);
 }
 
 void JobEngine::Park(const AttemptKey& key) {
@@ -103,7 +104,7 @@ void JobEngine::Leave(const AttemptKey& key) {
     *job->cancelled = true;
     Remove(key);
     events_.OnLeft(key, nullptr);
-  } else if (job->at_step_end()) {
+  } else if (job->run->at_step_boundary()) {
     AtStepEnd(*job);
   }
 }
@@ -125,6 +126,10 @@ void JobEngine::Verify(const AttemptKey& key, std::string adapter_model,
   const auto probe = ProbeDigestOfFiles(job->base->model(), job->prepared->data->train,
                                         adapter_model, adapter_config);
   absl::Status status = probe.status();
+  if (!status.ok() && !absl::IsResourceExhausted(status) && !absl::IsDataLoss(status)) {
+    DeviceFailed(job->base->model().backend(), status);
+    return;
+  }
   if (probe.ok() && *probe != job->probe_digest) {
     status = absl::DataLossError(absl::StrCat("the logits of the adapter read back are ", *probe,
                                               ", want ", job->probe_digest));
@@ -135,49 +140,57 @@ void JobEngine::Verify(const AttemptKey& key, std::string adapter_model,
 // ---- Passes ----
 
 bool JobEngine::RunOnce() {
-  std::map<LoadedBase*, std::vector<Job*>> groups;
+  std::map<TrainingBase*, std::vector<Job*>> groups;
   for (const auto& job : jobs_) {
     if (job->trains()) groups[job->base].push_back(job.get());
   }
   size_t runs = 0;
-  // A pass may end jobs, but none of another group, and no base that has one.
+  // A pass may end jobs, but none of another group, and no base that has one; unless it returns
+  // false. The other groups have their turn in the next one.
   for (const auto& [base, jobs] : groups) {
     runs += jobs.size();
-    PassOf(*base, jobs);
+    if (!PassOf(*base, jobs)) break;
   }
   metrics_.cohort_runs.Set(static_cast<double>(runs));
   return runs > 0;
 }
 
-void JobEngine::PassOf(LoadedBase& base, const std::vector<Job*>& jobs) {
+bool JobEngine::PassOf(TrainingBase& base, const std::vector<Job*>& jobs) {
   std::vector<trainer::TrainingRun*> runs;
   for (Job* job : jobs) runs.push_back(job->run.get());
   const absl::Duration begin = clock_.Monotonic();
-  const auto metrics = base.cohort().Pass(runs);
+  const trainer::PassResult pass = base.cohort().Pass(runs);
   const absl::Duration end = clock_.Monotonic();
   metrics_.pass_seconds.Observe(absl::ToDoubleSeconds(end - begin));
-  if (!metrics.ok()) {
-    PassFailed(jobs, metrics.status());
-    return;
-  }
   for (Job* job : jobs) {
     if (std::exchange(job->steps_seen, job->run->step()) < job->run->step()) {
       job->step_ended_at = end;
     }
   }
-  for (const trainer::RunMetrics& step : *metrics) {
+  for (const trainer::RunMetrics& step : pass.metrics) {
     const auto job = std::find_if(jobs.begin(), jobs.end(), [&](const Job* candidate) {
       return candidate->run.get() == step.run;
     });
     TellProgress(**job, step.metrics);
   }
+  if (!pass.status.ok() && !absl::IsResourceExhausted(pass.status)) {
+    DeviceFailed(base.model().backend(), pass.status);
+    return false;
+  }
+  std::vector<Job*> waiting;
   for (Job* job : jobs) {
+    if (absl::c_linear_search(pass.waiting, job->run.get())) {
+      waiting.push_back(job);
+      continue;
+    }
     if (const absl::Status health = Health(*job); !health.ok()) {
       FailJob(*job, MakeFailure("DIVERGED", v1::Failure::USER, std::string(health.message())));
-    } else if (job->at_step_end()) {
+    } else if (job->run->at_step_boundary()) {
       AtStepEnd(*job);
     }
   }
+  if (!waiting.empty()) NoRoomForPass(waiting, pass.status);
+  return true;
 }
 
 // A step's own loss and gradient are checked by the run, before its update; here what the update
@@ -199,21 +212,28 @@ absl::Status JobEngine::Health(const Job& job) const {
                    *bad, ", want finite numbers; try a lower learning_rate"));
 }
 
-// Without room nothing was trained, so the last to come goes and the others try again. After a
-// device fault no run is what it should be.
-void JobEngine::PassFailed(const std::vector<Job*>& jobs, const absl::Status& status) {
-  const std::string message(status.message());
-  if (absl::IsResourceExhausted(status)) {
-    Job& last = *jobs.back();
-    const bool alone = std::all_of(jobs_.begin(), jobs_.end(), [&](const auto& job) {
-      return job.get() == &last || job->run == nullptr;
-    });
-    FailJob(last, MakeFailure("OUT_OF_MEMORY", alone ? v1::Failure::USER : v1::Failure::PLATFORM,
-                              absl::StrCat(message, "; plan: ", last.plan.Text())));
-    return;
+// Nothing was done for these jobs: the last of them to come goes and the others try again.
+void JobEngine::NoRoomForPass(const std::vector<Job*>& jobs, const absl::Status& status) {
+  Job& last = *jobs.back();
+  const bool alone = std::all_of(jobs_.begin(), jobs_.end(), [&](const auto& job) {
+    return job.get() == &last || job->run == nullptr;
+  });
+  FailJob(last, MakeFailure("OUT_OF_MEMORY", alone ? v1::Failure::USER : v1::Failure::PLATFORM,
+                            absl::StrCat(status.message(), "; plan: ", last.plan.Text())));
+}
+
+// No run on it is what it should be, and a finished one can no longer be tried. With the last of
+// them the backend goes, and a job that comes later gets a new one.
+void JobEngine::DeviceFailed(const trainer::Backend& backend, const absl::Status& status) {
+  std::vector<Job*> lost;
+  for (const auto& job : jobs_) {
+    if (job->base != nullptr && &job->base->model().backend() == &backend) {
+      lost.push_back(job.get());
+    }
   }
-  for (Job* job : jobs) {
-    FailJob(*job, MakeFailure("WORKER_ERROR", v1::Failure::PLATFORM, message));
+  for (Job* job : lost) {
+    FailJob(*job,
+            MakeFailure("WORKER_ERROR", v1::Failure::PLATFORM, std::string(status.message())));
   }
 }
 
@@ -229,12 +249,8 @@ void JobEngine::TellProgress(Job& job, const trainer::StepMetrics& metrics) {
   }
   v1::MetricPoint point = job.last_point;
   if (seconds > 0) point.set_tokens_per_second(static_cast<double>(tokens) / seconds);
-  const absl::Time time = clock_.Now();
-  point.mutable_time()->set_seconds(absl::ToUnixSeconds(time));
-  point.mutable_time()->set_nanos(static_cast<int32_t>(
-      absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(absl::ToUnixSeconds(time)))));
-  const double tokens_per_second = point.tokens_per_second();
-  events_.OnProgress(job.key, job.run->step(), tokens_per_second, {std::move(point)});
+  *point.mutable_time() = scheduler::ToProto(clock_.Now());
+  events_.OnProgress(job.key, std::move(point));
 }
 
 bool JobEngine::CheckpointDue(const Job& job) const {
@@ -278,25 +294,21 @@ std::string JobEngine::AppendAdapter(const Job& job, std::vector<Artifact::File>
   trainer::PeftFiles peft =
       trainer::SerializePeft(run.config().lora, run.adapter().tensors(),
                              run.adapter().ReadParameters(), base.source_name, base.source_digest);
-  std::string digest = Sha256Digest(peft.adapter_model);
-  files->push_back({trainer::kAdapterModelFile, digest, std::move(peft.adapter_model)});
-  files->push_back({trainer::kAdapterConfigFile, "", std::move(peft.adapter_config)});
-  return digest;
+  files->emplace_back(trainer::kAdapterConfigFile, std::move(peft.adapter_config));
+  files->emplace_back(trainer::kAdapterModelFile, std::move(peft.adapter_model));
+  return files->back().entry.digest();
 }
 
 // With the adapter's own files, so that a checkpoint can become a version.
-std::shared_ptr<const Artifact> JobEngine::MakeCheckpoint(Job& job) {
-  job.checkpoint_step = job.run->step();
-  v1::Manifest manifest = ManifestOf(job, v1::Manifest::CHECKPOINT);
-  std::vector<Artifact::File> files = {{kCheckpointFile, "", job.run->SaveCheckpoint()},
-                                       {kLastStepFile, "", BytesOf(job.last_point)}};
-  manifest.set_adapter_digest(AppendAdapter(job, &files));
-  return std::make_shared<const Artifact>(MakeArtifact(std::move(manifest), std::move(files)));
-}
-
 std::shared_ptr<const Artifact> JobEngine::CheckpointIfNew(Job& job) {
   if (job.run->step() <= job.checkpoint_step || !job.run->at_step_boundary()) return nullptr;
-  return MakeCheckpoint(job);
+  job.checkpoint_step = job.run->step();
+  v1::Manifest manifest = ManifestOf(job, v1::Manifest::CHECKPOINT);
+  std::vector<Artifact::File> files;
+  files.emplace_back(kCheckpointFile, job.run->SaveCheckpoint());
+  files.emplace_back(kLastStepFile, BytesOf(job.last_point));
+  manifest.set_adapter_digest(AppendAdapter(job, &files));
+  return std::make_shared<const Artifact>(MakeArtifact(std::move(manifest), std::move(files)));
 }
 
 void JobEngine::Finish(Job& job) {

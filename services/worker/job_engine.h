@@ -15,7 +15,6 @@
 #ifndef DELTAWORKS_SERVICES_WORKER_JOB_ENGINE_H_
 #define DELTAWORKS_SERVICES_WORKER_JOB_ENGINE_H_
 
-#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -27,10 +26,10 @@
 #include "absl/status/statusor.h"
 #include "services/base/clock.h"
 #include "services/worker/job_preparation.h"
-#include "services/worker/loaded_base.h"
 #include "services/worker/memory_plan.h"
 #include "services/worker/metrics.h"
 #include "services/worker/seams.h"
+#include "services/worker/training_base.h"
 #include "trainer/backend/backend.h"
 #include "trainer/train/training_run.h"
 
@@ -79,11 +78,13 @@ class JobEngine final : public Trainer {
   bool Restore(Job& job);
   // The plan fits beside what is there.
   bool CheckMemory(Job& job);
-  absl::StatusOr<LoadedBase*> BaseOf(const PreparedJob& prepared);
+  absl::StatusOr<TrainingBase*> BaseOf(const PreparedJob& prepared);
   void DropUnusedBases();
 
-  void PassOf(LoadedBase& base, const std::vector<Job*>& jobs);
-  void PassFailed(const std::vector<Job*>& jobs, const absl::Status& status);
+  // False after a device fault: of other bases' jobs, too, some may be gone.
+  bool PassOf(TrainingBase& base, const std::vector<Job*>& jobs);
+  void NoRoomForPass(const std::vector<Job*>& jobs, const absl::Status& status);
+  void DeviceFailed(const trainer::Backend& backend, const absl::Status& status);
   void TellProgress(Job& job, const trainer::StepMetrics& metrics);
   // What ends a run after a pass: it diverged, or a number that came out is none.
   absl::Status Health(const Job& job) const;
@@ -93,7 +94,6 @@ class JobEngine final : public Trainer {
   bool CheckpointDue(const Job& job) const;
   // The adapter as it is, as the two files of a PEFT folder, in `files`; its digest.
   std::string AppendAdapter(const Job& job, std::vector<Artifact::File>* files) const;
-  std::shared_ptr<const Artifact> MakeCheckpoint(Job& job);
   std::shared_ptr<const Artifact> CheckpointIfNew(Job& job);
   v1::Manifest ManifestOf(const Job& job, v1::Manifest::Kind kind) const;
 
@@ -104,7 +104,7 @@ class JobEngine final : public Trainer {
   WorkerMetrics& metrics_;
   std::map<trainer::DType, std::unique_ptr<trainer::Backend>> backends_;
   // By folder and compute type.
-  std::map<std::pair<std::string, trainer::DType>, std::unique_ptr<LoadedBase>> bases_;
+  std::map<std::pair<std::string, trainer::DType>, std::unique_ptr<TrainingBase>> bases_;
   // In the order in which they were started.
   std::vector<std::unique_ptr<Job>> jobs_;
 };

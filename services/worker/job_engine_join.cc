@@ -28,21 +28,21 @@ absl::StatusOr<std::string> Adopt(const std::string& checkpoint, const std::stri
 
 }  // namespace
 
-absl::StatusOr<LoadedBase*> JobEngine::BaseOf(const PreparedJob& prepared) {
+absl::StatusOr<TrainingBase*> JobEngine::BaseOf(const PreparedJob& prepared) {
   const auto key = std::pair(prepared.base_folder, prepared.compute_type);
   if (const auto found = bases_.find(key); found != bases_.end()) return found->second.get();
   std::unique_ptr<trainer::Backend>& backend = backends_[prepared.compute_type];
   if (backend == nullptr) {
     DW_ASSIGN_OR_RETURN(backend, options_.new_backend(prepared.compute_type));
   }
-  DW_ASSIGN_OR_RETURN(std::unique_ptr<LoadedBase> base,
-                      LoadedBase::Load(prepared.base_folder, *backend));
+  DW_ASSIGN_OR_RETURN(std::unique_ptr<TrainingBase> base,
+                      TrainingBase::Load(prepared.base_folder, *backend));
   return (bases_[key] = std::move(base)).get();
 }
 
 bool JobEngine::CheckMemory(Job& job) {
   int64_t used = kProcessBytes;
-  std::map<const LoadedBase*, int64_t> base_bytes = {{job.base, job.base->bytes()}};
+  std::map<const TrainingBase*, int64_t> base_bytes = {{job.base, job.base->bytes()}};
   for (const auto& other : jobs_) {
     if (other->run == nullptr) continue;
     used += other->plan.own_bytes();
@@ -112,7 +112,7 @@ bool JobEngine::Restore(Job& job) {
 }
 
 bool JobEngine::Join(Job& job) {
-  const absl::StatusOr<LoadedBase*> base = BaseOf(*job.prepared);
+  const absl::StatusOr<TrainingBase*> base = BaseOf(*job.prepared);
   if (!base.ok()) {
     FailJob(job, MakeFailure("BASE_MODEL_INVALID", v1::Failure::PLATFORM,
                              std::string(base.status().message())));

@@ -4,6 +4,8 @@
 
 #include "services/worker/job_engine.h"
 
+#include <prometheus/histogram.h>
+
 #include <map>
 #include <random>
 #include <string>
@@ -46,7 +48,7 @@ const Undisturbed& Alone() {
 TEST(JobEngineTest, AJobTrainsToItsEndAndItsAdapterIsNamedByItsDigest) {
   const Undisturbed& alone = Alone();
   EXPECT_EQ(alone.result.step, kTinySteps);
-  EXPECT_EQ(alone.result.artifact->Find(trainer::kAdapterModelFile)->digest,
+  EXPECT_EQ(alone.result.artifact->Find(trainer::kAdapterModelFile)->entry.digest(),
             alone.result.adapter_digest);
   EXPECT_EQ(alone.metrics.size(), kTinySteps + 1);  // The evaluation before the first step counts.
   v1::MetricPoint last;
@@ -273,6 +275,20 @@ TEST(JobEngineTest, SpeedIsThatOfStepsWithoutTheEvaluationsBetweenThem) {
     }
     tokens = point.tokens();
   }
+}
+
+TEST(JobEngineTest, EachPassIsMeasured) {
+  const auto expect_passes = [](int64_t count) {
+    EXPECT_THAT(TheWorld().registry.Text(),
+                HasSubstr(absl::StrCat("deltaworks_worker_pass_seconds_count ", count, "\n")));
+  };
+  EngineHarness worker;
+  worker.engine().Start(kJ, TinyTask());
+  const auto before =
+      static_cast<int64_t>(TheWorld().metrics.pass_seconds.Collect().histogram.sample_count);
+  worker.RunOnce();
+  worker.RunOnce();
+  expect_passes(before + 2);
 }
 
 TEST(JobEngineTest, ARunEvaluatesBeforeItsFirstStepEveryEvalStepsAndAfterItsLast) {

@@ -5,19 +5,29 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <fstream>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "services/worker/job_preparation.h"
+#include "services/worker/store_publisher.h"
 #include "services/worker/testing/engine_harness.h"
+#include "services/worker/testing/faulty_backend.h"
 #include "services/worker/testing/tiny_world.h"
+#include "trainer/backend/cpu/cpu_backend.h"
+#include "trainer/lora/peft_format.h"
 
 namespace deltaworks::services {
 namespace {
@@ -37,6 +47,15 @@ std::string AdapterOf(const v1::TrainTask& task) {
   alone.engine().Start(kJ, task);
   alone.RunAll();
   return alone.results[kJ.job].adapter_digest;
+}
+
+// A worker whose device of f32 fails when `faults` say so; that of another number type is sound.
+EngineHarness::NewBackend F32With(DeviceFaults& faults) {
+  return [&faults](trainer::DType type) -> absl::StatusOr<std::unique_ptr<trainer::Backend>> {
+    auto backend = trainer::NewCpuBackend({.compute_type = type, .threads = 1});
+    if (!backend.ok() || type != trainer::DType::kF32) return backend;
+    return std::make_unique<FaultyBackend>(*std::move(backend), faults);
+  };
 }
 
 // Steps as large as the settings allow, each as if it were the first: nothing holds it.
@@ -112,6 +131,124 @@ TEST(JobFailuresTest, AJobThatDoesNotFitBesideAnotherIsThePlatformsFault) {
   EXPECT_TRUE(worker.results.contains(kJ.job)) << worker.failures[kJ.job].message();
   EXPECT_EQ(worker.failures[second.job].code(), "OUT_OF_MEMORY");
   EXPECT_EQ(worker.failures[second.job].fault(), v1::Failure::PLATFORM);
+}
+
+// Parked while it joins, so that what fails is the pass.
+void StartWithoutRoomForAPass(EngineHarness& worker, const AttemptKey& key, DeviceFaults& faults) {
+  worker.engine().Start(key, TinyTask());
+  worker.engine().Park(key);
+  worker.RunOnce();
+  ASSERT_EQ(worker.failures.count(key.job), 0u) << worker.failures[key.job].message();
+  faults.at_allocate = absl::ResourceExhaustedError("no room on the device");
+  worker.engine().Resume(key);
+  worker.RunOnce();
+  faults.at_allocate = absl::OkStatus();
+}
+
+TEST(JobFailuresTest, WithoutRoomForAPassTheLastToComeGoesAndTheOthersTryAgain) {
+  DeviceFaults faults;
+  EngineHarness worker(F32With(faults));
+  const AttemptKey last = KeyOf("last");
+  worker.engine().Start(kJ, TinyTask());
+  for (int i = 0; i < 4; ++i) worker.RunOnce();
+  StartWithoutRoomForAPass(worker, last, faults);
+  EXPECT_EQ(worker.failures[last.job].code(), "OUT_OF_MEMORY");
+  EXPECT_EQ(worker.failures[last.job].fault(), v1::Failure::PLATFORM);
+  EXPECT_THAT(worker.failures[last.job].message(), HasSubstr("no room on the device; plan: "));
+  worker.RunAll();
+  EXPECT_EQ(worker.results[kJ.job].adapter_digest, AdapterOf(TinyTask()));
+  EXPECT_EQ(faults.backends_made, 1);
+}
+
+// The one that trains came last, and its step of the same pass is done and told.
+TEST(JobFailuresTest, AnEvaluationWithoutRoomCostsNoRunThatTrained) {
+  DeviceFaults faults;
+  EngineHarness worker(F32With(faults));
+  const AttemptKey evaluates = KeyOf("evaluates");
+  v1::TrainTask trains = TinyTask();
+  trains.mutable_facts()->clear_validation_manifest_digest();
+  trains.mutable_spec()->mutable_arguments()->set_per_device_train_batch_size(1);
+  trains.mutable_spec()->mutable_arguments()->set_gradient_accumulation_steps(1);
+  worker.engine().Start(evaluates, TinyTask());
+  worker.engine().Park(evaluates);
+  worker.engine().Start(kJ, trains);
+  worker.RunOnce();
+  const int64_t steps = worker.steps[kJ.job];
+  faults.at_allocate = absl::ResourceExhaustedError("no room on the device");
+  worker.engine().Resume(evaluates);
+  worker.RunOnce();
+  faults.at_allocate = absl::OkStatus();
+  EXPECT_EQ(worker.failures[evaluates.job].code(), "OUT_OF_MEMORY");
+  EXPECT_EQ(worker.failures.count(kJ.job), 0u) << worker.failures[kJ.job].message();
+  EXPECT_EQ(worker.steps[kJ.job], steps + 1);
+  worker.RunAll();
+  EXPECT_EQ(worker.results[kJ.job].adapter_digest, AdapterOf(trains));
+}
+
+TEST(JobFailuresTest, WithoutRoomForItsPassAloneAJobFailsAsTheUsersFault) {
+  DeviceFaults faults;
+  EngineHarness worker(F32With(faults));
+  StartWithoutRoomForAPass(worker, kJ, faults);
+  EXPECT_EQ(worker.failures[kJ.job].code(), "OUT_OF_MEMORY");
+  EXPECT_EQ(worker.failures[kJ.job].fault(), v1::Failure::USER);
+}
+
+TEST(JobFailuresTest, ADeviceFaultFailsEveryJobOnItAlsoTheFinishedAndTheNextHasANewBackend) {
+  DeviceFaults faults;
+  EngineHarness worker(F32With(faults));
+  const AttemptKey finished = KeyOf("finished"), beside = KeyOf("beside"), bf16 = KeyOf("bf16");
+  worker.engine().Start(finished, TinyTask());
+  worker.RunAll();
+  ASSERT_TRUE(worker.results.contains(finished.job));
+  v1::TrainTask other_type = TinyTask();
+  other_type.mutable_spec()->set_compute_type(v1::BF16);
+  other_type.mutable_facts()->set_base_form(v1::BF16);
+  other_type.mutable_facts()->set_base_manifest_digest(TheWorld().bf16_base_digest);
+  worker.engine().Start(kJ, TinyTask());
+  worker.engine().Start(bf16, other_type);
+  v1::TrainTask other_base = TinyTask();  // A pass of its own, on the same device.
+  other_base.mutable_facts()->set_base_manifest_digest(TheWorld().other_base_digest);
+  worker.engine().Start(beside, other_base);
+  for (int i = 0; i < 3; ++i) worker.RunOnce();
+  ASSERT_TRUE(worker.failures.empty()) << worker.failures.begin()->second.message();
+
+  faults.at_synchronize = absl::InternalError("the device is broken");
+  worker.RunOnce();
+  EXPECT_EQ(worker.failures.size(), 3u);
+  for (const AttemptKey& key : {finished, kJ, beside}) {
+    EXPECT_EQ(worker.failures[key.job].code(), "WORKER_ERROR") << key.job;
+    EXPECT_EQ(worker.failures[key.job].fault(), v1::Failure::PLATFORM) << key.job;
+    EXPECT_EQ(worker.failures[key.job].message(), "the device is broken") << key.job;
+  }
+  worker.engine().Start(KeyOf("j", 2), TinyTask());
+  worker.RunAll();
+  EXPECT_TRUE(worker.results.contains(bf16.job));
+  EXPECT_EQ(worker.results[kJ.job].adapter_digest, AdapterOf(TinyTask()));
+  EXPECT_EQ(faults.backends_made, 2);
+}
+
+TEST(JobFailuresTest, ADeviceFaultWhileAResultIsTriedFailsItAndIsNotTriedForEver) {
+  DeviceFaults faults;
+  EngineHarness worker(F32With(faults));
+  worker.engine().Start(kJ, TinyTask());
+  worker.RunAll();
+  ASSERT_TRUE(worker.results.contains(kJ.job)) << worker.failures[kJ.job].message();
+  const Artifact& artifact = *worker.results[kJ.job].artifact;
+  const auto verify = [&] {
+    worker.engine().Verify(kJ, artifact.Find(trainer::kAdapterModelFile)->bytes,
+                           artifact.Find(trainer::kAdapterConfigFile)->bytes);
+  };
+  faults.at_allocate = absl::ResourceExhaustedError("no room");
+  verify();
+  ASSERT_EQ(worker.verified.size(), 1u);
+  EXPECT_TRUE(absl::IsResourceExhausted(worker.verified[0])) << worker.verified[0];
+  EXPECT_TRUE(worker.failures.empty());
+  faults.at_allocate = absl::OkStatus();
+  faults.at_synchronize = absl::InternalError("the device is broken");
+  verify();
+  EXPECT_EQ(worker.verified.size(), 1u);
+  EXPECT_EQ(worker.failures[kJ.job].code(), "WORKER_ERROR");
+  EXPECT_EQ(worker.failures[kJ.job].fault(), v1::Failure::PLATFORM);
 }
 
 TEST(JobFailuresTest, ABadDatasetOrTargetIsTheUsersFaultAndNamesTheField) {
@@ -193,6 +330,41 @@ TEST(JobFailuresTest, AStoreThatIsAwayIsNotWaitedForOnceTheJobIsStopped) {
   EXPECT_EQ(preparation.failure.fault(), v1::Failure::PLATFORM);
   // Half a minute of retries would be some twenty.
   EXPECT_LE(world.store.CallCount("ReadBlob") - calls, 5);
+}
+
+TEST(JobFailuresTest, AJobCancelledWhileItWaitsForItsTurnIsNotPrepared) {
+  TinyWorld& world = TheWorld();
+  AdapterOf(TinyTask());  // With its base in the cache only the data would be asked for.
+  BaseCache empty(world.folder + "/cancelled", world.store, world.registry);
+  for (BaseCache* bases : {world.bases.get(), &empty}) {
+    const int64_t calls = world.store.CallCount("ReadBlob");
+    Preparation preparation;
+    absl::Notification done;
+    PreparerThread preparer(*bases, world.store);
+    preparer.Prepare(kJ.job, TinyTask(), std::make_shared<std::atomic<bool>>(true),
+                     [&](Preparation prepared) {
+                       preparation = std::move(prepared);
+                       done.Notify();
+                     });
+    done.WaitForNotification();
+    EXPECT_EQ(preparation.job, nullptr);
+    EXPECT_THAT(preparation.failure.message(), HasSubstr("no longer wanted"));
+    EXPECT_EQ(world.store.CallCount("ReadBlob"), calls);
+  }
+}
+
+TEST(JobFailuresTest, AWorkerThatStopsNeitherBringsToTheStoreNorReadsBack) {
+  TinyWorld& world = TheWorld();
+  EngineHarness worker;
+  worker.engine().Start(kJ, TinyTask());
+  worker.RunAll();
+  const Artifact& artifact = *worker.results[kJ.job].artifact;
+  ASSERT_TRUE(PublishArtifact(world.store, kJ.job, artifact).ok());
+  std::atomic<bool> stopping = true;
+  const absl::Status read = ReadBackAdapter(world.store, kJ.job, artifact, &stopping).status();
+  EXPECT_TRUE(absl::IsCancelled(read)) << read;
+  const absl::Status published = PublishArtifact(world.store, kJ.job, artifact, &stopping);
+  EXPECT_TRUE(absl::IsCancelled(published)) << published;
 }
 
 }  // namespace

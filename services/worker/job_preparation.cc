@@ -4,7 +4,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "services/base/clock.h"
+#include "absl/time/time.h"
 #include "services/base/manifest.h"
 #include "services/base/resource_names.h"
 #include "services/base/spec_conversion.h"
@@ -28,15 +28,8 @@ constexpr int64_t kCheckpointBytesMax = int64_t{64} << 30;
 using Cancelled = std::function<bool()>;
 
 TransferOptions OptionsOf(const Cancelled& cancelled) {
-  TransferOptions options;
+  TransferOptions options = CancelledBy(cancelled);
   options.retry.total_max = absl::Minutes(2);
-  // A store that is away is not waited for when nobody wants the job any more.
-  options.retry.monotonic = [&cancelled] {
-    return cancelled() ? absl::InfiniteDuration() : RealClock().Monotonic();
-  };
-  options.progress = [&cancelled](int64_t, int64_t) {
-    return cancelled() ? absl::CancelledError("no longer wanted") : absl::OkStatus();
-  };
   return options;
 }
 

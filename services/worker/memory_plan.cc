@@ -1,9 +1,5 @@
 #include "services/worker/memory_plan.h"
 
-#include <algorithm>
-#include <array>
-#include <map>
-
 #include "absl/strings/str_cat.h"
 #include "services/worker/probe.h"
 #include "trainer/lora/adapter.h"
@@ -20,26 +16,7 @@ constexpr int64_t kReadBackArrays = 3;
 // A logit on the device, as a double and as a float.
 constexpr int64_t kLogitBytes = 4 + 8 + 4;
 
-// By slot of a layer: q, k, v, o, gate, up, down.
-constexpr std::array<int, 7> kGroupOfSlot = {
-    trainer::kQkvGroup,    trainer::kQkvGroup,    trainer::kQkvGroup, trainer::kOutGroup,
-    trainer::kGateUpGroup, trainer::kGateUpGroup, trainer::kDownGroup};
-
 std::string Mebibytes(int64_t bytes) { return absl::StrCat((bytes + (1 << 20) - 1) >> 20, " MiB"); }
-
-// The widest hidden values of each group, over the layers.
-std::array<int64_t, trainer::kLinearGroups> HiddenOf(
-    absl::Span<const trainer::LoraTarget> targets) {
-  std::map<int64_t, std::array<int64_t, trainer::kLinearGroups>> ranks_of_layer;
-  for (const trainer::LoraTarget& target : targets) {
-    ranks_of_layer[target.module.layer][kGroupOfSlot.at(target.module.slot)] += target.rank;
-  }
-  std::array<int64_t, trainer::kLinearGroups> hidden = {};
-  for (const auto& [layer, ranks] : ranks_of_layer) {
-    for (size_t i = 0; i < ranks.size(); ++i) hidden[i] = std::max(hidden[i], ranks[i]);
-  }
-  return hidden;
-}
 
 // Ids, and one bit for each; a growing vector may have twice the room.
 int64_t BytesOf(const std::vector<trainer::Example>& examples) {
@@ -64,7 +41,7 @@ std::string MemoryPlan::Text() const {
 MemoryPlan PlanMemory(const trainer::Backend& backend, const trainer::ModelConfig& config,
                       int64_t base_bytes, absl::Span<const trainer::LoraTarget> targets,
                       int64_t micro_batch_tokens, const trainer::TrainingData& data) {
-  const auto hidden = HiddenOf(targets);
+  const auto hidden = trainer::HiddenColumns(targets);
   const int64_t array_bytes =
       trainer::TrainableParameters(targets) * static_cast<int64_t>(sizeof(float));
   const auto probe_rows = static_cast<int64_t>(kProbeRowsMax);

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <thread>
 
 #include "absl/functional/any_invocable.h"
@@ -24,9 +23,9 @@ class ReportChannel {
 
   virtual ~ReportChannel() = default;
 
-  // Sends `request`, and gives up the one before it if that has not ended. `done` is called once,
-  // from any thread: with the answer, the scheduler's error, DeadlineExceeded after `timeout`, or
-  // Cancelled if it was given up.
+  // Sends `request`, whose report number is the highest so far, and gives up the one before it if
+  // that has not ended. `done` is called once, from any thread: with the answer, the scheduler's
+  // error, DeadlineExceeded after `timeout`, or Cancelled if it was given up.
   virtual void Send(const v1::SyncRequest& request, absl::Duration timeout, Done done) = 0;
   virtual void GiveUp() = 0;
 };
@@ -55,7 +54,7 @@ class ReportThread final : public ReportChannel {
   Mutex mutex_;
   CondVar changed_;
   std::unique_ptr<Call> next_ ABSL_GUARDED_BY(mutex_);
-  bool running_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t running_ ABSL_GUARDED_BY(mutex_) = 0;  // Report number of the call; 0: none.
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // Last: it uses what is above.
 };

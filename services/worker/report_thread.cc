@@ -26,13 +26,13 @@ void ReportThread::Send(const v1::SyncRequest& request, absl::Duration timeout, 
 
 void ReportThread::GiveUp() {
   std::unique_ptr<Call> dropped;
-  bool running = false;
+  int64_t running = 0;
   {
     MutexLock lock(&mutex_);
     dropped = std::move(next_);
     running = running_;
   }
-  if (running) client_.CancelSync();
+  if (running != 0) client_.CancelSync(running);
   if (dropped != nullptr) dropped->done(absl::CancelledError("the report was given up"));
 }
 
@@ -41,11 +41,11 @@ void ReportThread::Run() {
     std::unique_ptr<Call> call;
     {
       MutexLock lock(&mutex_);
-      running_ = false;
+      running_ = 0;
       while (next_ == nullptr && !stopping_) changed_.Wait(&mutex_);
       if (stopping_) return;
       call = std::move(next_);
-      running_ = true;
+      running_ = call->request.report_number();
     }
     call->done(client_.Sync(call->request, call->timeout));
   }

@@ -17,7 +17,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -51,9 +50,8 @@ class TrainerEvents {
   virtual ~TrainerEvents() = default;
   // The first pass is about to begin. `step` is that of the start checkpoint.
   virtual void OnTraining(const AttemptKey& key, int64_t step) = 0;
-  // `points` became final; they may be none.
-  virtual void OnProgress(const AttemptKey& key, int64_t step, double tokens_per_second,
-                          std::vector<v1::MetricPoint> points) = 0;
+  // The numbers of a step became final.
+  virtual void OnProgress(const AttemptKey& key, v1::MetricPoint point) = 0;
   virtual void OnLog(const AttemptKey& key, v1::JobEvent::Level level, std::string message) = 0;
   // One that was asked for, or due by save_steps; that of the last step comes with the result.
   virtual void OnCheckpoint(const AttemptKey& key, std::shared_ptr<const Artifact> artifact) = 0;

@@ -14,12 +14,8 @@ namespace {
 
 // The core tries again by itself, with what is newest then.
 TransferOptions OptionsOf(const std::atomic<bool>* stopping) {
-  TransferOptions options;
+  TransferOptions options = CancelledBy([stopping] { return stopping != nullptr && *stopping; });
   options.retry.total_max = absl::Seconds(5);
-  options.progress = [stopping](int64_t, int64_t) {
-    return stopping != nullptr && *stopping ? absl::CancelledError("the worker stops")
-                                            : absl::OkStatus();
-  };
   return options;
 }
 
@@ -30,7 +26,7 @@ absl::Status PublishArtifact(StoreClient& store, const std::string& job, const A
   const std::string tenant(TenantOf(job));
   const TransferOptions options = OptionsOf(stopping);
   for (const Artifact::File& file : artifact.files) {
-    DW_RETURN_IF_ERROR(UploadBytes(store, tenant, file.path, file.bytes, options).status());
+    DW_RETURN_IF_ERROR(UploadBytes(store, tenant, file.entry, file.bytes, options));
   }
   DW_RETURN_IF_ERROR(UploadBytes(store, tenant, "manifest", artifact.manifest, options).status());
   v1::CreatePinRequest request;
@@ -40,8 +36,10 @@ absl::Status PublishArtifact(StoreClient& store, const std::string& job, const A
 }
 
 absl::StatusOr<Publisher::AdapterBytes> ReadBackAdapter(StoreClient& store, const std::string& job,
-                                                        const Artifact& artifact) {
+                                                        const Artifact& artifact,
+                                                        const std::atomic<bool>* stopping) {
   const BlobAccess access = {std::string(TenantOf(job)), job};
+  const TransferOptions options = OptionsOf(stopping);
   Publisher::AdapterBytes bytes;
   for (const auto& [path, to] : {std::pair(trainer::kAdapterModelFile, &bytes.adapter_model),
                                  std::pair(trainer::kAdapterConfigFile, &bytes.adapter_config)}) {
@@ -50,8 +48,7 @@ absl::StatusOr<Publisher::AdapterBytes> ReadBackAdapter(StoreClient& store, cons
       return absl::InternalError(absl::StrCat("the result has no ", path));
     }
     DW_ASSIGN_OR_RETURN(
-        *to, DownloadBytes(store, access, file->digest, static_cast<int64_t>(file->bytes.size()),
-                           OptionsOf(nullptr)));
+        *to, DownloadBytes(store, access, file->entry.digest(), file->entry.size_bytes(), options));
   }
   return bytes;
 }
@@ -69,7 +66,7 @@ void StorePublisher::Publish(const std::string& job, std::shared_ptr<const Artif
 void StorePublisher::ReadBack(const std::string& job, std::shared_ptr<const Artifact> artifact,
                               ReadDone done) {
   worker_.Post([this, job, artifact = std::move(artifact), done = std::move(done)]() mutable {
-    absl::StatusOr<AdapterBytes> bytes = ReadBackAdapter(store_, job, *artifact);
+    absl::StatusOr<AdapterBytes> bytes = ReadBackAdapter(store_, job, *artifact, &stopping_);
     loop_.Post(
         [done = std::move(done), bytes = std::move(bytes)]() mutable { done(std::move(bytes)); });
   });

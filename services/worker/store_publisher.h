@@ -19,8 +19,9 @@ namespace deltaworks::services {
 // The work itself, blocking. `stopping`, if not null, ends transfers early with Cancelled.
 absl::Status PublishArtifact(StoreClient& store, const std::string& job, const Artifact& artifact,
                              const std::atomic<bool>* stopping = nullptr);
-absl::StatusOr<Publisher::AdapterBytes> ReadBackAdapter(StoreClient& store, const std::string& job,
-                                                        const Artifact& artifact);
+absl::StatusOr<Publisher::AdapterBytes> ReadBackAdapter(
+    StoreClient& store, const std::string& job, const Artifact& artifact,
+    const std::atomic<bool>* stopping = nullptr);
 
 // Thread-safe.
 class StorePublisher final : public Publisher {

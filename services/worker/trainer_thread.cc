@@ -1,7 +1,6 @@
 #include "services/worker/trainer_thread.h"
 
 #include <utility>
-#include <vector>
 
 namespace deltaworks::services {
 
@@ -13,10 +12,9 @@ class TrainerThread::PostedEvents final : public TrainerEvents {
   void OnTraining(const AttemptKey& key, int64_t step) override {
     Post([key, step](TrainerEvents& to) { to.OnTraining(key, step); });
   }
-  void OnProgress(const AttemptKey& key, int64_t step, double tokens_per_second,
-                  std::vector<v1::MetricPoint> points) override {
-    Post([key, step, tokens_per_second, points = std::move(points)](TrainerEvents& to) mutable {
-      to.OnProgress(key, step, tokens_per_second, std::move(points));
+  void OnProgress(const AttemptKey& key, v1::MetricPoint point) override {
+    Post([key, point = std::move(point)](TrainerEvents& to) mutable {
+      to.OnProgress(key, std::move(point));
     });
   }
   void OnLog(const AttemptKey& key, v1::JobEvent::Level level, std::string message) override {

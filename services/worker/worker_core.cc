@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "scheduler/proto_time.h"
 #include "services/base/log.h"
 #include "trainer/base/utf8_prefix.h"
 
@@ -18,10 +19,6 @@ constexpr size_t kFailureBytesMax = 2'000;
 
 AttemptKey KeyOf(const v1::Assignment& assignment) {
   return {assignment.job(), assignment.lease_epoch(), assignment.attempt_id()};
-}
-
-absl::Duration FromProto(const google::protobuf::Duration& duration) {
-  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
 }
 
 }  // namespace
@@ -63,13 +60,14 @@ void WorkerCore::SetBasesCached(const std::vector<std::string>& manifest_digests
   for (const std::string& digest : manifest_digests) {
     options_.environment.add_bases_cached(digest);
   }
-  News();
 }
 
 // ---- Hearing ----
 
 void WorkerCore::Apply(const v1::SyncResponse& response, const SyncUnderWay& sync) {
-  if (response.has_lease_duration()) lease_duration_ = FromProto(response.lease_duration());
+  if (response.has_lease_duration()) {
+    lease_duration_ = scheduler::FromProto(response.lease_duration());
+  }
   const absl::Duration lease_end = sync.sent_at + lease_duration_;
   absl::flat_hash_set<std::string> named;
   for (const v1::Assignment& assignment : response.assignments()) {
@@ -133,15 +131,18 @@ void WorkerCore::ApplyStop(const v1::Assignment& assignment, int64_t report_numb
 void WorkerCore::StartAttempt(const v1::Assignment& assignment, absl::Duration lease_end) {
   const AttemptKey key = KeyOf(assignment);
   const bool knows_id = attempts_.contains(key.attempt_id) || ended_.contains(key.attempt_id);
-  if (!assignment.has_train() || knows_id || clock_.Monotonic() >= lease_end ||
-      static_cast<int64_t>(attempts_.size()) >= options_.attempts_max) {
+  if (!assignment.has_train() || knows_id || clock_.Monotonic() >= lease_end) return;
+  if (static_cast<int64_t>(attempts_.size()) >= options_.attempts_max) {
+    LogWarning(
+        "a grant is not taken: as many attempts are held as may be",
+        {{"job", key.job}, {"attempt", key.attempt_id}, {"attempts", options_.attempts_max}});
     return;
   }
   LogInfo("attempt granted", {{"job", key.job}, {"attempt", key.attempt_id}});
   auto& slot = attempts_[key.attempt_id];
   slot = std::make_unique<HeldAttempt>(key, options_.points_kept_max, options_.lines_kept_max);
   HeldAttempt& attempt = *slot;
-  attempt.checkpoint_interval = FromProto(assignment.train().checkpoint_interval());
+  attempt.checkpoint_interval = scheduler::FromProto(assignment.train().checkpoint_interval());
   attempt.checkpoint_wait = attempt.checkpoint_interval;
   attempt.committed_step = assignment.committed_step();
   attempt.step = assignment.train().start_checkpoint().step();
@@ -278,10 +279,7 @@ void WorkerCore::Fail(HeldAttempt& attempt, v1::Failure failure) {
 void WorkerCore::AddLog(HeldAttempt& attempt, v1::JobEvent::Level level, std::string message) {
   message.resize(Utf8Prefix(message, kLogLineBytesMax).size());
   v1::WorkerLog line;
-  const absl::Time now = clock_.Now();
-  line.mutable_time()->set_seconds(absl::ToUnixSeconds(now));
-  line.mutable_time()->set_nanos(static_cast<int32_t>(
-      (now - absl::FromUnixSeconds(absl::ToUnixSeconds(now))) / absl::Nanoseconds(1)));
+  *line.mutable_time() = scheduler::ToProto(clock_.Now());
   line.set_level(level);
   line.set_message(std::move(message));
   const int64_t dropped = attempt.logs.dropped();
@@ -328,14 +326,13 @@ void WorkerCore::OnTraining(const AttemptKey& key, int64_t step) {
   UrgentNews();
 }
 
-void WorkerCore::OnProgress(const AttemptKey& key, int64_t step, double tokens_per_second,
-                            std::vector<v1::MetricPoint> points) {
+void WorkerCore::OnProgress(const AttemptKey& key, v1::MetricPoint point) {
   HeldAttempt* attempt = Find(key);
   if (attempt == nullptr || attempt->stopping) return;
-  attempt->step = step;
-  attempt->tokens_per_second = tokens_per_second;
+  attempt->step = point.step();
+  attempt->tokens_per_second = point.tokens_per_second();
   const int64_t dropped = attempt->metrics.dropped();
-  for (v1::MetricPoint& point : points) attempt->metrics.Add(std::move(point));
+  attempt->metrics.Add(std::move(point));
   metrics_.report_points_dropped.Increment(
       static_cast<double>(attempt->metrics.dropped() - dropped));
   News();

@@ -4,9 +4,8 @@
 // EventLoop, so there is no lock. It promises:
 //
 //   lease     Counted from when the Sync was sent that the answer belongs to. When it has ended,
-//   the
-//             job parks at a step's end and nothing of it is published, until an answer says RUN or
-//             YIELD for the same attempt.
+//             the job parks at a step's end and nothing of it is published, until an answer says
+//             RUN or YIELD for the same attempt.
 //   answers   Ordered by (term, revision); older ones are ignored. One Sync is under way; it is
 //             given up when there is news that should not wait.
 //   once      An attempt that ended here is never started again, whatever arrives late.
@@ -81,13 +80,13 @@ class WorkerCore final : public TrainerEvents {
   void Drain(std::function<void()> done);
   // Gives up the Sync under way and sends no more; nothing more is published.
   void Stop();
+  // Said from the next report on.
   void SetBasesCached(const std::vector<std::string>& manifest_digests);
 
   size_t attempts_held() const { return attempts_.size(); }
 
   void OnTraining(const AttemptKey& key, int64_t step) override;
-  void OnProgress(const AttemptKey& key, int64_t step, double tokens_per_second,
-                  std::vector<v1::MetricPoint> points) override;
+  void OnProgress(const AttemptKey& key, v1::MetricPoint point) override;
   void OnLog(const AttemptKey& key, v1::JobEvent::Level level, std::string message) override;
   void OnCheckpoint(const AttemptKey& key, std::shared_ptr<const Artifact> artifact) override;
   void OnLeft(const AttemptKey& key, std::shared_ptr<const Artifact> checkpoint) override;

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,6 +20,7 @@ namespace deltaworks::services {
 namespace {
 
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -83,13 +85,27 @@ std::shared_ptr<const Artifact> ArtifactAt(int64_t step) {
   return std::make_shared<const Artifact>(std::move(artifact));
 }
 
+v1::MetricPoint PointAt(int64_t step) {
+  v1::MetricPoint point;
+  point.set_step(step);
+  return point;
+}
+
 class WorkerCoreTest : public ::testing::Test {
  protected:
-  WorkerCoreTest() {
-    core_ =
-        std::make_unique<WorkerCore>(WorkerCore::Options{.worker = "workers/w", .incarnation = 3},
-                                     clock_, loop_, channel_, trainer_, publisher_, metrics_,
-                                     [this](absl::Status status) { fatal_ = std::move(status); });
+  WorkerCoreTest() { Begin({}); }
+
+  // A worker's process, instead of the one before.
+  void Begin(WorkerCore::Options options) {
+    if (core_ != nullptr) {
+      core_->Stop();
+      loop_.RunReady();
+    }
+    options.worker = "workers/w";
+    options.incarnation = 3;
+    core_ = std::make_unique<WorkerCore>(
+        std::move(options), clock_, loop_, channel_, trainer_, publisher_, metrics_,
+        [this](absl::Status status) { fatal_ = std::move(status); });
     core_->Start();
     loop_.RunReady();
   }
@@ -119,6 +135,25 @@ class WorkerCoreTest : public ::testing::Test {
     return answer;
   }
 
+  // Of a job of its own, `id` its attempt.
+  static v1::Assignment GrantOf(const std::string& id) {
+    v1::Assignment grant;
+    grant.set_job("tenants/t/jobs/" + id);
+    grant.set_lease_epoch(1);
+    grant.set_attempt_id(id);
+    grant.set_desired(v1::Assignment::RUN);
+    grant.mutable_train();
+    return grant;
+  }
+  v1::SyncResponse SaysOf(const std::vector<std::string>& ids, v1::Assignment::Desired desired) {
+    v1::SyncResponse answer = SaysNothing();
+    for (const std::string& id : ids) {
+      *answer.add_assignments() = GrantOf(id);
+      answer.mutable_assignments()->rbegin()->set_desired(desired);
+    }
+    return answer;
+  }
+
   void Answer(absl::StatusOr<v1::SyncResponse> answer) {
     ASSERT_TRUE(channel_.under_way());
     channel_.Answer(std::move(answer));
@@ -134,6 +169,9 @@ class WorkerCoreTest : public ::testing::Test {
     Pass(absl::Milliseconds(300));
   }
   void Pass(absl::Duration time) { loop_.Advance(time); }
+  void ExpectMetric(const std::string& name, int64_t value) const {
+    EXPECT_THAT(registry_.Text(), HasSubstr(absl::StrCat(name, " ", value, "\n")));
+  }
 
   // What the last Sync says of kKey; a default one if nothing.
   Report LastReport() const {
@@ -255,7 +293,7 @@ TEST_F(WorkerCoreTest, UrgentNewsGiveUpAnIdleSyncAndMetricsWaitASecond) {
   Answer(Says(v1::Assignment::RUN));
   Pass(absl::Seconds(2));
   const size_t sent = channel_.size();
-  core_->OnProgress(kKey, 1, 10, {v1::MetricPoint()});
+  core_->OnProgress(kKey, PointAt(1));
   Pass(absl::Milliseconds(20));
   EXPECT_EQ(channel_.size(), sent + 1);
   EXPECT_EQ(LastReport().metrics_size(), 1);
@@ -280,13 +318,15 @@ TEST_F(WorkerCoreTest, MetricsAreNumberedAndRepeatedUntilTheyAreAcknowledged) {
   Training();
   Answer(Says(v1::Assignment::RUN));
   for (int i = 1; i <= 3; ++i) {
-    v1::MetricPoint point;
-    point.set_step(i);
-    core_->OnProgress(kKey, i, 10, {point});
+    v1::MetricPoint point = PointAt(i);
+    point.set_tokens_per_second(10 * i);
+    core_->OnProgress(kKey, std::move(point));
   }
   Pass(absl::Milliseconds(1100));
   EXPECT_EQ(LastReport().first_metric_n(), 1);
   EXPECT_EQ(LastReport().metrics_size(), 3);
+  EXPECT_EQ(LastReport().step(), 3);
+  EXPECT_EQ(LastReport().tokens_per_second(), 30);
   Answer(absl::UnavailableError("lost"));
   Pass(absl::Seconds(2));
   EXPECT_EQ(LastReport().metrics_size(), 3);
@@ -301,11 +341,114 @@ TEST_F(WorkerCoreTest, MetricsAreNumberedAndRepeatedUntilTheyAreAcknowledged) {
 TEST_F(WorkerCoreTest, AReportHasAtMost4096PointsAndWhatIsKeptIsBounded) {
   Training();
   Answer(Says(v1::Assignment::RUN));
-  core_->OnProgress(kKey, 1, 10, std::vector<v1::MetricPoint>(70'000));
+  for (int i = 0; i < 70'000; ++i) core_->OnProgress(kKey, PointAt(1));
   Pass(absl::Milliseconds(1100));
   EXPECT_EQ(LastReport().metrics_size(), 4096);
   EXPECT_EQ(LastReport().first_metric_n(), 70'000 - 65'536 + 1);
   EXPECT_EQ(metrics_.report_points_dropped.Value(), 70'000 - 65'536);
+}
+
+TEST_F(WorkerCoreTest, AReportHasAtMost256LinesAndWhatIsKeptIsBounded) {
+  Training();
+  Answer(Says(v1::Assignment::RUN));
+  for (int i = 0; i < 1'024; ++i) core_->OnLog(kKey, v1::JobEvent::INFO, absl::StrCat(i));
+  EXPECT_EQ(metrics_.report_points_dropped.Value(), 0);
+  core_->OnLog(kKey, v1::JobEvent::INFO, "1024");
+  EXPECT_EQ(metrics_.report_points_dropped.Value(), 1);
+  Pass(absl::Milliseconds(1100));
+  ASSERT_EQ(LastReport().logs_size(), 256);
+  EXPECT_EQ(LastReport().first_log_n(), 2);
+  EXPECT_EQ(LastReport().logs(0).message(), "1");
+}
+
+TEST_F(WorkerCoreTest, LinesOfAllAttemptsInOneReportAreBoundedByTheirBytesAndTheRestFollows) {
+  Begin({.report_bytes_max = 10'000});
+  Answer(SaysOf({"a", "b"}, v1::Assignment::RUN));
+  for (const char* id : {"a", "b"}) {
+    const AttemptKey key = {absl::StrCat("tenants/t/jobs/", id), 1, id};
+    for (int i = 0; i < 2; ++i) {
+      core_->OnLog(key, v1::JobEvent::INFO, std::string(5'000, 'x'));  // Cut to 4,000.
+    }
+  }
+  Pass(absl::Milliseconds(1100));
+  ASSERT_EQ(channel_.last().attempts_size(), 2);
+  EXPECT_EQ(channel_.last().attempts(0).logs_size(), 2);
+  EXPECT_EQ(channel_.last().attempts(1).logs_size(), 0);
+  EXPECT_LE(channel_.last().ByteSizeLong(), 10'000u);
+  v1::SyncResponse answer = SaysOf({"a", "b"}, v1::Assignment::RUN);
+  answer.mutable_assignments(0)->set_logs_acknowledged_n(2);
+  Answer(answer);
+  Pass(absl::Milliseconds(1100));
+  EXPECT_EQ(channel_.last().attempts(0).logs_size(), 0);
+  EXPECT_EQ(channel_.last().attempts(1).logs_size(), 2);
+}
+
+TEST_F(WorkerCoreTest, PointsInOneReportAreBoundedByTheirBytes) {
+  Begin({.report_bytes_max = 10 * 96});  // What a point takes at most.
+  Training();
+  Answer(Says(v1::Assignment::RUN));
+  for (int i = 1; i <= 11; ++i) core_->OnProgress(kKey, PointAt(i));
+  Pass(absl::Milliseconds(1100));
+  EXPECT_EQ(LastReport().metrics_size(), 10);
+  metrics_acknowledged_ = 10;
+  Answer(Says(v1::Assignment::RUN));
+  Pass(absl::Milliseconds(1100));
+  ASSERT_EQ(LastReport().metrics_size(), 1);
+  EXPECT_EQ(LastReport().metrics(0).step(), 11);
+}
+
+TEST_F(WorkerCoreTest, AGrantBeyondTheMostAttemptsIsTakenOnceThereIsRoom) {
+  Begin({.attempts_max = 2});
+  Answer(SaysOf({"a", "b", "c"}, v1::Assignment::RUN));
+  EXPECT_EQ(core_->attempts_held(), 2u);
+  ExpectMetric("deltaworks_worker_attempts", 2);
+  EXPECT_THAT(trainer_.commands, ElementsAre("start a", "start b"));
+  Pass(absl::Milliseconds(20));
+  Answer(SaysOf({"a"}, v1::Assignment::STOP));
+  core_->OnLeft({"tenants/t/jobs/a", 1, "a"}, nullptr);
+  Pass(absl::Milliseconds(300));
+  Answer(SaysOf({"a"}, v1::Assignment::STOP));
+  ExpectMetric("deltaworks_worker_attempts", 1);
+  Answer(SaysOf({"c"}, v1::Assignment::RUN));
+  EXPECT_THAT(trainer_.commands, Contains("start c"));
+  EXPECT_EQ(core_->attempts_held(), 2u);
+}
+
+TEST_F(WorkerCoreTest, TheLastAttemptsThatEndedAreRememberedAndOlderOnesAreNot) {
+  Begin({.ended_kept_max = 2});
+  const std::vector<std::string> ids = {"a", "b", "c"};
+  Answer(SaysOf(ids, v1::Assignment::RUN));
+  Pass(absl::Milliseconds(20));
+  Answer(SaysOf(ids, v1::Assignment::STOP));
+  for (const std::string& id : ids) core_->OnLeft({"tenants/t/jobs/" + id, 1, id}, nullptr);
+  Pass(absl::Milliseconds(300));
+  Answer(SaysOf(ids, v1::Assignment::STOP));
+  EXPECT_EQ(core_->attempts_held(), 0u);
+  trainer_.commands.clear();
+  Answer(SaysOf(ids, v1::Assignment::RUN));
+  EXPECT_THAT(trainer_.commands, ElementsAre("start a"));
+}
+
+TEST_F(WorkerCoreTest, SyncsAreCountedByHowTheyEndedAndThoseGivenUpAreNot) {
+  Answer(SaysNothing());
+  Answer(absl::UnavailableError("down"));
+  Pass(absl::Seconds(1));
+  Answer(Grants());
+  Answer(Says(v1::Assignment::RUN));
+  core_->OnTraining(kKey, 0);  // Gives up the one under way.
+  Pass(absl::Milliseconds(300));
+  ExpectMetric("deltaworks_worker_syncs_answered_total", 3);
+  ExpectMetric("deltaworks_worker_syncs_failed_total", 1);
+}
+
+TEST_F(WorkerCoreTest, TheBasesOfTheCacheAreSaidFromTheNextReportOn) {
+  core_->SetBasesCached({"sha256:a", "sha256:b"});
+  EXPECT_EQ(channel_.last().environment().bases_cached_size(), 0);
+  Answer(SaysNothing());
+  EXPECT_THAT(channel_.last().environment().bases_cached(), ElementsAre("sha256:a", "sha256:b"));
+  core_->SetBasesCached({"sha256:b"});
+  Answer(SaysNothing());
+  EXPECT_THAT(channel_.last().environment().bases_cached(), ElementsAre("sha256:b"));
 }
 
 // ---- Leases ----
@@ -346,7 +489,7 @@ TEST_F(WorkerCoreTest, AfterItsLeaseNothingIsPublishedUntilTheSameAttemptIsConfi
   Pass(kLease + absl::Seconds(3));
   EXPECT_EQ(trainer_.Count("park"), 1);
   core_->OnCheckpoint(kKey, ArtifactAt(4));
-  core_->OnProgress(kKey, 4, 10, {v1::MetricPoint()});
+  core_->OnProgress(kKey, PointAt(4));
   loop_.RunReady();
   EXPECT_THAT(publisher_.published, IsEmpty());
   Pass(absl::Seconds(2));
@@ -436,7 +579,10 @@ TEST_F(WorkerCoreTest, AStoredCheckpointIsReportedUntilItIsCommitted) {
   Answer(Says(v1::Assignment::RUN));
   core_->OnCheckpoint(kKey, ArtifactAt(4));
   EXPECT_FALSE(LastReport().has_checkpoint());  // Not before the store has it.
+  ExpectMetric("deltaworks_worker_checkpoints_published_total", 0);
   publisher_.Finish(absl::OkStatus());
+  ExpectMetric("deltaworks_worker_checkpoints_published_total", 1);
+  ExpectMetric("deltaworks_worker_published_bytes_total", 100);
   Pass(absl::Milliseconds(300));
   EXPECT_EQ(LastReport().checkpoint().step(), 4);
   EXPECT_EQ(LastReport().checkpoint().manifest_digest(), "digest-4");
@@ -599,6 +745,8 @@ TEST_F(WorkerCoreTest, AResultIsStoredReadBackAndVerifiedBeforeItIsReported) {
   EXPECT_EQ(LastReport().result().manifest_digest(), "digest-10");
   EXPECT_EQ(LastReport().result().adapter_digest(), "adapter");
   EXPECT_EQ(LastReport().result().loss(), 0.5);
+  ExpectMetric("deltaworks_worker_published_bytes_total", 100);
+  ExpectMetric("deltaworks_worker_checkpoints_published_total", 0);
 }
 
 TEST_F(WorkerCoreTest, TheLastCheckpointIsStoredBeforeTheResult) {
@@ -756,22 +904,14 @@ TEST_F(WorkerCoreTest, ADrainLeavesEveryAttemptTakesNoNewOneAndEndsWhenAllWereTa
   EXPECT_FALSE(drained);
 
   v1::SyncResponse answer = Says(v1::Assignment::STOP);
-  v1::Assignment& late = *answer.add_assignments();
-  late.set_job("tenants/t/jobs/late");
-  late.set_lease_epoch(1);
-  late.set_attempt_id("late-1");
-  late.set_desired(v1::Assignment::RUN);
-  late.mutable_train();
+  *answer.add_assignments() = GrantOf("late-1");
   Answer(answer);
   EXPECT_FALSE(drained);
   EXPECT_THAT(trainer_.commands, Not(Contains("start late-1")));
   Pass(absl::Milliseconds(300));
   ASSERT_EQ(channel_.last().attempts_size(), 1);
   EXPECT_EQ(channel_.last().attempts(0).phase(), Report::LEFT);  // Handed back at once.
-  v1::SyncResponse taken = SaysNothing();
-  *taken.add_assignments() = late;
-  taken.mutable_assignments(0)->set_desired(v1::Assignment::STOP);
-  Answer(taken);
+  Answer(SaysOf({"late-1"}, v1::Assignment::STOP));
   EXPECT_TRUE(drained);
 }
 

@@ -2,8 +2,8 @@
 
 #include <utility>
 
+#include "absl/synchronization/notification.h"
 #include "services/base/log.h"
-#include "trainer/base/mutex.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -11,36 +11,10 @@ namespace {
 
 constexpr absl::Duration kListBasesEvery = absl::Seconds(30);
 
-// Something that one thread waits for and another makes happen.
-class Happening {
- public:
-  void Happen() {
-    MutexLock lock(&mutex_);
-    happened_ = true;
-    changed_.SignalAll();
-  }
-  // False if `timeout` passed before.
-  bool WaitFor(absl::Duration timeout) {
-    const absl::Duration until = RealClock().Monotonic() + timeout;
-    MutexLock lock(&mutex_);
-    while (!happened_) {
-      const absl::Duration left = until - RealClock().Monotonic();
-      if (left <= absl::ZeroDuration()) return false;
-      changed_.WaitWithTimeout(&mutex_, left);
-    }
-    return true;
-  }
-
- private:
-  Mutex mutex_;
-  CondVar changed_;
-  bool happened_ ABSL_GUARDED_BY(mutex_) = false;
-};
-
-WorkerCore::Options CoreOptions(const std::string& name, int64_t incarnation,
+WorkerCore::Options CoreOptions(std::string name, int64_t incarnation,
                                 const v1::WorkerEnvironment& environment) {
   WorkerCore::Options options;
-  options.worker = name;
+  options.worker = std::move(name);
   options.incarnation = incarnation;
   options.environment = environment;
   return options;
@@ -72,8 +46,7 @@ absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
 WorkerServer::WorkerServer(const Options& options, std::string name, Device device, DeviceLock lock,
                            StoreClient& store, WorkerSyncClient& scheduler, const Clock& clock,
                            Metrics& metrics, std::function<void(absl::Status)> on_fatal)
-    : name_(std::move(name)),
-      lock_(std::move(lock)),
+    : lock_(std::move(lock)),
       metrics_(metrics),
       bases_(options.cache_folder, store, metrics),
       loop_(std::make_unique<RealEventLoop>(clock)),
@@ -85,12 +58,14 @@ WorkerServer::WorkerServer(const Options& options, std::string name, Device devi
                              .memory_bytes = device.environment.memory_bytes()},
           *preparer_, *loop_, clock, metrics_)),
       core_(std::make_unique<WorkerCore>(
-          CoreOptions(name_, lock_.incarnation(), device.environment), clock, *loop_, *reports_,
-          *trainer_, *publisher_, metrics_, std::move(on_fatal))) {
+          CoreOptions(std::move(name), lock_.incarnation(), device.environment), clock, *loop_,
+          *reports_, *trainer_, *publisher_, metrics_, std::move(on_fatal))),
+      lister_(std::make_unique<RealEventLoop>(clock)) {
   trainer_->SetEvents(core_.get());
 }
 
 WorkerServer::~WorkerServer() {
+  lister_.reset();
   trainer_->Shutdown();
   preparer_.reset();
   StopCore();
@@ -102,16 +77,17 @@ WorkerServer::~WorkerServer() {
 }
 
 void WorkerServer::Serve() {
-  loop_->Post([this] {
+  lister_->Post([this] {
     ListBases();
-    core_->Start();
+    loop_->Post([this] { core_->Start(); });
   });
 }
 
 bool WorkerServer::Drain(absl::Duration deadline) {
-  auto drained = std::make_shared<Happening>();
-  loop_->Post([this, drained] { core_->Drain([drained] { drained->Happen(); }); });
-  const bool all = drained->WaitFor(deadline);
+  // Shared: a drain that is late may end after this.
+  auto drained = std::make_shared<absl::Notification>();
+  loop_->Post([this, drained] { core_->Drain([drained] { drained->Notify(); }); });
+  const bool all = drained->WaitForNotificationWithTimeout(deadline);
   if (all) {
     LogInfo("all jobs were handed back");
   } else {
@@ -121,17 +97,17 @@ bool WorkerServer::Drain(absl::Duration deadline) {
 }
 
 void WorkerServer::StopCore() {
-  auto stopped = std::make_shared<Happening>();
-  loop_->Post([this, stopped] {
+  absl::Notification stopped;
+  loop_->Post([this, &stopped] {
     core_->Stop();
-    stopped->Happen();
+    stopped.Notify();
   });
-  stopped->WaitFor(absl::InfiniteDuration());
+  stopped.WaitForNotification();
 }
 
 void WorkerServer::ListBases() {
-  core_->SetBasesCached(bases_.List());
-  loop_->PostAfter(kListBasesEvery, [this] { ListBases(); });
+  loop_->Post([this, bases = bases_.List()] { core_->SetBasesCached(bases); });
+  lister_->PostAfter(kListBasesEvery, [this] { ListBases(); });
 }
 
 }  // namespace deltaworks::services

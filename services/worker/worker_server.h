@@ -8,9 +8,9 @@
 //   StorePublisher <------------- WorkerCore <----> ReportThread <--> WorkerSyncClient
 //   uploads, reads back           on the loop       the Sync under way
 //
-// Each of preparer, trainer, publisher, loop and report has a thread of its own; only the trainer's
-// computes. Destroyed, it stops at once: a pass under way ends, nothing is handed back, leases end
-// by themselves. Drain() first to hand them back.
+// Each of preparer, trainer, publisher, loop, report and the listing of bases has a thread of its
+// own; only the trainer's computes. Destroyed, it stops at once: a pass under way ends, nothing is
+// handed back, leases end by themselves. Drain() first to hand them back.
 
 #ifndef DELTAWORKS_SERVICES_WORKER_WORKER_SERVER_H_
 #define DELTAWORKS_SERVICES_WORKER_WORKER_SERVER_H_
@@ -61,8 +61,6 @@ class WorkerServer {
       Metrics& metrics, std::function<void(absl::Status)> on_fatal);
   ~WorkerServer();
 
-  // workers/{machine id}-{device id}.
-  const std::string& name() const { return name_; }
   int64_t incarnation() const { return lock_.incarnation(); }
 
   // Begins the conversation with the scheduler. Once only.
@@ -74,11 +72,11 @@ class WorkerServer {
   WorkerServer(const Options& options, std::string name, Device device, DeviceLock lock,
                StoreClient& store, WorkerSyncClient& scheduler, const Clock& clock,
                Metrics& metrics, std::function<void(absl::Status)> on_fatal);
+  // On lister_: the cache may be on a disk that hangs, and leases must not wait for it.
   void ListBases();
   // The core's last word; nothing that the loop runs later sends or publishes.
   void StopCore();
 
-  const std::string name_;
   DeviceLock lock_;
   WorkerMetrics metrics_;
   BaseCache bases_;
@@ -89,6 +87,7 @@ class WorkerServer {
   std::unique_ptr<PreparerThread> preparer_;
   std::unique_ptr<TrainerThread> trainer_;
   std::unique_ptr<WorkerCore> core_;
+  std::unique_ptr<RealEventLoop> lister_;
 };
 
 }  // namespace deltaworks::services

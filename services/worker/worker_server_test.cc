@@ -26,6 +26,7 @@
 namespace deltaworks::services {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using Attempt = ScriptedScheduler::Attempt;
 using Report = v1::AttemptReport;
@@ -200,6 +201,8 @@ TEST_F(WorkerServerTest, AJobHandedBackByAWorkerThatWasToldToStopEndsWithTheSame
   ASSERT_TRUE(scheduler_.WaitUntilOver());
   ASSERT_TRUE(scheduler_.latest().result.has_value());
   EXPECT_EQ(scheduler_.latest().result->adapter_digest(), Undisturbed());
+  EXPECT_THAT(scheduler_.last_report().environment().bases_cached(),
+              Contains(TheWorld().base_digest));
 }
 
 TEST_F(WorkerServerTest, AJobWhoseWorkerWasLostAfterACheckpointEndsWithTheSameBytes) {

@@ -1,17 +1,23 @@
-// Trains a stored model on given token ids and prints one line of JSON with tokens per second, for
-// tests/bench/train. All tokens of the examples count, as they do for the peer.
+// Trains one or more jobs together on a stored model and given token ids, and prints one line of
+// JSON with their tokens per second, for the scripts of this folder. All tokens of the examples
+// count, as they do for the peer (peft_throughput.py).
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "glog/logging.h"
+#include "tests/bench/token_data.h"
 #include "trainer/backend/cpu/cpu_backend.h"
-#include "trainer/base/file.h"
 #include "trainer/base/json.h"
 #include "trainer/model/weights.h"
 #include "trainer/train/cohort.h"
@@ -19,81 +25,104 @@
 namespace deltaworks::trainer {
 namespace {
 
-std::shared_ptr<TrainingData> ReadData(const std::string& path) {
-  const auto text = ReadFile(path);
-  CHECK(text.ok()) << text.status();
-  const auto json = ParseJson(*text, path);
-  CHECK(json.ok()) << json.status();
-  auto data = std::make_shared<TrainingData>();
-  for (const Json& item : *json) {
-    Example example{.ids = item["ids"].get<std::vector<int32_t>>()};
-    const int64_t prompt = item["prompt_tokens"];
-    for (int64_t i = 0; i < example.tokens(); ++i) example.is_label.push_back(i >= prompt);
-    data->train.push_back(std::move(example));
-  }
-  return data;
+struct Settings {
+  std::string model;
+  std::string data;
+  std::vector<std::string> jobs = {"16:8"};
+  int64_t steps = 6;
+  int64_t warmup_steps = 2;
+  int64_t micro_batch_tokens = TrainingConfig().micro_batch_tokens;
+  int threads = 2;
+};
+
+// `job`: "RANK:EXAMPLES".
+TrainingConfig ConfigOf(const Settings& settings, const std::string& job) {
+  const std::vector<std::string> parts = absl::StrSplit(job, ':');
+  TrainingConfig config;
+  config.learning_rate = 1e-4;
+  config.max_steps = settings.steps;
+  config.micro_batch_tokens = settings.micro_batch_tokens;
+  config.lora.lora_alpha = 16;
+  CHECK(parts.size() == 2 && absl::SimpleAtoi(parts[0], &config.lora.rank) &&
+        absl::SimpleAtoi(parts[1], &config.per_device_train_batch_size))
+      << "--job is " << job << ", want RANK:EXAMPLES";
+  return config;
 }
 
-void Run(const std::string& model_folder, const std::string& data_path, TrainingConfig config,
-         int threads, int warmup_steps) {
-  const auto weights = ModelWeights::Open(model_folder);
+int64_t Tokens(const std::map<const TrainingRun*, StepMetrics>& last) {
+  int64_t tokens = 0;
+  for (const auto& [run, metrics] : last) tokens += metrics.tokens;
+  return tokens;
+}
+
+void Run(const Settings& settings) {
+  const auto weights = ModelWeights::Open(settings.model);
   CHECK(weights.ok()) << weights.status();
-  const DType type = (*weights)->manifest().form;
-  const auto backend = *NewCpuBackend({.compute_type = type, .threads = threads});
-  const auto data = ReadData(data_path);
+  const auto backend =
+      NewCpuBackend({.compute_type = (*weights)->manifest().form, .threads = settings.threads});
+  CHECK(backend.ok()) << backend.status();
+  const auto data = ReadTokenData(settings.data);
   int64_t longest = 2;
   for (const Example& example : data->train) longest = std::max(longest, example.tokens());
-  const auto model = Llama::Create(*backend, (*weights)->config(), (*weights)->tensors(),
+  const auto model = Llama::Create(**backend, (*weights)->config(), (*weights)->tensors(),
                                    {.positions_max = longest});
   CHECK(model.ok()) << model.status();
-  const auto run = TrainingRun::Create(**model, config, data, {});
-  CHECK(run.ok()) << run.status();
+  std::vector<std::unique_ptr<TrainingRun>> runs;
+  std::vector<TrainingRun*> members;
+  for (const std::string& job : settings.jobs) {
+    auto run = TrainingRun::Create(**model, ConfigOf(settings, job), data, {});
+    CHECK(run.ok()) << run.status();
+    members.push_back(run->get());
+    runs.push_back(*std::move(run));
+  }
+
   Cohort cohort(**model);
   using Clock = std::chrono::steady_clock;
   Clock::time_point begin = Clock::now();
-  int64_t tokens_before = 0, tokens = 0;
-  double loss = 0;
-  while ((*run)->active()) {
-    const auto metrics = cohort.Pass({run->get()});
-    CHECK(metrics.ok()) << metrics.status();
-    for (const RunMetrics& step : *metrics) {
-      tokens = step.metrics.tokens;
-      loss = step.metrics.loss;
-      if (step.metrics.step == warmup_steps) {
-        begin = Clock::now();
-        tokens_before = tokens;
-      }
+  std::map<const TrainingRun*, StepMetrics> last;
+  int64_t tokens_before = 0;
+  bool warm = settings.warmup_steps == 0;
+  while (std::any_of(members.begin(), members.end(), [](auto* run) { return run->active(); })) {
+    const PassResult pass = cohort.Pass(members);
+    CHECK(pass.status.ok()) << pass.status;
+    for (const RunMetrics& step : pass.metrics) last[step.run] = step.metrics;
+    if (!warm && std::all_of(members.begin(), members.end(),
+                             [&](auto* run) { return run->step() >= settings.warmup_steps; })) {
+      warm = true;
+      tokens_before = Tokens(last);
+      begin = Clock::now();
     }
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  const Json result = {{"numerics_class", backend->numerics_class()},
-                       {"tokens_per_second", static_cast<double>(tokens - tokens_before) / seconds},
-                       {"seconds", seconds},
-                       {"last_loss", loss}};
-  std::cout << JsonText(result) << "\n";
+  Json losses = Json::array();
+  for (const TrainingRun* run : members) {
+    CHECK(run->finished()) << run->status();
+    losses.push_back(last[run].loss);
+  }
+  const auto tokens = static_cast<double>(Tokens(last) - tokens_before);
+  std::cout << JsonText(Json{{"numerics_class", (*backend)->numerics_class()},
+                             {"tokens_per_second", tokens / seconds},
+                             {"seconds", seconds},
+                             {"last_losses", losses}})
+            << "\n";
 }
 
 }  // namespace
 }  // namespace deltaworks::trainer
 
 int main(int argc, char** argv) {
-  std::string model, data;
-  deltaworks::trainer::TrainingConfig config;
-  config.learning_rate = 1e-4;
-  config.max_steps = 6;
-  config.lora.rank = 16;
-  config.lora.lora_alpha = 16;
-  int threads = 2, warmup = 2;
+  deltaworks::trainer::Settings settings;
   CLI::App app("Training throughput of the cpu backend.");
-  app.add_option("--model", model, "folder of a stored model; its form is the compute type")
+  app.add_option("--model", settings.model,
+                 "folder of a stored model; its form is the compute type")
       ->required();
-  app.add_option("--data", data, "JSON: list of {ids, prompt_tokens}")->required();
-  app.add_option("--rank", config.lora.rank);
-  app.add_option("--batch", config.per_device_train_batch_size, "examples of a step");
-  app.add_option("--steps", config.max_steps);
-  app.add_option("--warmup", warmup, "steps that are not timed");
-  app.add_option("--micro-batch-tokens", config.micro_batch_tokens);
-  app.add_option("--threads", threads);
+  app.add_option("--data", settings.data, "JSON: list of {ids, prompt_tokens}")->required();
+  app.add_option("--job", settings.jobs, "RANK:EXAMPLES of a step; once for each of the cohort")
+      ->capture_default_str();
+  app.add_option("--steps", settings.steps);
+  app.add_option("--warmup", settings.warmup_steps, "steps that are not timed");
+  app.add_option("--micro-batch-tokens", settings.micro_batch_tokens);
+  app.add_option("--threads", settings.threads);
   CLI11_PARSE(app, argc, argv);
-  deltaworks::trainer::Run(model, data, config, threads, warmup);
+  deltaworks::trainer::Run(settings);
 }

@@ -2,7 +2,6 @@
 // run alone, also if one of them is paused and another cancelled on the way, and if the worker is
 // killed.
 
-#include <memory>
 #include <string>
 #include <vector>
 

@@ -4,17 +4,16 @@
 
 #include <google/protobuf/descriptor.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "services/base/service_main.h"
 #include "services/base/testing/raw_call.h"
 #include "tests/e2e/await.h"
 #include "tests/e2e/platform.h"
@@ -27,11 +26,10 @@
 namespace deltaworks::e2e {
 namespace {
 
+using services::kExitCannotStart;
 using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
-
-constexpr int kCannotStart = 3;  // services/base/service_main.h
 
 // The folder of a platform is a disk that fills when told.
 std::vector<std::string> FullDisk(const std::string& folder, int64_t after_bytes) {
@@ -70,15 +68,32 @@ int64_t BytesOnDisk(const std::string& folder) {
 
 // ---- What somebody else holds ----
 
+constexpr char kInUse[] = "in use by another process";
+
 TEST(StartTest, APortInUseIsNamedAndTheHolderGoesOn) {
   Platform platform({.inference = true});
-  for (Service* service : platform.All()) {
-    // The same command line again: the port is known by now.
+  const std::string own_folder = absl::StrCat("--data_folder=", platform.folder(), "/twin-");
+  // And what a second one needs of its own.
+  const std::vector<std::pair<Service*, std::string>> services = {
+      {&platform.store(), own_folder + "store"},
+      {&platform.registry(), own_folder + "registry"},
+      {&platform.scheduler(), own_folder + "scheduler"},
+      {&platform.inference(), "--threads=1"},
+      {&platform.worker(), "--device=cpu:1"}};
+  for (const auto& [service, own] : services) {
+    // The same command line again: the ports are known by now, and that of metrics comes first.
     const auto second = service->Launch();
-    EXPECT_EQ(second->Wait(kPatience), std::optional<int>(kCannotStart)) << service->LogTail();
-    // Its port, or what it would open before that.
-    EXPECT_THAT(service->LogTail(8), AnyOf(HasSubstr("in use by another process"),
-                                           HasSubstr("locked"), HasSubstr("held by")));
+    EXPECT_EQ(second->Wait(kPatience), std::optional<int>(kExitCannotStart)) << service->LogTail();
+    EXPECT_THAT(service->LogTail(8),
+                AllOf(HasSubstr(service->metrics_address()), HasSubstr(kInUse)));
+
+    // All its own but for the port.
+    Service other = service->Twin();
+    other.AddArgument(own);
+    other.AddArgument(absl::StrCat("--address=", service->address()));
+    const auto third = other.Launch();
+    EXPECT_EQ(third->Wait(kPatience), std::optional<int>(kExitCannotStart)) << other.LogTail();
+    EXPECT_THAT(other.LogTail(8), AllOf(HasSubstr(service->address()), HasSubstr(kInUse)));
     EXPECT_TRUE(service->Runs());
   }
 }
@@ -88,7 +103,7 @@ TEST(StartTest, ADatabaseThatAnotherProcessHoldsIsNamed) {
   for (Service* service : {&platform.store(), &platform.registry(), &platform.scheduler()}) {
     Service other = service->Twin();
     const auto second = other.Launch();
-    EXPECT_EQ(second->Wait(kPatience), std::optional<int>(kCannotStart)) << other.LogTail();
+    EXPECT_EQ(second->Wait(kPatience), std::optional<int>(kExitCannotStart)) << other.LogTail();
     EXPECT_THAT(other.LogTail(8),
                 AllOf(HasSubstr(".db"), AnyOf(HasSubstr("another process"), HasSubstr("locked"))));
     EXPECT_TRUE(service->Runs());
@@ -100,7 +115,7 @@ TEST(StartTest, ADeviceHasOneWorkerOnly) {
   Platform platform;
   Service other = platform.worker().Twin();
   const auto second = other.Launch();
-  EXPECT_EQ(second->Wait(kPatience), std::optional<int>(kCannotStart)) << other.LogTail();
+  EXPECT_EQ(second->Wait(kPatience), std::optional<int>(kExitCannotStart)) << other.LogTail();
   EXPECT_THAT(other.LogTail(8), HasSubstr("cpu:0"));
   EXPECT_TRUE(platform.worker().Runs());
 }

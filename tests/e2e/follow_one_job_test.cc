@@ -57,25 +57,13 @@ class FollowOneJobTest : public ::testing::Test {
         << Describe(*job_) << platform_->worker().LogTail() << platform_->scheduler().LogTail();
   }
 
-  static std::string Generate(const std::string& model, v1::ModelSelector::Mode mode) {
-    v1::GenerateRequest request;
-    request.set_parent(Parent());
-    request.mutable_model()->set_model(model);
-    request.mutable_model()->set_mode(mode);
-    request.set_prompt("Package 7 is a fast parser. It is: ");
-    request.set_max_new_tokens(16);
-    std::vector<int32_t> tokens;
-    v1::GenerateResponse last;
-    const absl::Status status =
-        platform_->inference_of().Generate(request, [&](const v1::GenerateResponse& response) {
-          tokens.insert(tokens.end(), response.token_ids().begin(), response.token_ids().end());
-          last = response;
-          return absl::OkStatus();
-        });
-    EXPECT_TRUE(status.ok()) << status;
-    EXPECT_NE(last.finish_reason(), v1::GenerateResponse::FINISH_REASON_UNSPECIFIED);
-    EXPECT_EQ(last.generated_tokens(), static_cast<int64_t>(tokens.size()));
-    return absl::StrJoin(tokens, " ");
+  static std::string Answer(const std::string& model,
+                            v1::ModelSelector::Mode mode = v1::ModelSelector::UNMERGED) {
+    const e2e::Answer answer = Generate(*platform_, model, mode);
+    EXPECT_NE(answer.last.finish_reason(), v1::GenerateResponse::FINISH_REASON_UNSPECIFIED);
+    EXPECT_EQ(answer.last.generated_tokens(), static_cast<int64_t>(answer.tokens.size()));
+    generated_tokens_ += answer.last.generated_tokens();
+    return absl::StrJoin(answer.tokens, " ");
   }
 
   // Loss per label token of a dataset, as inference scores it.
@@ -96,6 +84,7 @@ class FollowOneJobTest : public ::testing::Test {
     for (const v1::ExampleScore& score : response.scores()) {
       sum += score.negative_log_likelihood();
       labels += score.label_tokens();
+      scored_tokens_ += score.token_count();
     }
     return sum / static_cast<double>(labels);
   }
@@ -105,12 +94,17 @@ class FollowOneJobTest : public ::testing::Test {
   static v1::Job* submitted_;
   static v1::Job* job_;
   static v1::AdapterVersion* version_;
+  // By inference, so far.
+  static int64_t generated_tokens_;
+  static int64_t scored_tokens_;
 };
 Platform* FollowOneJobTest::platform_;
 v1::BaseModel* FollowOneJobTest::base_;
 v1::Job* FollowOneJobTest::submitted_;
 v1::Job* FollowOneJobTest::job_;
 v1::AdapterVersion* FollowOneJobTest::version_;
+int64_t FollowOneJobTest::generated_tokens_;
+int64_t FollowOneJobTest::scored_tokens_;
 
 TEST_F(FollowOneJobTest, TheAnswerToSubmitIsTheAcceptedJob) {
   EXPECT_EQ(submitted_->name(), "tenants/acme/jobs/first");
@@ -191,13 +185,13 @@ TEST_F(FollowOneJobTest, TheVersionIsReadyAndSaysWhereItComesFrom) {
 }
 
 TEST_F(FollowOneJobTest, TheAdapterAnswersOtherwiseThanItsBase) {
-  const std::string base = Generate(base_->name(), v1::ModelSelector::UNMERGED);
-  const std::string adapter = Generate(version_->name(), v1::ModelSelector::UNMERGED);
+  const std::string base = Answer(base_->name());
+  const std::string adapter = Answer(version_->name());
   EXPECT_NE(adapter, base);
   // By the adapter's name its newest version answers; and the base is as it was.
-  EXPECT_EQ(Generate("tenants/acme/adapters/first", v1::ModelSelector::UNMERGED), adapter);
-  EXPECT_EQ(Generate(base_->name(), v1::ModelSelector::UNMERGED), base);
-  EXPECT_EQ(Generate(version_->name(), v1::ModelSelector::MERGED), adapter);
+  EXPECT_EQ(Answer("tenants/acme/adapters/first"), adapter);
+  EXPECT_EQ(Answer(base_->name()), base);
+  EXPECT_EQ(Answer(version_->name(), v1::ModelSelector::MERGED), adapter);
 }
 
 TEST_F(FollowOneJobTest, ScoringGivesTheLossesThatTrainingMeasured) {
@@ -211,32 +205,18 @@ TEST_F(FollowOneJobTest, ScoringGivesTheLossesThatTrainingMeasured) {
 }
 
 TEST_F(FollowOneJobTest, TheDownloadIsAFolderForPeft) {
-  const std::string folder = platform_->folder() + "/download";
-  std::map<std::string, std::string> files;
-  std::map<std::string, std::string> digests;
-  std::string path;
-  v1::DownloadVersionRequest request;
-  request.set_name(version_->name());
-  const absl::Status status = platform_->registry_of().DownloadVersion(
-      request, [&](const v1::DownloadVersionResponse& piece) {
-        if (!piece.path().empty()) {
-          path = piece.path();
-          digests[path] = piece.digest();
-        }
-        files[path] += piece.data();
-        return absl::OkStatus();
-      });
-  ASSERT_TRUE(status.ok()) << status;
+  const auto files = Download(*platform_, version_->name());
   ASSERT_EQ(files.size(), 2u);
-  for (const auto& [name, bytes] : files) EXPECT_EQ(Sha256Digest(bytes), digests[name]) << name;
-  EXPECT_EQ(digests["adapter_model.safetensors"], version_->adapter_digest());
-  const auto config = Json::parse(files["adapter_config.json"]);
+  for (const auto& [name, file] : files) EXPECT_EQ(Sha256Digest(file.bytes), file.digest) << name;
+  const DownloadedFile& model = files.at(trainer::kAdapterModelFile);
+  EXPECT_EQ(model.digest, version_->adapter_digest());
+  const std::string& config_text = files.at(trainer::kAdapterConfigFile).bytes;
+  const auto config = Json::parse(config_text);
   EXPECT_EQ(config["base_model_name_or_path"], "e2e/tiny");
   EXPECT_EQ(config["r"], 4);
 
-  const auto adapter =
-      trainer::ParsePeft(files["adapter_model.safetensors"], files["adapter_config.json"],
-                         trainer::LlamaModules(trainer::MakeTinyModel().config));
+  const auto adapter = trainer::ParsePeft(model.bytes, config_text,
+                                          trainer::LlamaModules(trainer::MakeTinyModel().config));
   ASSERT_TRUE(adapter.ok()) << adapter.status();
   EXPECT_EQ(static_cast<int64_t>(adapter->values.size()), version_->trainable_parameters());
   EXPECT_EQ(adapter->base_digest, base_->source_digest());
@@ -253,6 +233,17 @@ TEST_F(FollowOneJobTest, TheCountersOfEveryProcessAgreeWithTheJob) {
   EXPECT_EQ(Sample(registry, "deltaworks_registry_versions_total{outcome=\"ready\"}"), 1);
   const auto store = Scrape(platform_->store().metrics_address());
   EXPECT_EQ(Sample(store, "deltaworks_store_imports_total{result=\"ready\"}"), 1);
+  const auto scheduler = Scrape(platform_->scheduler().metrics_address());
+  EXPECT_EQ(Sample(scheduler, "deltaworks_scheduler_jobs_ended_total{state=\"succeeded\"}"), 1);
+  EXPECT_EQ(Sample(scheduler, "deltaworks_scheduler_metric_points_total"),
+            job_->status().metric_count());
+  Answer(base_->name());
+  Loss(base_->name(), DatasetLines(2, 2));
+  const auto inference = Scrape(platform_->inference().metrics_address());
+  EXPECT_EQ(Sample(inference, "deltaworks_inference_tokens_total{kind=\"generated\"}"),
+            generated_tokens_);
+  EXPECT_EQ(Sample(inference, "deltaworks_inference_tokens_total{kind=\"scored\"}"),
+            scored_tokens_);
 }
 
 }  // namespace

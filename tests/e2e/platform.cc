@@ -70,24 +70,23 @@ Platform::Platform(const Options& options) : folder_(FreshFolder()) {
   store_->Start();
   registry_ = Make("registry", "services/registry/registry",
                    {absl::StrCat("--data_folder=", folder_, "/registry"),
-                    absl::StrCat("--store_address=", store_->address()), TokenFlag("token_file")});
+                    absl::StrCat("--store_address=", store_->address()), TokenFlag()});
   registry_->Start();
   scheduler_ = Make(
       "scheduler", "services/scheduler/scheduler",
       {absl::StrCat("--data_folder=", folder_, "/scheduler"),
        absl::StrCat("--store_address=", store_->address()),
-       absl::StrCat("--registry_address=", registry_->address()), TokenFlag("token_file"),
+       absl::StrCat("--registry_address=", registry_->address()), TokenFlag(),
        "--deaths_until_poison=0",
        absl::StrCat("--attempts_per_worker=", options.attempts_per_worker),
        absl::StrCat("--lease_duration=", absl::FormatDuration(options.lease)),
        absl::StrCat("--checkpoint_interval=", absl::FormatDuration(options.checkpoint_interval))});
   scheduler_->Start();
   if (options.inference) {
-    inference_ =
-        Make("inference", "services/inference/inference",
-             {absl::StrCat("--store_address=", store_->address()),
-              absl::StrCat("--registry_address=", registry_->address()), TokenFlag("token_file"),
-              absl::StrCat("--cache_folder=", cache_folder()), "--threads=1"});
+    inference_ = Make("inference", "services/inference/inference",
+                      {absl::StrCat("--store_address=", store_->address()),
+                       absl::StrCat("--registry_address=", registry_->address()), TokenFlag(),
+                       absl::StrCat("--cache_folder=", cache_folder()), "--threads=1"});
     inference_->Start();
   }
   MakeWorkers(options.devices);
@@ -113,8 +112,8 @@ void Platform::MakeTokens() {
   CHECK(status.ok()) << status;
 }
 
-std::string Platform::TokenFlag(const std::string& flag) const {
-  return absl::StrCat("--", flag, "=", folder_, "/platform_token");
+std::string Platform::TokenFlag() const {
+  return absl::StrCat("--token_file=", folder_, "/platform_token");
 }
 
 std::unique_ptr<Service> Platform::Make(const std::string& name, const std::string& program,
@@ -126,14 +125,13 @@ std::unique_ptr<Service> Platform::Make(const std::string& name, const std::stri
 
 void Platform::MakeWorkers(const std::vector<std::string>& devices) {
   for (const std::string& device : devices) {
-    workers_.push_back(
-        Make(absl::StrCat("worker-", absl::StrReplaceAll(device, {{":", "-"}})),
-             "services/worker/worker",
-             {absl::StrCat("--scheduler_address=", scheduler_->address()),
-              absl::StrCat("--store_address=", store_->address()), TokenFlag("token_file"),
-              absl::StrCat("--device=", device), "--machine_id=e2e", "--threads=1",
-              absl::StrCat("--lock_folder=", folder_, "/locks"),
-              absl::StrCat("--cache_folder=", cache_folder())}));
+    workers_.push_back(Make(absl::StrCat("worker-", absl::StrReplaceAll(device, {{":", "-"}})),
+                            "services/worker/worker",
+                            {absl::StrCat("--scheduler_address=", scheduler_->address()),
+                             absl::StrCat("--store_address=", store_->address()), TokenFlag(),
+                             absl::StrCat("--device=", device), "--machine_id=e2e", "--threads=1",
+                             absl::StrCat("--lock_folder=", folder_, "/locks"),
+                             absl::StrCat("--cache_folder=", cache_folder())}));
   }
 }
 

@@ -94,7 +94,7 @@ class Platform {
                                 std::vector<std::string> arguments) const;
   void MakeWorkers(const std::vector<std::string>& devices);
   void ConnectClients();
-  std::string TokenFlag(const std::string& flag) const;
+  std::string TokenFlag() const;
 
   std::string folder_;
   std::map<std::string, std::string> tokens_;

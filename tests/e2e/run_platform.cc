@@ -4,8 +4,9 @@
 //   run_platform OUTPUT   writes OUTPUT, a JSON object, once everything is there; ends the platform
 //                         and itself when standard input ends
 //
-//   {"token": "dw_...", "tenant": "acme", "job": "tenants/acme/jobs/first", "job_steps": 20,
-//    "job_tokens": 12345, "services": {"scheduler": {"address": "127.0.0.1:1", "metrics": "..."}}}
+//   {"token": "dw_...", "tenant": "acme", "job_steps": 20, "job_tokens": 12345,
+//    "job_metric_points": 20, "generated_tokens": 16, "services": {"scheduler": {"address":
+//    "127.0.0.1:1", "metrics": "..."}}}
 
 #include <unistd.h>
 
@@ -29,6 +30,7 @@ int Run(const std::string& output) {
     std::cerr << Describe(job) << "\n";
     return 1;
   }
+  const Answer answer = Generate(platform, job.status().result().version());
   Json services = Json::object();
   for (const auto& [name, service] :
        {std::pair("store", &platform.store()), std::pair("registry", &platform.registry()),
@@ -38,9 +40,10 @@ int Run(const std::string& output) {
   }
   const Json json = {{"token", platform.token(kAcme)},
                      {"tenant", kAcme},
-                     {"job", job.name()},
                      {"job_steps", job.status().progress().step()},
                      {"job_tokens", job.status().progress().tokens()},
+                     {"job_metric_points", job.status().metric_count()},
+                     {"generated_tokens", answer.last.generated_tokens()},
                      {"services", services}};
   const absl::Status status = WriteFileAtomically(output, json.dump(2) + "\n");
   if (!status.ok()) {

@@ -63,7 +63,7 @@ v1::Assignment ScriptedWorker::AwaitJob() {
   return job;
 }
 
-ScriptedResult ScriptedWorker::SoundResult(const v1::Assignment& job, int seed) const {
+ScriptedResult ScriptedWorker::SoundResult(const v1::Assignment& job) const {
   const v1::TrainFacts& facts = job.train().facts();
   ScriptedResult result;
   result.config = services::ToLoraConfig(job.train().spec().lora());
@@ -71,7 +71,7 @@ ScriptedResult ScriptedWorker::SoundResult(const v1::Assignment& job, int seed) 
   result.tensors = trainer::AdapterTensors(targets);
   result.values.resize(static_cast<size_t>(trainer::TrainableParameters(targets)));
   for (size_t i = 0; i < result.values.size(); ++i) {
-    result.values[i] = static_cast<float>(seed) / 16 + static_cast<float>(i % 64) / 64;
+    result.values[i] = static_cast<float>(4 + i % 64) / 64;
   }
   result.base_digest = facts.base_source_digest();
   result.manifest.set_format_version(1);
@@ -93,8 +93,8 @@ UploadedResult ScriptedWorker::Upload(const v1::Assignment& job, const ScriptedR
   if (result.spoil_bytes) result.spoil_bytes(files.adapter_model);
   services::StoreClient& store = platform_.store_of(kPlatform);
   const std::string tenant(services::TenantOf(job.job()));
-  for (const auto& [path, bytes] : {std::pair("adapter_config.json", &files.adapter_config),
-                                    std::pair("adapter_model.safetensors", &files.adapter_model)}) {
+  for (const auto& [path, bytes] : {std::pair(trainer::kAdapterConfigFile, &files.adapter_config),
+                                    std::pair(trainer::kAdapterModelFile, &files.adapter_model)}) {
     *manifest.add_files() = Must(services::UploadBytes(store, tenant, path, *bytes));
   }
   const std::string digest = Must(services::UploadManifest(store, tenant, manifest));

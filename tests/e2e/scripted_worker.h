@@ -44,8 +44,8 @@ class ScriptedWorker {
 
   // Syncs until a job is assigned.
   v1::Assignment AwaitJob();
-  // Numbers made from `seed`, of the shape and with the lineage that the job asks for.
-  ScriptedResult SoundResult(const v1::Assignment& job, int seed = 1) const;
+  // Of the shape and with the lineage that the job asks for.
+  ScriptedResult SoundResult(const v1::Assignment& job) const;
   UploadedResult Upload(const v1::Assignment& job, const ScriptedResult& result);
   // Reports it until it is accepted, and that its files are held until the job is final or blobs
   // are missing; returns that answer. A result that is reported again says that it was uploaded

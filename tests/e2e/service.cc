@@ -3,9 +3,12 @@
 #include <signal.h>
 
 #include <filesystem>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
@@ -37,11 +40,15 @@ std::string Service::metrics_address() const { return absl::StrCat("127.0.0.1:",
 ChildProcess::Command Service::MakeCommand() const {
   ChildProcess::Command command;
   command.program = ProgramPath(options_.program);
-  command.arguments = options_.arguments;
-  for (const std::string& argument :
-       {absl::StrCat("--address=", address()), absl::StrCat("--port_file=", PortFile("port")),
-        absl::StrCat("--metrics_address=", metrics_address()),
-        absl::StrCat("--metrics_port_file=", PortFile("metrics_port"))}) {
+  command.arguments = {absl::StrCat("--address=", address()),
+                       absl::StrCat("--port_file=", PortFile("port")),
+                       absl::StrCat("--metrics_address=", metrics_address()),
+                       absl::StrCat("--metrics_port_file=", PortFile("metrics_port"))};
+  for (const std::string& argument : options_.arguments) {
+    // Programs take a flag once.
+    const std::string flag = argument.substr(0, argument.find('=')) + "=";
+    std::erase_if(command.arguments,
+                  [&](const std::string& earlier) { return absl::StartsWith(earlier, flag); });
     command.arguments.push_back(argument);
   }
   if (!wrapper_.empty()) {

@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/e2e/child_process.h"
@@ -53,10 +54,13 @@ class Service {
   Service Twin() const;
 
   // For every start from now on.
-  void SetEnvironment(std::vector<std::string> environment) { environment_ = environment; }
+  void SetEnvironment(std::vector<std::string> environment) {
+    environment_ = std::move(environment);
+  }
   // A program and its arguments that run the service's command line, which is appended; empty:
   // none.
   void SetWrapper(std::vector<std::string> wrapper) { wrapper_ = std::move(wrapper); }
+  // Instead of an earlier value of its flag.
   void AddArgument(const std::string& argument) { options_.arguments.push_back(argument); }
 
   std::string log_path() const;

@@ -16,7 +16,6 @@
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "services/base/manifest.h"
 #include "services/clients/blob_transfer.h"
 #include "tests/e2e/platform.h"
 #include "tests/e2e/rpc_by_name.h"
@@ -271,7 +270,7 @@ class TenantsTest : public ::testing::Test {
   }
 
   Platform platform_{{.inference = true}};
-  std::vector<std::pair<std::string, std::string>> names_;
+  std::map<std::string, std::string> names_;  // "{acme}" to what it stands for.
 };
 
 std::map<std::string, const MethodDescriptor*> AllMethods() {
@@ -331,9 +330,9 @@ TEST_F(TenantsTest, WhatIsAbsentAndWhatIsForeignCannotBeToldApart) {
     EXPECT_EQ(answer.status.code(), foreign.status.code()) << answer.Text();
     const std::vector<std::pair<std::string, std::string>> said = {
         {"hush", "gone"},
-        {names_[4].second, "tenants/acme/uploads/gone"},
-        {names_[2].second, "sha256:" + std::string(64, '0')},
-        {names_[3].second, "sha256:" + std::string(64, '0')}};
+        {names_.at("{upload}"), "tenants/acme/uploads/gone"},
+        {names_.at("{digest}"), "sha256:" + std::string(64, '0')},
+        {names_.at("{manifest}"), "sha256:" + std::string(64, '0')}};
     EXPECT_EQ(absl::StrReplaceAll(foreign.status.message(), said), answer.status.message());
   }
 }

@@ -1,7 +1,6 @@
 // Two workers, one base: the base counts once in the machine's memory, nobody can write to it, and
 // after training its bytes are what they were. Told by the kernel (/proc/PID/smaps).
 
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -11,10 +10,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "services/base/manifest.h"
-#include "tests/e2e/await.h"
 #include "tests/e2e/platform.h"
 #include "tests/e2e/workload.h"
 #include "trainer/model/llama_tensors.h"

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iostream>
 #include <map>
 #include <random>
 #include <string>

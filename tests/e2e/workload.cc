@@ -158,4 +158,42 @@ std::vector<v1::AdapterVersion> VersionsOf(Platform& platform, const std::string
   return {response.versions().begin(), response.versions().end()};
 }
 
+Answer Generate(Platform& platform, const std::string& model, v1::ModelSelector::Mode mode) {
+  v1::GenerateRequest request;
+  request.set_parent(Parent());
+  request.mutable_model()->set_model(model);
+  request.mutable_model()->set_mode(mode);
+  request.set_prompt("Package 7 is a fast parser. It is: ");
+  request.set_max_new_tokens(16);
+  Answer answer;
+  const absl::Status status =
+      platform.inference_of().Generate(request, [&](const v1::GenerateResponse& response) {
+        answer.tokens.insert(answer.tokens.end(), response.token_ids().begin(),
+                             response.token_ids().end());
+        answer.last = response;
+        return absl::OkStatus();
+      });
+  CHECK(status.ok()) << status;
+  return answer;
+}
+
+std::map<std::string, DownloadedFile> Download(Platform& platform, const std::string& version) {
+  std::map<std::string, DownloadedFile> files;
+  DownloadedFile* file = nullptr;
+  v1::DownloadVersionRequest request;
+  request.set_name(version);
+  const absl::Status status = platform.registry_of().DownloadVersion(
+      request, [&](const v1::DownloadVersionResponse& piece) {
+        if (!piece.path().empty()) {
+          file = &files[piece.path()];
+          file->digest = piece.digest();
+        }
+        CHECK(file != nullptr) << "the first piece has no path";
+        file->bytes += piece.data();
+        return absl::OkStatus();
+      });
+  CHECK(status.ok()) << status;
+  return files;
+}
+
 }  // namespace deltaworks::e2e

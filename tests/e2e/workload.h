@@ -7,12 +7,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "glog/logging.h"
+#include "proto/deltaworks/v1/inference_service.pb.h"
 #include "proto/deltaworks/v1/registry_service.pb.h"
 #include "proto/deltaworks/v1/store_service.pb.h"
 #include "proto/deltaworks/v1/training_service.pb.h"
@@ -75,6 +77,21 @@ History HistoryOf(Platform& platform, const std::string& name);
 
 // All versions of an adapter, newest first.
 std::vector<v1::AdapterVersion> VersionsOf(Platform& platform, const std::string& adapter);
+
+// The greedy continuation of a text as of the dataset's, by a base, a version or an adapter.
+struct Answer {
+  std::vector<int32_t> tokens;
+  v1::GenerateResponse last;
+};
+Answer Generate(Platform& platform, const std::string& model,
+                v1::ModelSelector::Mode mode = v1::ModelSelector::UNMERGED);
+
+// The files of a version by name, as downloaded, with the digests that came along.
+struct DownloadedFile {
+  std::string digest;
+  std::string bytes;
+};
+std::map<std::string, DownloadedFile> Download(Platform& platform, const std::string& version);
 
 // "JOB_STATE_NAME: message" and the failure, for messages.
 std::string Describe(const v1::Job& job);

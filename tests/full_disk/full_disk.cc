@@ -7,9 +7,9 @@
 //   FULL_DISK_ROOM_FILE    optional; while this file exists there is room for everything, and what
 //                          is written meanwhile does not count
 //
-// Without the first two nothing is changed. It stands in for write, pwrite, writev, pwritev,
-// fallocate, posix_fallocate, copy_file_range, sendfile, and ftruncate that makes a file longer;
-// not for stdio (glibc writes for itself there) nor for mapped files. Bytes written over old ones
+// Without the first two nothing is changed. It stands in for write, pwrite, writev, fallocate,
+// posix_fallocate, copy_file_range, sendfile, and ftruncate that makes a file longer; not for
+// pwritev, stdio (glibc writes for itself there) nor mapped files. Bytes written over old ones
 // count as new. Where a file lies is asked at each write, so renamed files are found, too.
 // Thread-safe.
 
@@ -21,6 +21,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <climits>
@@ -101,6 +102,29 @@ ssize_t Take(size_t wanted) {
   }
 }
 
+// Calls write(count) for as many of `wanted` bytes as fit; only what it wrote counts.
+template <typename Write>
+ssize_t WriteWhatFits(size_t wanted, const Write& write) {
+  const ssize_t fits = Take(wanted);
+  if (fits < 0) return -1;
+  const ssize_t written = write(static_cast<size_t>(fits));
+  TheDisk().room += fits - (written < 0 ? 0 : written);
+  return written;
+}
+
+// How many of `wanted` bytes a file still has from `offset`, or from where it is if that is null:
+// copying nothing needs no room. `wanted` if it cannot be said.
+size_t LeftIn(int fd, const off_t* offset, size_t wanted) {
+  const int saved = errno;
+  struct stat info;
+  const off_t at = offset != nullptr ? *offset : lseek(fd, 0, SEEK_CUR);
+  const bool known = at >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
+  errno = saved;
+  if (!known) return wanted;
+  const auto left = static_cast<size_t>(info.st_size > at ? info.st_size - at : 0);
+  return left < wanted ? left : wanted;
+}
+
 // All or nothing, as fallocate is.
 bool TakeAll(off_t wanted) {
   std::atomic<long long>& room = TheDisk().room;
@@ -119,23 +143,6 @@ off_t Growth(int fd, off_t size) {
   return size - info.st_size;
 }
 
-size_t Total(const struct iovec* pieces, int count) {
-  size_t total = 0;
-  for (int i = 0; i < count; ++i) total += pieces[i].iov_len;
-  return total;
-}
-
-// Only the first piece is written: callers must take short writes anyway.
-template <typename WriteFirst>
-ssize_t WritePieces(const struct iovec* pieces, int count, const WriteFirst& write_first) {
-  for (int i = 0; i < count; ++i) {
-    if (pieces[i].iov_len == 0) continue;
-    const ssize_t fits = Take(pieces[i].iov_len);
-    return fits < 0 ? -1 : write_first(pieces[i].iov_base, static_cast<size_t>(fits));
-  }
-  return 0;
-}
-
 }  // namespace
 
 extern "C" {
@@ -143,39 +150,27 @@ extern "C" {
 ssize_t write(int fd, const void* data, size_t size) {
   static const auto real = Real<ssize_t (*)(int, const void*, size_t)>("write");
   if (!OnDisk(fd)) return real(fd, data, size);
-  const ssize_t fits = Take(size);
-  return fits < 0 ? -1 : real(fd, data, static_cast<size_t>(fits));
+  return WriteWhatFits(size, [&](size_t fits) { return real(fd, data, fits); });
 }
 
 ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) {
   static const auto real = Real<ssize_t (*)(int, const void*, size_t, off_t)>("pwrite");
   if (!OnDisk(fd)) return real(fd, data, size, offset);
-  const ssize_t fits = Take(size);
-  return fits < 0 ? -1 : real(fd, data, static_cast<size_t>(fits), offset);
+  return WriteWhatFits(size, [&](size_t fits) { return real(fd, data, fits, offset); });
 }
 
 ssize_t pwrite64(int fd, const void* data, size_t size, off_t offset) {
   return pwrite(fd, data, size, offset);
 }
 
+// Only the first piece is written: callers must take short writes anyway.
 ssize_t writev(int fd, const struct iovec* pieces, int count) {
   static const auto real = Real<ssize_t (*)(int, const struct iovec*, int)>("writev");
-  if (!OnDisk(fd) || Total(pieces, count) == 0) return real(fd, pieces, count);
-  static const auto one = Real<ssize_t (*)(int, const void*, size_t)>("write");
-  return WritePieces(pieces, count,
-                     [&](const void* data, size_t size) { return one(fd, data, size); });
-}
-
-ssize_t pwritev(int fd, const struct iovec* pieces, int count, off_t offset) {
-  static const auto real = Real<ssize_t (*)(int, const struct iovec*, int, off_t)>("pwritev");
-  if (!OnDisk(fd) || Total(pieces, count) == 0) return real(fd, pieces, count, offset);
-  static const auto one = Real<ssize_t (*)(int, const void*, size_t, off_t)>("pwrite");
-  return WritePieces(pieces, count,
-                     [&](const void* data, size_t size) { return one(fd, data, size, offset); });
-}
-
-ssize_t pwritev64(int fd, const struct iovec* pieces, int count, off_t offset) {
-  return pwritev(fd, pieces, count, offset);
+  if (!OnDisk(fd)) return real(fd, pieces, count);
+  const struct iovec* const end = pieces + count;
+  const struct iovec* const first =
+      std::find_if(pieces, end, [](const struct iovec& piece) { return piece.iov_len > 0; });
+  return first == end ? real(fd, pieces, count) : write(fd, first->iov_base, first->iov_len);
 }
 
 int fallocate(int fd, int mode, off_t offset, off_t size) {
@@ -217,22 +212,18 @@ ssize_t copy_file_range(int from, off_t* from_offset, int to, off_t* to_offset, 
                         unsigned flags) {
   using Function = ssize_t (*)(int, off_t*, int, off_t*, size_t, unsigned);
   static const auto real = Real<Function>("copy_file_range");
-  if (OnDisk(to)) {
-    const ssize_t fits = Take(size);
-    if (fits < 0) return -1;
-    size = static_cast<size_t>(fits);
-  }
-  return real(from, from_offset, to, to_offset, size, flags);
+  const auto copy = [&](size_t count) {
+    return real(from, from_offset, to, to_offset, count, flags);
+  };
+  if (!OnDisk(to)) return copy(size);
+  return WriteWhatFits(LeftIn(from, from_offset, size), copy);
 }
 
 ssize_t sendfile(int to, int from, off_t* offset, size_t size) noexcept {
   static const auto real = Real<ssize_t (*)(int, int, off_t*, size_t)>("sendfile");
-  if (OnDisk(to)) {
-    const ssize_t fits = Take(size);
-    if (fits < 0) return -1;
-    size = static_cast<size_t>(fits);
-  }
-  return real(to, from, offset, size);
+  const auto copy = [&](size_t count) { return real(to, from, offset, count); };
+  if (!OnDisk(to)) return copy(size);
+  return WriteWhatFits(LeftIn(from, offset, size), copy);
 }
 
 ssize_t sendfile64(int to, int from, off_t* offset, size_t size) noexcept {

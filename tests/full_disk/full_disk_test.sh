@@ -39,6 +39,68 @@ on_full_disk cp "$OTHER/elsewhere" "$FOLDER/copied"
 expect "status of a copy" $? 1
 expect "messages of a copy" "$(no_space)" 1
 
+dd if=/dev/zero of="$OTHER/small" bs=6000 count=1 2>/dev/null
+on_full_disk cp "$OTHER/small" "$FOLDER/copied_whole"
+expect "status of a copy that fits" $? 0
+expect "bytes of a copy that fits" "$(size "$FOLDER/copied_whole")" 6000
+
+# Each call that the library stands in for, by its own name: 10,000 bytes of room, one after another.
+on_full_disk python3 - "$FOLDER/calls" "$OTHER/small" <<'END'
+import errno, os, sys
+
+to = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+source = os.open(sys.argv[2], os.O_RDONLY)
+END_OF_SOURCE = os.fstat(source).st_size
+
+
+def expect(want, call, *arguments):
+    try:
+        got = call(*arguments)
+    except OSError as error:
+        got = errno.errorcode[error.errno]
+    if got != want:
+        sys.exit(f"{call.__name__}{arguments}"[:200] + f": got {got}, want {want}")
+
+
+def expect_size(want):
+    expect(want, lambda: os.fstat(to).st_size)
+
+
+# While there is room, each takes what it writes and no more.
+expect("EBADF", os.write, os.open(sys.argv[1], os.O_RDONLY), b"x" * 9000)
+expect(1000, os.writev, to, [b"", b"x" * 1000, b"y" * 1000])
+expect(1000, os.pwrite, to, b"x" * 1000, 1000)
+expect(None, os.posix_fallocate, to, 0, 3000)
+expect(None, os.ftruncate, to, 4000)
+expect_size(4000)
+expect(1000, os.copy_file_range, source, to, 1 << 20, END_OF_SOURCE - 1000, 4000)
+expect(0, os.copy_file_range, source, to, 1 << 20, END_OF_SOURCE, 5000)
+os.lseek(to, 5000, os.SEEK_SET)
+expect(1000, os.sendfile, to, source, END_OF_SOURCE - 1000, 1 << 20)
+expect(1000, os.write, to, b"x" * 1000)
+expect_size(7000)
+# 3,000 bytes are left: more than that is refused as a whole, or cut.
+expect("ENOSPC", os.ftruncate, to, 10_001)
+expect("ENOSPC", os.posix_fallocate, to, 0, 10_001)
+expect_size(7000)
+expect(3000, os.pwrite, to, b"x" * 4000, 7000)
+# The disk is full.
+expect("ENOSPC", os.write, to, b"x")
+expect("ENOSPC", os.pwrite, to, b"x", 10_000)
+expect("ENOSPC", os.writev, to, [b"x"])
+expect("ENOSPC", os.posix_fallocate, to, 0, 10_001)
+expect("ENOSPC", os.ftruncate, to, 10_001)
+expect("ENOSPC", os.copy_file_range, source, to, 1, 0, 10_000)
+expect("ENOSPC", os.sendfile, to, source, 0, 1)
+expect_size(10_000)
+# What takes no room goes on.
+expect(0, os.copy_file_range, source, to, 1, END_OF_SOURCE, 10_000)
+expect(0, os.sendfile, to, source, END_OF_SOURCE, 1)
+expect(None, os.posix_fallocate, to, 0, 10_000)
+expect(None, os.ftruncate, to, 5000)
+END
+expect "status of each call" "$? $(cat "$TEST_TMPDIR/messages")" "0 "
+
 on_full_disk fallocate -l 20000 "$FOLDER/reserved"
 expect "status of a reservation" $? 1
 

@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
+#include <iostream>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/golden/golden_files.h"
+#include "tests/golden/merge_difference.h"
 #include "trainer/backend/cpu/cpu_backend.h"
 #include "trainer/backend/reference/reference_backend.h"
 #include "trainer/generate/generator.h"
@@ -120,6 +124,48 @@ TEST(MergeTest, WeightsAndLogitsAreThoseOfPeft) {
     batch.AppendDocument(ids, std::vector<int32_t>(ids.size(), -1), 1);
     const auto logits = *model->Logits(batch, AllRows(ids.size()), workspace);
     EXPECT_LT(LargestDifference(logits, *want->contents().Find("logits_merged")), 1e-4) << name;
+  }
+}
+
+// The base's matrices rounded to bf16; `storage` keeps them.
+TensorMap InBf16(TensorMap base, std::deque<std::vector<BFloat16>>& storage) {
+  for (auto& [name, tensor] : base) {
+    if (tensor.shape.size() == 1) continue;  // Norms stay f32.
+    std::vector<BFloat16>& values = storage.emplace_back();
+    for (int64_t i = 0; i < tensor.elements(); ++i) {
+      values.emplace_back(tensor.as<const float>()[i]);
+    }
+    tensor = ConstTensorView(values.data(), DType::kBF16, tensor.shape);
+  }
+  return base;
+}
+
+TEST(MergeTest, MergedLogitsAreTheUnmergedOnesUpToTheRoundingOfMergedWeights) {
+  const GoldenModel golden("tiny");
+  std::deque<std::vector<BFloat16>> storage;
+  const TensorMap& f32 = golden.file->tensors();
+  const TensorMap bf16 = InBf16(f32, storage);
+  const std::vector<int32_t> ids = GoldenIds(GoldenJson("sequences.json")["tiny"][1]);
+  // In f64 nothing but the weights is rounded; the cpu's own types are what users run.
+  const auto exact = NewReferenceBackend(DType::kF64);
+  const auto cpu_f32 = *NewCpuBackend({.compute_type = DType::kF32, .threads = 2});
+  const auto cpu_bf16 = *NewCpuBackend({.compute_type = DType::kBF16, .threads = 2});
+  for (const char* name : {"all_linear", "attention_rslora"}) {
+    const auto peft = *ReadPeftFolder(GoldenPath(std::string("adapters/") + name + "_final"),
+                                      LlamaModules(golden.config));
+    for (const auto& [backend, base, form] :
+         {std::tuple(exact.get(), &f32, "f32"), std::tuple(exact.get(), &bf16, "bf16"),
+          std::tuple(cpu_f32.get(), &f32, "f32"), std::tuple(cpu_bf16.get(), &bf16, "bf16")}) {
+      SCOPED_TRACE(std::string(name) + " in " + form + " on " + backend->numerics_class());
+      const MergeDifference difference =
+          MeasureMergeDifference(*backend, golden.config, *base, peft, ids, AllRows(ids.size()));
+      EXPECT_LT(difference.largest, difference.bound);
+      EXPECT_LT(2 * difference.bound, difference.adapter) << "the bound would hide the adapter";
+      std::cout << name << " in " << form << " on " << backend->numerics_class()
+                << ": a logit differs by at most " << difference.largest << ", bound "
+                << difference.bound << "; the adapter changes it by up to " << difference.adapter
+                << "\n";
+    }
   }
 }
 

@@ -14,6 +14,7 @@
 #include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "tests/golden/golden_files.h"
+#include "tests/golden/merge_difference.h"
 #include "tests/golden/training_golden.h"
 #include "trainer/backend/cpu/cpu_backend.h"
 #include "trainer/generate/generator.h"
@@ -75,6 +76,24 @@ TEST(SmolLm2GoldenTest, LogitsInF32AreThoseOfTransformers) {
   }
   std::cout << "largest difference of a logit: " << largest << "\n";
   EXPECT_LT(largest, 1e-3);
+}
+
+TEST(SmolLm2GoldenTest, MergedLogitsAreTheUnmergedOnesUpToTheRoundingOfMergedWeights) {
+  const Json golden = GoldenJson("smollm2_logits.json");
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    const RealModel real(type);
+    const auto peft = *ReadPeftFolder(GoldenPath("adapters/smollm2_final"), real.model->modules());
+    for (const Json& prompt : golden["prompts"]) {
+      const MergeDifference difference =
+          MeasureMergeDifference(*real.backend, real.model->config(), real.weights->tensors(), peft,
+                                 GoldenIds(prompt["ids"]), GoldenIds(prompt["positions"]));
+      EXPECT_LT(difference.largest, difference.bound) << NameOf(type);
+      EXPECT_LT(2 * difference.bound, difference.adapter) << "the bound would hide the adapter";
+      std::cout << NameOf(type) << ": a logit differs by at most " << difference.largest
+                << ", bound " << difference.bound << "; the adapter changes it by up to "
+                << difference.adapter << "\n";
+    }
+  }
 }
 
 std::vector<StepMetrics> Train(const RealModel& real, const GoldenTraining& golden,
@@ -158,9 +177,9 @@ TEST(SmolLm2GoldenTest, FiftyStepsInBf16StayNearF32) {
     rounded->WriteParameters(run->adapter().ReadParameters());
     const Json& step = training["steps"][f32_losses.size()];
     const double loss = StepLoss(bf16, *rounded, step, workspace);
-    const auto metrics = cohort.Pass({run.get()});
-    ASSERT_TRUE(metrics.ok()) << metrics.status();
-    f32_losses.push_back(metrics->at(0).metrics.loss);
+    const PassResult pass = cohort.Pass({run.get()});
+    ASSERT_TRUE(pass.status.ok()) << pass.status;
+    f32_losses.push_back(pass.metrics.at(0).metrics.loss);
     at_same_adapter.push_back(loss - f32_losses.back());
   }
   std::unique_ptr<TrainingRun> bf16_run;

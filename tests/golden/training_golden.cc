@@ -69,9 +69,9 @@ std::vector<StepMetrics> RunToEnd(const Llama& model, const GoldenTraining& gold
   Cohort cohort(model);
   std::vector<StepMetrics> metrics;
   while ((*run)->active()) {
-    const auto passed = cohort.Pass({run->get()});
-    CHECK(passed.ok()) << passed.status();
-    for (const RunMetrics& step : *passed) metrics.push_back(step.metrics);
+    const PassResult pass = cohort.Pass({run->get()});
+    CHECK(pass.status.ok()) << pass.status;
+    for (const RunMetrics& step : pass.metrics) metrics.push_back(step.metrics);
   }
   CHECK((*run)->status().ok()) << (*run)->status();
   return metrics;

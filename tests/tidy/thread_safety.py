@@ -1,9 +1,10 @@
 """Lock annotations, checked by clang's -Wthread-safety (g++ ignores them).
 
 Every source that speaks of locks, and for every header that does one source that includes it, is
-parsed by clang++ with that warning as an error and all others off. Guarded members are private, so
-other sources cannot reach them. Generated message headers are made by protoc in a temporary folder,
-so no build is needed first.
+parsed by clang++ with that warning as an error and all others off. Guarded members of a header are
+private (their names end in "_"), so other sources cannot reach them; one that is not is reported,
+and so is a header that no source includes. Generated message headers are made by protoc in a
+temporary folder, so no build is needed first.
 """
 
 import concurrent.futures
@@ -18,6 +19,7 @@ from tree import Problem, files, lines
 
 LOCKS = re.compile(r"\b(Mutex|MutexLock|CondVar|ABSL_\w*(GUARDED|LOCK)\w*)\b")
 INCLUDE = re.compile(r'\s*#\s*include\s*"([^"]+)"')
+GUARDED = re.compile(r"(\w+)(?:\[\w*\])?\s+ABSL_(?:PT_)?GUARDED_BY\(")
 COMPLAINT = re.compile(r"(.+?):(\d+):\d+: (?:fatal )?error: (.*)")
 
 
@@ -35,13 +37,29 @@ def _first_includer(root, header, sources):
         for _, line in lines(root, source) for match in [INCLUDE.match(line)])), None)
 
 
+def _public_members(root, header):
+    text = (pathlib.Path(root) / header).read_text(encoding="utf-8")
+    return [Problem(header, text.count("\n", 0, match.start()) + 1,
+                    f"{match[1]} is guarded and public, want it private and named {match[1]}_")
+            for match in GUARDED.finditer(text) if not match[1].endswith("_")]
+
+
 def sources_with_locks(root):
+    """The sources to parse, sorted, and the problems of headers that parsing would not show."""
     sources = files(root, (".cc",))
     chosen = {path for path in sources if _speaks_of_locks(root, path)}
+    problems = []
     for header in files(root, (".h",)):
-        if _speaks_of_locks(root, header):
-            chosen.add(_first_includer(root, header, sources))
-    return sorted(chosen - {None})
+        if not _speaks_of_locks(root, header):
+            continue
+        problems += _public_members(root, header)
+        includer = _first_includer(root, header, sources)
+        if includer is None:
+            problems.append(Problem(header, 1, "has locks and no source includes it, so nobody "
+                                    "checks them; want one that does, or the header gone"))
+        else:
+            chosen.add(includer)
+    return sorted(chosen), problems
 
 
 def _generate_messages(root, folder):
@@ -67,10 +85,11 @@ def _check_source(root, path, generated):
 
 
 def check(root):
+    sources, problems = sources_with_locks(root)
     with tempfile.TemporaryDirectory() as generated:
         _generate_messages(root, generated)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = pool.map(lambda path: _check_source(root, path, generated),
-                             sources_with_locks(root))
             # A header's problem is seen from every source that includes it.
-            return sorted({problem for problems in found for problem in problems})
+            for found in pool.map(lambda path: _check_source(root, path, generated), sources):
+                problems += found
+    return sorted(set(problems))

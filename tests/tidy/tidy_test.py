@@ -154,7 +154,9 @@ class LayoutTest(unittest.TestCase):
 
 
 class ThreadSafetyTest(unittest.TestCase):
-    HEADERS = {"trainer/base/mutex.h": MUTEX_H, "trainer/counter.h": COUNTER_H}
+    MUTEX = {"trainer/base/mutex.h": MUTEX_H,
+             "trainer/base/mutex_test.cc": '#include "trainer/base/mutex.h"\n'}
+    HEADERS = {**MUTEX, "trainer/counter.h": COUNTER_H}
 
     def test_a_member_read_without_its_lock_is_found(self):
         found = find(thread_safety.check, {**self.HEADERS, "trainer/bad.cc": """
@@ -178,6 +180,35 @@ class ThreadSafetyTest(unittest.TestCase):
             """})
         self.assertTrue(found)
 
+    def test_a_public_guarded_member_is_found_for_only_one_of_two_sources_is_parsed(self):
+        sources = {"trainer/a.cc": '#include "trainer/pair.h"\n',
+                   "trainer/b.cc": '#include "trainer/pair.h"\n'
+                                   "int Read(Pair& pair) { return pair.first; }\n"}
+        header = """
+            #include "trainer/base/mutex.h"
+            #include "absl/base/thread_annotations.h"
+            class Pair {
+             %s
+              Mutex mutex_;
+              int first%s ABSL_GUARDED_BY(mutex_) = 0;
+              int second_[2] ABSL_GUARDED_BY(mutex_) = {};
+            };
+            """
+        with Tree({**self.MUTEX, **sources, "trainer/pair.h": header % ("public:", "")}) as root:
+            self.assertEqual(thread_safety.sources_with_locks(root)[0],
+                             ["trainer/a.cc", "trainer/base/mutex_test.cc"])
+            found = thread_safety.check(root)
+            self.assertEqual([(p.path, p.line) for p in found], [("trainer/pair.h", 7)])
+            self.assertIn("first_", found[0].message)
+        sources["trainer/b.cc"] = '#include "trainer/pair.h"\n'
+        self.assertEqual(find(thread_safety.check, {**self.MUTEX, **sources, "trainer/pair.h":
+                                                    header % ("private:", "_")}), [])
+
+    def test_a_header_with_locks_that_no_source_includes_is_found(self):
+        found = find(thread_safety.check, {**self.HEADERS, "trainer/a.cc": "int x;\n"})
+        self.assertEqual([(p.path, p.line) for p in found], [("trainer/counter.h", 1)])
+        self.assertIn("no source includes it", found[0].message)
+
     def test_good_locking_and_sources_without_locks_are_not_reported(self):
         with Tree({**self.HEADERS, "trainer/other.cc": "int x;\n", "trainer/good.cc": """
             #include "trainer/counter.h"
@@ -188,7 +219,8 @@ class ThreadSafetyTest(unittest.TestCase):
               return value;
             }
             """}) as root:
-            self.assertEqual(thread_safety.sources_with_locks(root), ["trainer/good.cc"])
+            self.assertEqual(thread_safety.sources_with_locks(root),
+                             (["trainer/base/mutex_test.cc", "trainer/good.cc"], []))
             self.assertEqual(thread_safety.check(root), [])
 
 

@@ -87,7 +87,7 @@ bool Generator::HasStreams(bool reading) const {
   });
 }
 
-int32_t Generator::Append(Stream& stream, int64_t rows_max, PackedBatch* batch) {
+void Generator::Append(Stream& stream, int64_t rows_max, PackedBatch* batch) {
   const int64_t begin = batch->rows();
   const int64_t reading = std::min(stream.prompt_left(), rows_max);
   for (int64_t i = 0; i < std::max<int64_t>(1, reading); ++i) {
@@ -97,7 +97,6 @@ int32_t Generator::Append(Stream& stream, int64_t rows_max, PackedBatch* batch) 
   batch->spans.push_back(
       {begin, batch->rows(), stream.first_row, stream.first_row + stream.cached});
   batch->segments.push_back({begin, batch->rows(), stream.request.adapter, DropoutKey()});
-  return static_cast<int32_t>(batch->rows() - 1);
 }
 
 GeneratedToken Generator::Take(Stream& stream, absl::Span<const float> logits) {
@@ -115,19 +114,21 @@ GeneratedToken Generator::Take(Stream& stream, absl::Span<const float> logits) {
 absl::StatusOr<std::vector<GeneratedToken>> Generator::Step() {
   const bool reading = HasStreams(true) && !(read_last_ && HasStreams(false));
   PackedBatch batch;
-  std::vector<int32_t> rows;
-  std::vector<size_t> taking;
+  std::vector<int32_t> rows;   // Whose logits give a token: not those of a prompt's earlier pieces.
+  std::vector<size_t> taking;  // The places of these.
   int64_t left = options_.prompt_rows_max;
   for (size_t place = 0; place < places_.size() && left > 0; ++place) {
     Stream* stream = places_[place].get();
     if (stream == nullptr || (stream->prompt_left() > 0) != reading) continue;
     const int64_t rows_before = batch.rows();
-    rows.push_back(Append(*stream, left, &batch));
-    taking.push_back(place);
+    Append(*stream, left, &batch);
     if (reading) left -= batch.rows() - rows_before;
+    if (stream->prompt_left() > 0) continue;
+    rows.push_back(static_cast<int32_t>(batch.rows() - 1));
+    taking.push_back(place);
   }
   std::vector<GeneratedToken> tokens;
-  if (taking.empty()) return tokens;
+  if (batch.rows() == 0) return tokens;
   read_last_ = reading;
   const ProductPath path = reading ? ProductPath::kBatch : ProductPath::kDecode;
   DW_ASSIGN_OR_RETURN(const std::vector<float> logits,
@@ -135,7 +136,6 @@ absl::StatusOr<std::vector<GeneratedToken>> Generator::Step() {
   const size_t vocab = model_.config().vocab_size;
   for (size_t i = 0; i < taking.size(); ++i) {
     std::unique_ptr<Stream>& stream = places_[taking[i]];
-    if (stream->prompt_left() > 0) continue;
     tokens.push_back(Take(*stream, absl::MakeConstSpan(logits).subspan(i * vocab, vocab)));
     if (tokens.back().finish != GeneratedToken::Finish::kNot) Drop(stream);
   }

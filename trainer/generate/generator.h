@@ -94,8 +94,8 @@ class Generator {
   absl::Status CheckRequest(const GenerationRequest& request) const;
   // Of streams that have prompt tokens to read, or of the others.
   bool HasStreams(bool reading) const;
-  // Appends up to `rows_max` tokens of the stream; returns the row of the last.
-  int32_t Append(Stream& stream, int64_t rows_max, PackedBatch* batch);
+  // Appends up to `rows_max` tokens of the stream.
+  void Append(Stream& stream, int64_t rows_max, PackedBatch* batch);
   GeneratedToken Take(Stream& stream, absl::Span<const float> logits);
   void Drop(std::unique_ptr<Stream>& stream);
 

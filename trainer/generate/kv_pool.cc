@@ -13,7 +13,7 @@ absl::StatusOr<std::unique_ptr<KvPool>> KvPool::Create(Backend& backend, const M
   return std::unique_ptr<KvPool>(new KvPool(std::move(cache)));
 }
 
-std::optional<int64_t> KvPool::Take(int64_t count) {
+std::optional<int64_t> KvPool::FindGap(int64_t count) const {
   CHECK_GE(count, 1);
   int64_t begin = 0;
   for (const auto& [taken, length] : runs_) {
@@ -21,7 +21,13 @@ std::optional<int64_t> KvPool::Take(int64_t count) {
     begin = taken + length;
   }
   if (rows() - begin < count) return std::nullopt;
-  runs_[begin] = count;
+  return begin;
+}
+
+std::optional<int64_t> KvPool::Take(int64_t count) {
+  const std::optional<int64_t> begin = FindGap(count);
+  if (!begin.has_value()) return begin;
+  runs_[*begin] = count;
   rows_taken_ += count;
   return begin;
 }
@@ -31,11 +37,6 @@ void KvPool::Give(int64_t begin) {
   CHECK(run != runs_.end()) << "no run begins at row " << begin;
   rows_taken_ -= run->second;
   runs_.erase(run);
-}
-
-int64_t KvPool::RowBytes(const Backend& backend, const ModelConfig& config) {
-  return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim *
-         SizeOf(backend.compute_type());
 }
 
 }  // namespace deltaworks::trainer

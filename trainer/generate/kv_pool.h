@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "trainer/model/kv_cache.h"
@@ -28,6 +29,8 @@ class KvPool {
 
   // The first of `count` >= 1 adjacent rows; nullopt if no gap is as long.
   std::optional<int64_t> Take(int64_t count);
+  // Whether Take() would find one.
+  bool Fits(int64_t count) const { return FindGap(count).has_value(); }
   // What Take() returned, once.
   void Give(int64_t begin);
 
@@ -35,11 +38,9 @@ class KvPool {
   int64_t rows_taken() const { return rows_taken_; }
   KvCache& cache() { return *cache_; }
 
-  // Bytes of one row: keys and values of all layers.
-  static int64_t RowBytes(const Backend& backend, const ModelConfig& config);
-
  private:
   explicit KvPool(std::unique_ptr<KvCache> cache) : cache_(std::move(cache)) {}
+  std::optional<int64_t> FindGap(int64_t count) const;
 
   const std::unique_ptr<KvCache> cache_;
   std::map<int64_t, int64_t> runs_;  // begin -> count of those taken.

@@ -178,8 +178,8 @@ class LlamaPass {
         workspace_(workspace),
         rows_(batch.rows()) {}
 
-  absl::Status Reserve(int64_t labels, bool training) {
-    WorkspaceSize size{.rows = rows_, .labels = labels, .training = training};
+  absl::Status Reserve(int64_t labels, bool training, int64_t logits = 0) {
+    WorkspaceSize size{.rows = rows_, .labels = labels, .logits = logits, .training = training};
     for (int group = 0; group < kLinearGroups; ++group) {
       for (const BatchSegment& segment : batch_.segments) {
         if (segment.adapter == nullptr) continue;
@@ -456,18 +456,25 @@ absl::StatusOr<std::vector<float>> Llama::Logits(const PackedBatch& batch,
                                                  KvCache* cache) const {
   const int64_t count = static_cast<int64_t>(rows.size());
   LlamaPass pass(*this, batch, workspace);
-  DW_RETURN_IF_ERROR(pass.Reserve(count, /*training=*/false));
-  const TensorView logits{nullptr, backend_.wide_type(), {count, config_.vocab_size}};
-  DW_ASSIGN_OR_RETURN(const std::unique_ptr<DeviceBuffer> buffer,
-                      backend_.Allocate(logits.bytes()));
-  TensorView view = logits;
-  view.data = buffer->data();
+  DW_RETURN_IF_ERROR(pass.Reserve(count, /*training=*/false, /*logits=*/count));
   pass.Forward(path, cache, /*training=*/false);
+  std::vector<float> values;
+  if (count == 0) {
+    DW_RETURN_IF_ERROR(backend_.Synchronize());
+    return values;
+  }
+  const TensorView logits = Rows(workspace.logits, count);
   pass.NormAndGather(rows);
-  backend_.Logits(*output_, Rows(workspace.labelled, count), view, path);
+  backend_.Logits(*output_, Rows(workspace.labelled, count), logits, path);
   DW_RETURN_IF_ERROR(backend_.Synchronize());
-  const std::vector<double> values = ReadWide(backend_, view);
-  return std::vector<float>(values.begin(), values.end());
+  if (logits.dtype == DType::kF32) {
+    values.resize(logits.elements());
+    backend_.CopyToHost(logits, values.data());
+  } else {
+    const std::vector<double> wide = ReadWide(backend_, logits);
+    values.assign(wide.begin(), wide.end());
+  }
+  return values;
 }
 
 }  // namespace deltaworks::trainer

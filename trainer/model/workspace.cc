@@ -1,8 +1,11 @@
 #include "trainer/model/workspace.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <utility>
 
+#include "glog/logging.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::trainer {
@@ -71,6 +74,7 @@ void Workspace::Plan(Planner& planner, const WorkspaceSize& size) {
   losses = planner.Take(wide, {labels});
   labelled = planner.Take(compute, {labels, d});
   dlabelled = planner.Take(compute, {labels, d});
+  logits = planner.Take(wide, {size.logits, config_.vocab_size});
   if (!size.training) return;
   dx = planner.Take(wide, {rows, d});
   dbranch = planner.Take(compute, {rows, d});
@@ -90,12 +94,14 @@ absl::Status Workspace::Reserve(const WorkspaceSize& size) {
   WorkspaceSize grown = size;
   grown.rows = std::max(size.rows, size_.rows);
   grown.labels = std::max(size.labels, size_.labels);
+  grown.logits = std::max(size.logits, size_.logits);
   grown.training = size.training || size_.training;
   for (int group = 0; group < kLinearGroups; ++group) {
     grown.hidden[group] = std::max(size.hidden[group], size_.hidden[group]);
   }
   if (buffer_ != nullptr && grown.rows == size_.rows && grown.labels == size_.labels &&
-      grown.training == size_.training && grown.hidden == size_.hidden) {
+      grown.logits == size_.logits && grown.training == size_.training &&
+      grown.hidden == size_.hidden) {
     return absl::OkStatus();
   }
   buffer_.reset();
@@ -116,6 +122,23 @@ int64_t Workspace::Bytes(const Backend& backend, const ModelConfig& config,
   Planner sizes(nullptr);
   workspace.Plan(sizes, size);
   return sizes.used();
+}
+
+std::array<int64_t, kLinearGroups> HiddenColumns(absl::Span<const LoraTarget> targets) {
+  // By slot of a layer: q, k, v, o, gate, up, down.
+  static constexpr LinearGroup kGroupOfSlot[] = {kQkvGroup,    kQkvGroup,    kQkvGroup, kOutGroup,
+                                                 kGateUpGroup, kGateUpGroup, kDownGroup};
+  std::map<std::pair<int64_t, LinearGroup>, int64_t> sums;
+  std::array<int64_t, kLinearGroups> columns = {};
+  for (const LoraTarget& target : targets) {
+    CHECK_LT(static_cast<size_t>(target.module.slot), std::size(kGroupOfSlot))
+        << target.module.name;
+    const LinearGroup group = kGroupOfSlot[target.module.slot];
+    int64_t& sum = sums[{target.module.layer, group}];
+    sum += target.rank;
+    columns[group] = std::max(columns[group], sum);
+  }
+  return columns;
 }
 
 TensorView Rows(const TensorView& view, int64_t rows) {

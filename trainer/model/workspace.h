@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "trainer/backend/backend.h"
+#include "trainer/lora/lora_config.h"
 #include "trainer/model/config.h"
 
 namespace deltaworks::trainer {
@@ -23,10 +25,14 @@ inline constexpr int kLinearGroups = 4;
 struct WorkspaceSize {
   int64_t rows = 0;    // T of the largest batch.
   int64_t labels = 0;  // Labelled (or asked for) rows.
+  int64_t logits = 0;  // Those of them whose logits are handed out.
   // Columns of each group's hidden values: the largest sum of ranks of a segment.
   std::array<int64_t, kLinearGroups> hidden = {};
   bool training = false;
 };
+
+// WorkspaceSize::hidden for one adapter of these targets, which are linears of LlamaModules().
+std::array<int64_t, kLinearGroups> HiddenColumns(absl::Span<const LoraTarget> targets);
 
 // Views have the rows that they were reserved with; Rows(view, T) gives the first T.
 struct LayerActivations {
@@ -62,6 +68,7 @@ class Workspace {
   TensorView label_rows, labels;     // [L] i32.
   TensorView label_weights, losses;  // [L] wide.
   TensorView labelled, dlabelled;    // [L,D] compute.
+  TensorView logits;                 // [logits,V] wide.
   // Training only.
   TensorView dx;                      // [T,D] wide.
   TensorView dbranch, dnormed;        // [T,D] compute.

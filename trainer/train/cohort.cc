@@ -1,21 +1,28 @@
 #include "trainer/train/cohort.h"
 
+#include <iterator>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::trainer {
 
-absl::StatusOr<std::vector<RunMetrics>> Cohort::Pass(absl::Span<TrainingRun* const> runs) {
+PassResult Cohort::Pass(absl::Span<TrainingRun* const> runs) {
   // Decided before anything runs: a run that ends its evaluation here trains in the next pass.
   std::vector<TrainingRun*> training, evaluating;
   for (TrainingRun* run : runs) {
     if (run->active()) (run->evaluating() ? evaluating : training).push_back(run);
   }
-  std::vector<RunMetrics> metrics;
-  DW_RETURN_IF_ERROR(PassOf(training, /*evaluating=*/false, &metrics));
-  DW_RETURN_IF_ERROR(PassOf(evaluating, /*evaluating=*/true, &metrics));
-  return metrics;
+  PassResult result;
+  result.status = PassOf(training, /*evaluating=*/false, &result.metrics);
+  if (!result.status.ok()) {
+    result.waiting = std::move(training);
+  } else {
+    result.status = PassOf(evaluating, /*evaluating=*/true, &result.metrics);
+  }
+  if (!result.status.ok()) absl::c_copy(evaluating, std::back_inserter(result.waiting));
+  return result;
 }
 
 absl::Status Cohort::PassOf(const std::vector<TrainingRun*>& runs, bool evaluating,

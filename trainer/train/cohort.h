@@ -12,7 +12,7 @@
 
 #include <vector>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "trainer/model/llama.h"
 #include "trainer/model/workspace.h"
@@ -25,16 +25,25 @@ struct RunMetrics {
   StepMetrics metrics;
 };
 
+struct PassResult {
+  absl::Status status;
+  // If the status is an error: the runs that had no turn. They are as they were.
+  std::vector<TrainingRun*> waiting;
+  // Those that became final, whatever the status is.
+  std::vector<RunMetrics> metrics;
+};
+
 class Cohort {
  public:
   // `model` must outlive the cohort.
   explicit Cohort(const Llama& model)
       : model_(model), workspace_(model.backend(), model.config()) {}
 
-  // One pass over the active ones of `runs`. Returns the metrics that became final.
-  // ResourceExhausted if the device has no room for the pass (nothing was trained, the runs are as
-  // they were), Internal after a device fault (the runs must be restored from checkpoints).
-  absl::StatusOr<std::vector<RunMetrics>> Pass(absl::Span<TrainingRun* const> runs);
+  // One pass over the active ones of `runs`: those that train, then those that evaluate.
+  // ResourceExhausted if the device has no room for one of the two: nothing was done if it is the
+  // first; if it is the second, those that train did so.
+  // Internal after a device fault: all runs must be restored from checkpoints.
+  PassResult Pass(absl::Span<TrainingRun* const> runs);
 
  private:
   absl::Status PassOf(const std::vector<TrainingRun*>& runs, bool evaluating,

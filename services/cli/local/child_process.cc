@@ -110,12 +110,11 @@ ChildProcess::~ChildProcess() {
 
 std::string ChildProcess::ReadOutput() {
   if (output_fd_ < 0) return "";
-  std::string text(kReadBytesMax, '\0');
-  const ssize_t count = read(output_fd_, text.data(), text.size());
+  char buffer[kReadBytesMax];
+  const ssize_t count = read(output_fd_, buffer, sizeof(buffer));
   if (count < 0) return "";
   if (count == 0) close(std::exchange(output_fd_, -1));
-  text.resize(static_cast<size_t>(count));
-  return text;
+  return std::string(buffer, static_cast<size_t>(count));
 }
 
 void ChildProcess::Signal(int number) {

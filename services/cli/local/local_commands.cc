@@ -3,7 +3,6 @@
 #include <memory>
 
 #include "services/cli/local/down_command.h"
-#include "services/cli/local/local_platform.h"
 #include "services/cli/local/status_command.h"
 #include "services/cli/local/up_command.h"
 
@@ -12,7 +11,7 @@ namespace deltaworks::services {
 void AddLocalCommands(CommandTable& table) {
   table.push_back(std::make_unique<UpCommand>());
   table.push_back(std::make_unique<DownCommand>());
-  table.push_back(std::make_unique<StatusCommand>(AskHealth));
+  table.push_back(std::make_unique<StatusCommand>());
   table.push_back(std::make_unique<SuperviseCommand>());
 }
 

@@ -17,7 +17,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -282,6 +281,59 @@ TEST_F(LocalCommandsTest, AProcessThatDoesNotAnswerIsABadOutcome) {
   EXPECT_NE(status["processes"][0]["health"], "serving");
   EXPECT_EQ(status["processes"][1]["health"], "serving");
   kill(store, SIGCONT);
+}
+
+TEST_F(LocalCommandsTest, UpOfWhatIsUpAsksEveryProcessHowItIs) {
+  ASSERT_EQ(Up().code, kExitOk);
+  const pid_t store = Status()["processes"][0]["pid"].get<pid_t>();
+  kill(store, SIGSTOP);
+  const Result again = Up({"--output=json"});
+  kill(store, SIGCONT);
+  const auto report = ParseJson(again.out, "up");
+  ASSERT_TRUE(report.ok()) << report.status() << again.err;
+  EXPECT_NE((*report)["processes"][0]["health"], "serving");
+  EXPECT_EQ((*report)["processes"][1]["health"], "serving");
+}
+
+TEST_F(LocalCommandsTest, WhereItCannotBeToldWhatRunsNothingIsSaid) {
+  ASSERT_TRUE(MakeDirectories(layout_.LockFile()).ok());
+  for (const Result& result : {Dw({"down"}), Up()}) {
+    EXPECT_EQ(result.code, kExitError) << result.out;
+    EXPECT_THAT(result.err, HasSubstr("home/run/lock: "));
+    EXPECT_EQ(result.out, "");
+  }
+}
+
+TEST_F(LocalCommandsTest, DownReachesASupervisorThatHasNotSaidYetWhoItIs) {
+  ASSERT_TRUE(MakeHome(layout_).ok());
+  // A supervisor, as far as `down` sees one: it holds the lock, and SIGTERM ends it.
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t supervisor = fork();
+  if (supervisor == 0) {
+    const auto lock = FileLock::TryAcquire(layout_.LockFile());
+    if (!lock.ok() || write(ready[1], "x", 1) != 1) _exit(97);
+    while (true) pause();
+  }
+  char byte = 0;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  const pid_t down = Spawn({"down", "--timeout=20s"}, "down");
+  const auto waits = [this] {
+    return absl::StrContains(ReadFile(folder_ + "/down.err").value_or(""), "stopping");
+  };
+  for (int i = 0; i < 2000 && !waits(); ++i) absl::SleepFor(absl::Milliseconds(10));
+  const PlatformState state{.supervisor_pid = supervisor,
+                            .supervisor_start_ticks = StartTicksOf(supervisor)};
+  ASSERT_TRUE(WritePlatformState(layout_.StateFile(), state).ok());
+  const Result result = Finish(down, "down");
+  kill(supervisor, SIGKILL);  // Only matters if nobody told it before.
+  int status = 0;
+  waitpid(supervisor, &status, 0);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) << status;
+  EXPECT_EQ(result.code, kExitOk) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("down after"));
+  close(ready[0]);
+  close(ready[1]);
 }
 
 TEST_F(LocalCommandsTest, DownKillsWhatDoesNotEndInTime) {

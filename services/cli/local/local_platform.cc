@@ -37,19 +37,17 @@ absl::StatusOr<FileLock> LockHome(const PlatformLayout& layout, CommandContext& 
   }
 }
 
-}  // namespace
-
-bool IsLocked(const PlatformLayout& layout) {
-  return absl::IsFailedPrecondition(FileLock::TryAcquire(layout.LockFile()).status());
+absl::Status AskHealth(const std::string& address) {
+  return CheckHealth(MakeChannel(address, /*token=*/"").grpc, kHealthTimeout);
 }
 
-bool WaitUntilFree(const PlatformLayout& layout, absl::Duration timeout, CommandContext& context) {
-  const absl::Duration until = context.clock.Monotonic() + timeout;
-  while (IsLocked(layout)) {
-    if (context.clock.Monotonic() >= until) return false;
-    context.sleep(kPollInterval);
-  }
-  return true;
+}  // namespace
+
+absl::StatusOr<bool> IsLocked(const PlatformLayout& layout) {
+  const absl::Status status = FileLock::TryAcquire(layout.LockFile()).status();
+  if (status.ok() || absl::IsNotFound(status)) return false;  // NotFound: there is no home.
+  if (absl::IsFailedPrecondition(status)) return true;
+  return status;
 }
 
 absl::Status RunPlatform(const UpOptions& options, const PlatformLayout& layout,
@@ -71,8 +69,14 @@ absl::Status RunPlatform(const UpOptions& options, const PlatformLayout& layout,
   return status;
 }
 
-absl::Status AskHealth(const std::string& address) {
-  return CheckHealth(MakeChannel(address, /*token=*/"").grpc, kHealthTimeout);
+PlatformReport AskPlatform(const PlatformState& state) {
+  PlatformReport report{.phase = NameOf(state.phase), .state = state};
+  for (const ProcessState& process : state.processes) {
+    absl::Status health = absl::UnavailableError(NameOf(process.phase));
+    if (process.phase == ProcessPhase::kUp) health = AskHealth(process.address);
+    report.health[process.name] = health.ok() ? kServing : std::string(health.message());
+  }
+  return report;
 }
 
 void PrintLogTail(const std::string& log_file, std::ostream& err) {

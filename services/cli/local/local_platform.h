@@ -11,20 +11,17 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
+#include "absl/status/statusor.h"
 #include "services/cli/command.h"
 #include "services/cli/local/platform_layout.h"
 #include "services/cli/local/platform_state.h"
-#include "services/cli/local/supervised_process.h"
+#include "services/cli/local/state_output.h"
 #include "services/cli/local/up_options.h"
 
 namespace deltaworks::services {
 
-// Whether a process of the platform lives.
-bool IsLocked(const PlatformLayout& layout);
-
-// Polls until the lock is free. False: `timeout` passed before.
-bool WaitUntilFree(const PlatformLayout& layout, absl::Duration timeout, CommandContext& context);
+// Whether a process of the platform lives. An error where that cannot be told.
+absl::StatusOr<bool> IsLocked(const PlatformLayout& layout);
 
 // Runs the platform in this process until it is told to stop (supervisor.h). `state` gets how it
 // ended. AlreadyExists: another supervisor has the home.
@@ -32,8 +29,9 @@ absl::Status RunPlatform(const UpOptions& options, const PlatformLayout& layout,
                          std::function<void(const PlatformState&)> changed, CommandContext& context,
                          PlatformState* state);
 
-// Asks over gRPC; returns within a second.
-absl::Status AskHealth(const std::string& address);
+// The report of a supervisor that lives, without jobs: asks every process that is up how it is,
+// over gRPC, a second at most each.
+PlatformReport AskPlatform(const PlatformState& state);
 
 // The end of a process' log since its last start.
 void PrintLogTail(const std::string& log_file, std::ostream& err);

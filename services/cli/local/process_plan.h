@@ -35,7 +35,7 @@ struct PlanOptions {
   std::vector<int> cores;
   // True: all that this process may run on, so a single worker need not be bound or counted.
   bool all_cores = true;
-  // Of this machine; workers share three quarters of it.
+  // That this process may use; workers share three quarters of it.
   int64_t memory_bytes = 0;
   int64_t port_base = 7001;
   // Further arguments, by "SERVICE.FLAG" ("worker.lock_folder").

@@ -2,7 +2,7 @@
 //
 // The first restart comes after delay_min; each further one waits twice as long, up to delay_max. A
 // process that lived for steady_after begins anew with delay_min. Exit code 2 says that its
-// settings are wrong (services/base/service_main.h): starting it again would not help, so it stays
+// settings are wrong (services/base/service_exit.h): starting it again would not help, so it stays
 // down until a person comes.
 //
 // Pure state: no thread, no process, no clock; time is an argument. Not thread-safe.

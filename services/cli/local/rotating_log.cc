@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
 namespace deltaworks::services {
@@ -45,6 +46,15 @@ void RotatingLog::Rotate() {
 void RotatingLog::Append(absl::string_view text) {
   if (fd_ < 0) Open();
   if (size_ >= bytes_max_) Rotate();
+  if (bytes_dropped_ > 0) {
+    const std::string gap =
+        absl::StrCat("\n(", bytes_dropped_, " bytes are missing: they could not be written)\n");
+    if (Write(gap).empty()) bytes_dropped_ = 0;
+  }
+  bytes_dropped_ += static_cast<int64_t>(Write(text).size());
+}
+
+absl::string_view RotatingLog::Write(absl::string_view text) {
   while (fd_ >= 0 && !text.empty()) {
     const ssize_t count = write(fd_, text.data(), text.size());
     if (count < 0 && errno == EINTR) continue;
@@ -52,7 +62,7 @@ void RotatingLog::Append(absl::string_view text) {
     size_ += count;
     text.remove_prefix(static_cast<size_t>(count));
   }
-  bytes_dropped_ += static_cast<int64_t>(text.size());
+  return text;
 }
 
 std::vector<std::string> LogTail(const std::string& path, int lines_max, absl::string_view since) {

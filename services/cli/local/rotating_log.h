@@ -1,8 +1,9 @@
 // RotatingLog: a log file of bounded size. When FILE has reached bytes_max it becomes FILE.1,
 // FILE.1 becomes FILE.2, and what was FILE.2 is gone. Appends to what is there.
 //
-// What cannot be written (a full disk) is dropped and counted: a process must not stand still
-// because nobody can keep its log. Thread-compatible.
+// What cannot be written (a full disk) is dropped: a process must not stand still because nobody
+// can keep its log. How many bytes are missing is said in the log as soon as it can be written
+// again. Thread-compatible.
 
 #ifndef DELTAWORKS_SERVICES_CLI_LOCAL_ROTATING_LOG_H_
 #define DELTAWORKS_SERVICES_CLI_LOCAL_ROTATING_LOG_H_
@@ -25,17 +26,18 @@ class RotatingLog {
   RotatingLog& operator=(const RotatingLog&) = delete;
 
   void Append(absl::string_view text);
-  int64_t bytes_dropped() const { return bytes_dropped_; }
 
  private:
   void Open();
   void Rotate();
+  // Returns what could not be written.
+  absl::string_view Write(absl::string_view text);
 
   const std::string path_;
   const int64_t bytes_max_;
   int fd_ = -1;
   int64_t size_ = 0;
-  int64_t bytes_dropped_ = 0;
+  int64_t bytes_dropped_ = 0;  // Not told yet.
 };
 
 // The last lines of a log, at most `lines_max`, from the last that contains `since` on (from the

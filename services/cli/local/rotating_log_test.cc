@@ -3,6 +3,8 @@
 
 #include "services/cli/local/rotating_log.h"
 
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
@@ -47,10 +49,39 @@ TEST(RotatingLogTest, WhatIsThereAlreadyCounts) {
   EXPECT_EQ(*ReadFile(path + ".1"), "12345678");
 }
 
-TEST(RotatingLogTest, WhatCannotBeWrittenIsDroppedAndCounted) {
-  RotatingLog log("/dev/full");
-  log.Append("12345");
-  EXPECT_EQ(log.bytes_dropped(), 5);
+// While it lives, no file of this process grows beyond `bytes`: as on a full disk, a write that
+// reaches the end is cut there, and the next fails.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) : handler_(signal(SIGXFSZ, SIG_IGN)) {
+    EXPECT_EQ(getrlimit(RLIMIT_FSIZE, &before_), 0);
+    const rlimit limit = {bytes, before_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+  ~FullDisk() {
+    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &before_), 0);
+    signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  const sighandler_t handler_;
+  rlimit before_;
+};
+
+TEST(RotatingLogTest, WhatCannotBeWrittenIsDroppedAndTheLogTellsOnceItCanBe) {
+  const std::string path = FreshLog();
+  RotatingLog log(path);
+  {
+    const FullDisk disk(8);
+    log.Append("one\n");
+    log.Append("two and more\n");
+    log.Append("three\n");
+  }
+  EXPECT_EQ(*ReadFile(path), "one\ntwo ");
+  log.Append("four\n");
+  log.Append("five\n");
+  EXPECT_EQ(*ReadFile(path),
+            "one\ntwo \n(15 bytes are missing: they could not be written)\nfour\nfive\n");
 }
 
 TEST(LogTailTest, TheLastLinesSinceTheLastMark) {

@@ -1,7 +1,5 @@
 #include "services/cli/local/state_output.h"
 
-#include <utility>
-
 #include "absl/strings/str_cat.h"
 #include "services/cli/format.h"
 #include "services/cli/table.h"
@@ -9,8 +7,6 @@
 
 namespace deltaworks::services {
 namespace {
-
-constexpr char kServing[] = "serving";
 
 std::string HealthOf(const PlatformReport& report, const std::string& name) {
   const auto found = report.health.find(name);

@@ -14,6 +14,8 @@
 
 namespace deltaworks::services {
 
+inline constexpr char kServing[] = "serving";
+
 struct JobCounts {
   int64_t running = 0;  // On a worker: RUNNING, PAUSING, CANCELLING.
   int64_t waiting = 0;  // QUEUED, VALIDATING, FINALIZING.
@@ -24,7 +26,7 @@ struct PlatformReport {
   std::string phase;
   std::string error;
   PlatformState state;
-  // By process: "serving", or why not. Empty: not asked.
+  // By process: kServing, or why not.
   std::map<std::string, std::string> health;
   // nullopt: nobody answered.
   std::optional<JobCounts> jobs;

@@ -3,20 +3,15 @@
 #ifndef DELTAWORKS_SERVICES_CLI_LOCAL_STATUS_COMMAND_H_
 #define DELTAWORKS_SERVICES_CLI_LOCAL_STATUS_COMMAND_H_
 
-#include <functional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "services/cli/command.h"
-#include "services/cli/local/supervised_process.h"
 
 namespace deltaworks::services {
 
 class StatusCommand final : public Command {
  public:
-  explicit StatusCommand(HealthCheck check_health) : check_health_(std::move(check_health)) {}
-
   std::string name() const override { return "status"; }
   std::string summary() const override { return "Show the platform's processes and their health"; }
   std::vector<std::string> examples() const override {
@@ -27,9 +22,6 @@ class StatusCommand final : public Command {
   }
   void Declare(Arguments&) override {}
   absl::StatusOr<int> Run(CommandContext& context) override;
-
- private:
-  const HealthCheck check_health_;
 };
 
 }  // namespace deltaworks::services

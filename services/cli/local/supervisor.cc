@@ -47,16 +47,15 @@ Supervisor::~Supervisor() {
 }
 
 absl::Status Supervisor::Run() {
-  // Who cannot say how it is must not run: nobody could stop it.
-  DW_RETURN_IF_ERROR(WritePlatformState(options_.layout.StateFile(), state_));
   const sigset_t signals = Signals();
   sigset_t before;
   PCHECK(pthread_sigmask(SIG_BLOCK, &signals, &before) == 0);
   signal_fd_ = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
   PCHECK(signal_fd_ >= 0);
-  Publish();
 
-  absl::Status result = CheckPorts();
+  // Who cannot say how it is must not run: nobody could stop it.
+  absl::Status result = WritePlatformState(options_.layout.StateFile(), state_);
+  if (result.ok()) result = CheckPorts();
   if (result.ok()) result = StartAll();
   if (result.ok() && stop_signals_ == 0) {
     result = WriteClientFile(options_.layout, AddressesNow());
@@ -86,11 +85,9 @@ absl::Status Supervisor::CheckPorts() const {
 absl::Status Supervisor::StartAll() {
   for (const auto& process : processes_) {
     process->Start(AddressesNow());
-    while (process->state().phase != ProcessPhase::kUp) {
-      if (const SupervisedProcess* failed = Failed()) {
-        state_.failed_process = failed->spec().name;
-        return absl::UnavailableError(failed->failure());
-      }
+    while (true) {
+      DW_RETURN_IF_ERROR(CheckStart());
+      if (process->state().phase == ProcessPhase::kUp) break;
       if (stop_signals_ > 0) return absl::OkStatus();
       Turn(kTurnMax);
     }
@@ -179,11 +176,17 @@ Addresses Supervisor::AddressesNow() const {
   return addresses;
 }
 
-const SupervisedProcess* Supervisor::Failed() const {
+absl::Status Supervisor::CheckStart() {
   for (const auto& process : processes_) {
-    if (process->state().phase == ProcessPhase::kFailed) return process.get();
+    const ProcessState& state = process->state();
+    const bool failed = state.phase == ProcessPhase::kFailed;
+    if (!failed && state.phase != ProcessPhase::kRestarting) continue;
+    state_.failed_process = state.name;
+    return absl::UnavailableError(
+        failed ? process->failure()
+               : absl::StrCat(state.name, " ended while others were starting: ", state.last_exit));
   }
-  return nullptr;
+  return absl::OkStatus();
 }
 
 }  // namespace deltaworks::services

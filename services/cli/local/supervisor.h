@@ -6,8 +6,8 @@
 //
 // Until all were up once, any failure ends the whole: nothing is left running. After that, what
 // ends is started again (restart_policy.h). state.json tells all of it at every moment. Whoever
-// makes a Supervisor holds the lock of the home (lock_fd); every process inherits it, so that it is
-// free only when all of them are gone.
+// makes a Supervisor holds the lock of the home (Options::process.inherited_fd); every process
+// inherits it, so that it is free only when all of them are gone.
 //
 // Run() once, on a thread that lives as long as the process, before any other thread is made: it
 // blocks the signals it waits for.
@@ -65,8 +65,9 @@ class Supervisor {
   void TakeSignals();
   void Publish();
   Addresses AddressesNow() const;
-  // Only while starting: the first process that failed.
-  const SupervisedProcess* Failed() const;
+  // Only while starting: Unavailable, with state_.failed_process set, if a process failed, or ended
+  // after it was up.
+  absl::Status CheckStart();
 
   const Options options_;
   const Clock& clock_;

@@ -13,7 +13,6 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
@@ -225,6 +224,34 @@ TEST(SupervisorTest, AProcessThatCannotStartEndsThePlatform) {
   EXPECT_EQ(state.error, "registry ended before it answered: exit code 3");
   EXPECT_THAT(world.Events(), ElementsAre("start store", "start registry", "stop store"));
   EXPECT_TRUE(FileLock::TryAcquire(world.layout().LockFile()).ok());
+}
+
+TEST(SupervisorTest, AProcessThatEndsWhileOthersStartEndsThePlatform) {
+  World world;
+  world.options().process.restart.delay_min = absl::Hours(1);
+  world.Add("store", "stay");
+  world.Add("registry", "silent");
+  world.Start();
+  const PlatformState starting = world.Await([](const PlatformState& state) {
+    return state.processes.size() == 2 && state.processes[1].phase == ProcessPhase::kStarting;
+  });
+  kill(static_cast<pid_t>(starting.processes[0].pid), SIGKILL);
+  EXPECT_EQ(world.Wait(), kNotStarted);
+  const PlatformState state = *ReadPlatformState(world.layout().StateFile());
+  EXPECT_EQ(state.phase, PlatformPhase::kFailed);
+  EXPECT_EQ(state.failed_process, "store");
+  EXPECT_EQ(state.error, "store ended while others were starting: signal 9");
+  EXPECT_TRUE(absl::IsNotFound(ReadFile(world.layout().ClientFile()).status()));
+  EXPECT_TRUE(FileLock::TryAcquire(world.layout().LockFile()).ok());
+}
+
+TEST(SupervisorTest, WhoCannotSayHowItIsStartsNothing) {
+  World world;
+  world.Add("store", "stay");
+  ASSERT_TRUE(MakeDirectories(world.layout().StateFile() + "/in_the_way").ok());
+  world.Start();
+  EXPECT_EQ(world.Wait(), kNotStarted);
+  EXPECT_THAT(world.Events(), ::testing::IsEmpty());
 }
 
 TEST(SupervisorTest, AProgramThatIsNotThereIsNamed) {

@@ -13,6 +13,7 @@
 #include "services/cli/local/rotating_log.h"
 #include "services/cli/local/service_binaries.h"
 #include "services/cli/local/state_output.h"
+#include "services/cli/local/supervised_process.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -26,16 +27,10 @@ absl::Duration StartTimeout(const UpOptions& options, size_t process_count) {
   return (options.start_timeout + absl::Minutes(1)) * static_cast<int64_t>(process_count + 1);
 }
 
-void PrintUp(const PlatformLayout& layout, const PlatformState& state, CommandContext& context) {
-  PlatformReport report{.phase = NameOf(state.phase), .state = state};
-  for (const ProcessState& process : state.processes) report.health[process.name] = "serving";
-  PrintReport(layout, report, context);
-}
-
 // `since`: when the person began to wait.
 void SayUp(const PlatformLayout& layout, const PlatformState& state, absl::Duration since,
            CommandContext& context) {
-  PrintUp(layout, state, context);
+  PrintReport(layout, AskPlatform(state), context);
   if (context.json()) return;
   context.out << "\nup after " << DurationText(context.clock.Monotonic() - since)
               << "; `dw status` tells how it is, `dw down` stops it\n";
@@ -88,7 +83,7 @@ absl::StatusOr<int> MeetRunning(const PlatformLayout& layout, const PlatformStat
   const absl::Duration timeout = StartTimeout(options, state.processes.size());
   DW_ASSIGN_OR_RETURN(const PlatformState up,
                       AwaitUp(layout, state.supervisor_pid, runs, timeout, context));
-  PrintUp(layout, up, context);
+  PrintReport(layout, AskPlatform(up), context);
   if (!context.json()) {
     context.out << "\nalready up; the options were not looked at, `dw down` first to change them\n";
   }
@@ -114,7 +109,8 @@ void UpCommand::Declare(Arguments& arguments) {
 
 absl::StatusOr<int> UpCommand::Run(CommandContext& context) {
   DW_ASSIGN_OR_RETURN(const PlatformLayout layout, LayoutOf(context.platform.settings().home));
-  if (IsLocked(layout)) {
+  DW_ASSIGN_OR_RETURN(const bool locked, IsLocked(layout));
+  if (locked) {
     const absl::StatusOr<PlatformState> state = ReadPlatformState(layout.StateFile());
     if (state.ok() && IsAlive(*state)) return MeetRunning(layout, *state, options_, context);
   }
@@ -152,9 +148,7 @@ absl::StatusOr<int> UpCommand::RunInBackground(const PlatformLayout& layout,
   const absl::Duration begin = context.clock.Monotonic();
   DW_ASSIGN_OR_RETURN(const std::unique_ptr<DetachedProcess> supervisor,
                       DetachedProcess::Start(command, layout.LogFile(kSupervisor)));
-  if (context.on_interrupt) {
-    context.on_interrupt("the platform goes on starting; `dw status` tells how it is");
-  }
+  context.on_interrupt("the platform goes on starting; `dw status` tells how it is");
   std::optional<int> code;
   const auto runs = [&] {
     if (!code.has_value()) code = supervisor->ExitCode();

@@ -1,12 +1,13 @@
 #include "services/cli/local/up_options.h"
 
 #include <sched.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "services/base/machine.h"
+#include "services/cli/client_file.h"
 #include "services/cli/local/service_binaries.h"
 #include "trainer/base/status_macros.h"
 
@@ -61,10 +62,7 @@ std::vector<std::string> UpOptions::Words() const {
 }
 
 absl::StatusOr<PlatformLayout> LayoutOf(const std::string& home) {
-  if (home.empty()) {
-    return absl::InvalidArgumentError(
-        "no home folder: HOME and DELTAWORKS_HOME are not set, want one of them or --home");
-  }
+  DW_RETURN_IF_ERROR(CheckHome(home));
   std::error_code error;
   const std::filesystem::path path = std::filesystem::absolute(home, error).lexically_normal();
   if (error) {
@@ -88,8 +86,7 @@ absl::StatusOr<std::vector<ProcessSpec>> PlanForThisMachine(const UpOptions& opt
   }
   if (options.threads > 0) plan.cores.resize(static_cast<size_t>(options.threads));
   plan.all_cores = static_cast<int64_t>(plan.cores.size()) == count;
-  plan.memory_bytes =
-      static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(sysconf(_SC_PAGE_SIZE));
+  plan.memory_bytes = MemoryOfThisProcess();
   plan.port_base = options.port_base;
   plan.settings = options.settings;
   DW_ASSIGN_OR_RETURN(std::vector<ProcessSpec> specs, MakePlan(plan));

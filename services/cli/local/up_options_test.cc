@@ -6,9 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "services/base/machine.h"
 #include "services/cli/local/service_binaries.h"
 #include "trainer/base/file.h"
 
@@ -16,6 +18,7 @@ namespace deltaworks::services {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -85,6 +88,16 @@ TEST(UpOptionsTest, ProgramsOfOneFolderAreFound) {
   for (const ProcessSpec& spec : *plan) {
     EXPECT_EQ(spec.binary, options.bin_folder + "/" + spec.service);
   }
+}
+
+TEST(UpOptionsTest, WorkersShareThreeQuartersOfTheMemoryThatThisProcessMayUse) {
+  UpOptions options;
+  options.bin_folder = Programs({"store", "registry", "scheduler", "inference", "worker"});
+  options.train = {"cpu:0", "cpu:1"};
+  const auto plan = PlanForThisMachine(options, {"/h"});
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->back().arguments,
+              Contains(absl::StrCat("--memory_bytes=", MemoryOfThisProcess() / 4 * 3 / 2)));
 }
 
 TEST(UpOptionsTest, MoreThreadsThanCoresAreRefused) {

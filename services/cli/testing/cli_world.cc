@@ -16,6 +16,7 @@
 #include "services/cli/all_commands.h"
 #include "services/cli/grpc_platform.h"
 #include "trainer/base/file.h"
+#include "trainer/base/sha256.h"
 #include "trainer/formats/manifest.h"
 #include "trainer/import/import.h"
 #include "trainer/import/tiny_model.h"
@@ -131,6 +132,7 @@ CliWorld::Result CliWorld::Run(std::vector<std::string> words) {
           },
       .on_interrupt = [this](const std::string& note) { interrupt_note = note; },
       .terminal = terminal,
+      .err_terminal = err_terminal,
   };
   Result result;
   result.code = RunDw(AllCommands(), words, process);
@@ -264,6 +266,7 @@ void CliWorld::FillRegistry() {
   version.set_base_form(v1::F32);
   version.set_dataset(kDataset);
   version.set_trainable_parameters(4'608);
+  version.set_adapter_digest(Sha256Digest(files.adapter_model));
   CHECK(registry.CreateVersion(request).ok());
   registry.PutFiles({{"adapter_config.json", files.adapter_config},
                      {"adapter_model.safetensors", files.adapter_model}});

@@ -45,7 +45,8 @@ class CliWorld {
   FakeClock clock;
   // Of the process; HOME is the folder.
   std::map<std::string, std::string> environment;
-  bool terminal = false;
+  bool terminal = false;  // Of `out`.
+  bool err_terminal = false;
   // False: the clients are those of the real platform, for which there is no client file.
   bool up = true;
   std::string interrupt_note;

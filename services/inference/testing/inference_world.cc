@@ -49,7 +49,7 @@ absl::StatusOr<std::unique_ptr<trainer::Backend>> MakeCpuBackend(trainer::DType 
 }
 
 InferenceWorld::InferenceWorld(const InferenceCore::Options& options,
-                               Engine::BackendFactory make_backend)
+                               Engine::BackendFactory make_backend, const Clock& clock)
     : folder_(FreshFolder()) {
   AddBase(kTiny, 1, trainer::DType::kF32);
   AddBase(kTinyBf16, 1, trainer::DType::kBF16);
@@ -63,7 +63,7 @@ InferenceWorld::InferenceWorld(const InferenceCore::Options& options,
   AddVersion("tenants/acme/adapters/coder", 2);
   bases_ = std::make_unique<BaseCache>(folder_ + "/cache", store_, metrics_);
   core_ = std::make_unique<InferenceCore>(options, std::move(make_backend), store_, registry_,
-                                          *bases_, inference_metrics_, RealClock());
+                                          *bases_, inference_metrics_, clock);
 }
 
 void InferenceWorld::AddBase(const std::string& name, uint32_t seed, trainer::DType form) {
@@ -120,10 +120,12 @@ std::string InferenceWorld::AddVersion(const std::string& adapter, int seed,
   version.set_base_form(base.form());
   version.set_base_model(kTiny);
   version.set_adapter_digest(Sha256Digest(files.adapter_model));
+  version.set_size_bytes(
+      static_cast<int64_t>(files.adapter_config.size() + files.adapter_model.size()));
   const auto made = registry_.CreateVersion(request);
   CHECK(made.ok()) << made.status();
-  registry_.PutVersionFiles(made->name(), {{"adapter_config.json", files.adapter_config},
-                                           {"adapter_model.safetensors", files.adapter_model}});
+  registry_.PutVersionFiles(made->name(), {{trainer::kAdapterConfigFile, files.adapter_config},
+                                           {trainer::kAdapterModelFile, files.adapter_model}});
   return made->name();
 }
 

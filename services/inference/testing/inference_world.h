@@ -60,7 +60,8 @@ class InferenceWorld {
  public:
   // The cache of bases is a fresh folder of the test's.
   explicit InferenceWorld(const InferenceCore::Options& options = SmallOptions(),
-                          Engine::BackendFactory make_backend = MakeCpuBackend);
+                          Engine::BackendFactory make_backend = MakeCpuBackend,
+                          const Clock& clock = RealClock());
 
   // Registers a READY version of `adapter` ("tenants/acme/adapters/x"), whose files say that they
   // are bound to `file_digest` (empty: as the version, to tiny). Returns its name.
@@ -76,7 +77,6 @@ class InferenceWorld {
   InferenceCore& core() { return *core_; }
   FakeStoreClient& store() { return store_; }
   FakeRegistryClient& registry() { return registry_; }
-  BaseCache& bases() { return *bases_; }
   InferenceMetrics& metrics() { return inference_metrics_; }
   // The value of a metric with labels, as /metrics tells it; CHECK-fails if there is none.
   double Metric(const std::string& name_and_labels) const;

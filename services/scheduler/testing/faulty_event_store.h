@@ -28,6 +28,11 @@ class FaultyEventStore final : public EventStore {
     fault_ = fault;
     faults_left_ = count;
   }
+  // The next snapshot fails with `status`.
+  void FailSnapshot(absl::Status status) {
+    MutexLock lock(&mutex_);
+    snapshot_fault_ = std::move(status);
+  }
   // Loads fail until told otherwise.
   void FailLoads(bool fail) {
     MutexLock lock(&mutex_);
@@ -36,6 +41,11 @@ class FaultyEventStore final : public EventStore {
   int64_t appends() const {
     MutexLock lock(&mutex_);
     return appends_;
+  }
+  // Queries for what people read.
+  int64_t reads() const {
+    MutexLock lock(&mutex_);
+    return reads_;
   }
 
   absl::StatusOr<Stored> Load() override {
@@ -59,26 +69,39 @@ class FaultyEventStore final : public EventStore {
   }
 
   absl::Status WriteSnapshot(const scheduler::State& state) override {
+    {
+      MutexLock lock(&mutex_);
+      if (!snapshot_fault_.ok()) return std::exchange(snapshot_fault_, absl::OkStatus());
+    }
     return store_->WriteSnapshot(state);
   }
   int64_t log_size() const override { return store_->log_size(); }
   absl::StatusOr<std::vector<v1::JobEvent>> ReadEvents(const std::string& job, int64_t since_seq,
                                                        const ReadLimits& limits) override {
+    CountRead();
     return store_->ReadEvents(job, since_seq, limits);
   }
   absl::StatusOr<int64_t> OldestEvent(const std::string& job) override {
+    CountRead();
     return store_->OldestEvent(job);
   }
   absl::StatusOr<std::vector<v1::MetricPoint>> ReadMetrics(const std::string& job,
                                                            int64_t since_index,
                                                            const ReadLimits& limits) override {
+    CountRead();
     return store_->ReadMetrics(job, since_index, limits);
   }
   absl::StatusOr<int64_t> IndexBeforeStep(const std::string& job, int64_t step_min) override {
+    CountRead();
     return store_->IndexBeforeStep(job, step_min);
   }
 
  private:
+  void CountRead() {
+    MutexLock lock(&mutex_);
+    ++reads_;
+  }
+
   Fault TakeFault() {
     MutexLock lock(&mutex_);
     ++appends_;
@@ -92,7 +115,9 @@ class FaultyEventStore final : public EventStore {
   Fault fault_ ABSL_GUARDED_BY(mutex_) = Fault::kNone;
   int faults_left_ ABSL_GUARDED_BY(mutex_) = 0;
   bool fail_loads_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status snapshot_fault_ ABSL_GUARDED_BY(mutex_);
   int64_t appends_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t reads_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace deltaworks::services

@@ -35,14 +35,20 @@ class DirectPreparer final : public JobPreparer {
 // One worker process, driven pass by pass: dropping it is kill -9.
 class EngineHarness final : public TrainerEvents {
  public:
+  using NewBackend = decltype(JobEngine::Options::new_backend);
+
   explicit EngineHarness(int threads = 1, int64_t memory_bytes = int64_t{1} << 34,
+                         BaseCache& bases = *TheWorld().bases)
+      : EngineHarness(
+            [threads](trainer::DType type) {
+              return trainer::NewCpuBackend({.compute_type = type, .threads = threads});
+            },
+            memory_bytes, bases) {}
+  explicit EngineHarness(NewBackend new_backend, int64_t memory_bytes = int64_t{1} << 34,
                          BaseCache& bases = *TheWorld().bases)
       : preparer_(bases),
         engine_(
-            {.new_backend =
-                 [threads](trainer::DType type) {
-                   return trainer::NewCpuBackend({.compute_type = type, .threads = threads});
-                 },
+            {.new_backend = std::move(new_backend),
              .memory_bytes = memory_bytes,
              .post =
                  [this](absl::AnyInvocable<void()> task) { posted_.push_back(std::move(task)); }},
@@ -64,15 +70,12 @@ class EngineHarness final : public TrainerEvents {
   }
 
   void OnTraining(const AttemptKey&, int64_t step) override { started_at.push_back(step); }
-  void OnProgress(const AttemptKey& key, int64_t step, double tokens_per_second,
-                  std::vector<v1::MetricPoint> points) override {
-    steps[key.job] = step;
-    for (v1::MetricPoint& point : points) {
-      speeds[key.job][point.step()] = tokens_per_second;
-      point.clear_time();
-      point.clear_tokens_per_second();
-      metrics[key.job][point.step()] = point.SerializeAsString();
-    }
+  void OnProgress(const AttemptKey& key, v1::MetricPoint point) override {
+    steps[key.job] = point.step();
+    speeds[key.job][point.step()] = point.tokens_per_second();
+    point.clear_time();
+    point.clear_tokens_per_second();
+    metrics[key.job][point.step()] = point.SerializeAsString();
   }
   void OnLog(const AttemptKey&, v1::JobEvent::Level, std::string message) override {
     logs.push_back(std::move(message));

@@ -42,26 +42,34 @@ std::string AddDataset(FakeStoreClient& store, uint64_t seed, int examples) {
   return AddManifest(store, manifest);
 }
 
-}  // namespace
-
-TinyWorld::TinyWorld() {
-  folder = ::testing::TempDir() + "world";
-  trainer::WriteTinyHfFolder(trainer::MakeTinyModel(), folder + "/hf");
-  const auto imported = trainer::ImportModel({.source_path = folder + "/hf",
-                                              .output_folder = folder + "/base",
-                                              .form = trainer::DType::kF32,
-                                              .source_name = "tiny"});
+std::string AddBase(TinyWorld& world, trainer::DType form, const std::string& source_name) {
+  const std::string folder =
+      absl::StrCat(world.folder, "/", source_name, form == trainer::DType::kF32 ? "" : "-bf16");
+  const auto imported = trainer::ImportModel({.source_path = world.folder + "/hf",
+                                              .output_folder = folder,
+                                              .form = form,
+                                              .source_name = source_name});
   CHECK(imported.ok()) << imported.status();
   v1::Manifest base;
   base.set_kind(v1::Manifest::BASE_MODEL);
   for (const char* name : {"config.json", "manifest.json", "model.safetensors", "tokenizer.json",
                            "tokenizer_config.json"}) {
-    const auto bytes = ReadFile(folder + "/base/" + name);
+    const auto bytes = ReadFile(absl::StrCat(folder, "/", name));
     CHECK(bytes.ok()) << bytes.status();
     *base.add_files() = DescribeBytes(name, *bytes);
-    store.AddBlob("t", *bytes);
+    world.store.AddBlob("t", *bytes);
   }
-  base_digest = AddManifest(store, base);
+  return AddManifest(world.store, base);
+}
+
+}  // namespace
+
+TinyWorld::TinyWorld() {
+  folder = ::testing::TempDir() + "world";
+  trainer::WriteTinyHfFolder(trainer::MakeTinyModel(), folder + "/hf");
+  base_digest = AddBase(*this, trainer::DType::kF32, "tiny");
+  other_base_digest = AddBase(*this, trainer::DType::kF32, "other");
+  bf16_base_digest = AddBase(*this, trainer::DType::kBF16, "tiny");
   train_digest = AddDataset(store, 1, 30);
   validation_digest = AddDataset(store, 2, 5);
   bases = std::make_unique<BaseCache>(folder + "/cache", store, registry);

@@ -1,6 +1,6 @@
-// TinyWorld: a store in memory with a tiny random base and two datasets, a cache of it on disk, and
-// train tasks over them: what tests of the worker train. One by process, made at the first use.
-// Thread-safe as its parts are.
+// TinyWorld: a store in memory with tiny random bases and two datasets, a cache
+// of it on disk, and train tasks over them: what tests of the worker train. One by process, made at
+// the first use. Thread-safe as its parts are.
 
 #ifndef DELTAWORKS_SERVICES_WORKER_TESTING_TINY_WORLD_H_
 #define DELTAWORKS_SERVICES_WORKER_TESTING_TINY_WORLD_H_
@@ -29,7 +29,9 @@ struct TinyWorld {
   FakeStoreClient store;
   std::string folder;  // Of this process, for tests.
   std::unique_ptr<BaseCache> bases;
-  std::string base_digest, train_digest, validation_digest;
+  std::string base_digest;
+  std::string other_base_digest, bf16_base_digest;  // The same weights.
+  std::string train_digest, validation_digest;
 };
 
 TinyWorld& TheWorld();

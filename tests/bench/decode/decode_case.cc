@@ -1,5 +1,6 @@
 #include "tests/bench/decode/decode_case.h"
 
+#include <chrono>
 #include <utility>
 
 #include "trainer/base/status_macros.h"
@@ -45,14 +46,12 @@ absl::StatusOr<DecodeRun> DecodeCase::Run(DecodeMode mode, const std::vector<int
   if (mode == DecodeMode::kUnmerged) request.adapter = adapter_.get();
   DW_RETURN_IF_ERROR(generator->Add(std::move(request)).status());
   DecodeRun run;
-  Clock::time_point begin = Clock::now();
+  Clock::time_point begin;
   while (generator->active() > 0) {
     DW_ASSIGN_OR_RETURN(const std::vector<GeneratedToken> step, generator->Step());
     if (step.empty()) continue;  // A part of the prompt.
     run.tokens.push_back(step[0].token);
-    if (run.tokens.size() > 1) continue;
-    run.prefill_seconds = SecondsSince(begin);
-    begin = Clock::now();
+    if (run.tokens.size() == 1) begin = Clock::now();
   }
   run.decode_seconds = SecondsSince(begin);
   return run;

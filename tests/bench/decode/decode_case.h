@@ -6,7 +6,6 @@
 #ifndef DELTAWORKS_TESTS_BENCH_DECODE_DECODE_CASE_H_
 #define DELTAWORKS_TESTS_BENCH_DECODE_DECODE_CASE_H_
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -26,8 +25,7 @@ enum class DecodeMode { kBase, kMerged, kUnmerged };
 
 struct DecodeRun {
   std::vector<int32_t> tokens;
-  double prefill_seconds = 0;  // Until the first token.
-  double decode_seconds = 0;   // Of the others.
+  double decode_seconds = 0;  // Of the tokens after the first.
 
   double tokens_per_second() const {
     return static_cast<double>(tokens.size() - 1) / decode_seconds;

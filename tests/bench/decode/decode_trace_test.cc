@@ -1,6 +1,8 @@
 // Merged weights cost what the base costs: the same operations on the same shapes, as many tensors
-// and numbers; an adapter beside the base costs its two small products more, and nothing else.
+// and numbers; an adapter beside the base costs its two small products more, and nothing else. And
+// what a pass asks for is what it needs.
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -11,6 +13,9 @@
 #include "tests/bench/decode/decode_case.h"
 #include "tests/bench/decode/tracing_backend.h"
 #include "trainer/backend/cpu/cpu_backend.h"
+#include "trainer/generate/generator.h"
+#include "trainer/generate/kv_pool.h"
+#include "trainer/model/llama.h"
 #include "trainer/testing/random_model.h"
 
 namespace deltaworks::trainer {
@@ -68,6 +73,31 @@ TEST_P(DecodeTraceTest, MergedHasTheTensorsOfTheBase) {
   for (const auto& [name, tensor] : weights_.tensors()) {
     EXPECT_EQ(merged.at(name).shape, tensor.shape) << name;
     EXPECT_EQ(merged.at(name).dtype, tensor.dtype) << name;
+  }
+}
+
+TEST_P(DecodeTraceTest, OnlyTheLastPieceOfAPromptAsksForLogitsAndATokenAllocatesNothing) {
+  const auto model =
+      *Llama::Create(tracing_, weights_.config(), weights_.tensors(), {.positions_max = 40});
+  const auto pool = *KvPool::Create(tracing_, weights_.config(), 40);
+  const auto generator =
+      Generator::CreateOn(*model, *pool, {.streams_max = 1, .prompt_rows_max = 4});
+  ASSERT_TRUE(generator->Add({.prompt = std::vector<int32_t>(12, 3), .max_new_tokens = 8}).ok());
+  for (int pass = 0; pass < 8; ++pass) {
+    tracing_.TakeTrace();
+    const int64_t allocations = tracing_.allocations();
+    const auto tokens = generator->Step();
+    ASSERT_TRUE(tokens.ok()) << tokens.status();
+    const std::vector<std::string> trace = tracing_.TakeTrace();
+    const auto logits = std::count_if(trace.begin(), trace.end(), [](const std::string& line) {
+      return absl::StartsWith(line, "Logits");
+    });
+    EXPECT_EQ(logits, pass < 2 ? 0 : 1) << pass;
+    EXPECT_EQ(tokens->size(), pass < 2 ? 0u : 1u) << pass;
+    // The workspace grows with the first piece, and with the first logits.
+    if (pass != 0 && pass != 2) {
+      EXPECT_EQ(tracing_.allocations(), allocations) << pass;
+    }
   }
 }
 

@@ -6,6 +6,8 @@
 #ifndef DELTAWORKS_TESTS_BENCH_DECODE_TRACING_BACKEND_H_
 #define DELTAWORKS_TESTS_BENCH_DECODE_TRACING_BACKEND_H_
 
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,11 +21,14 @@ class TracingBackend final : public Backend {
 
   // The operations since the last time.
   std::vector<std::string> TakeTrace();
+  // Buffers so far; not a part of the trace.
+  int64_t allocations() const { return allocations_; }
 
   DType compute_type() const override { return backend_.compute_type(); }
   DType wide_type() const override { return backend_.wide_type(); }
   std::string numerics_class() const override { return backend_.numerics_class(); }
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes) override {
+    ++allocations_;
     return backend_.Allocate(bytes);
   }
   void CopyToDevice(const void* host, TensorView device) override;
@@ -77,6 +82,7 @@ class TracingBackend final : public Backend {
 
   Backend& backend_;
   std::vector<std::string> trace_;
+  int64_t allocations_ = 0;
 };
 
 }  // namespace deltaworks::trainer

@@ -111,6 +111,10 @@ def main():
                 ("sum(deltaworks_worker_steps_total)", platform["job_steps"]),
                 ("sum(deltaworks_worker_trained_tokens_total)", platform["job_tokens"]),
                 ('sum(deltaworks_registry_versions_total{outcome="ready"})', 1),
+                ('sum(deltaworks_scheduler_jobs_ended_total{state="succeeded"})', 1),
+                ("sum(deltaworks_scheduler_metric_points_total)", platform["job_metric_points"]),
+                ('sum(deltaworks_inference_tokens_total{kind="generated"})',
+                 platform["generated_tokens"]),
         ]:
             got = prometheus.value(query)
             assert got == want, f"{query} is {got}, want {want}"

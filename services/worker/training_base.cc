@@ -1,4 +1,4 @@
-#include "services/worker/loaded_base.h"
+#include "services/worker/training_base.h"
 
 #include <utility>
 
@@ -6,9 +6,9 @@
 
 namespace deltaworks::services {
 
-absl::StatusOr<std::unique_ptr<LoadedBase>> LoadedBase::Load(const std::string& folder,
-                                                             trainer::Backend& backend) {
-  auto base = std::unique_ptr<LoadedBase>(new LoadedBase());
+absl::StatusOr<std::unique_ptr<TrainingBase>> TrainingBase::Load(const std::string& folder,
+                                                                 trainer::Backend& backend) {
+  auto base = std::unique_ptr<TrainingBase>(new TrainingBase());
   DW_ASSIGN_OR_RETURN(base->weights_, trainer::ModelWeights::Open(folder));
   const trainer::ModelConfig& config = base->weights_->config();
   DW_ASSIGN_OR_RETURN(base->model_,
@@ -18,7 +18,7 @@ absl::StatusOr<std::unique_ptr<LoadedBase>> LoadedBase::Load(const std::string& 
   return base;
 }
 
-int64_t LoadedBase::bytes() const {
+int64_t TrainingBase::bytes() const {
   const trainer::ManifestFile* file = manifest().Find(trainer::kWeightsFile);
   return file == nullptr ? 0 : file->size_bytes;
 }

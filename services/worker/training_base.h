@@ -1,8 +1,8 @@
-// LoadedBase: a base model mapped and ready for passes, with the cohort that trains on it.
+// TrainingBase: a base model mapped and ready for passes, with the cohort that trains on it.
 // Thread-compatible. The backend must outlive it.
 
-#ifndef DELTAWORKS_SERVICES_WORKER_LOADED_BASE_H_
-#define DELTAWORKS_SERVICES_WORKER_LOADED_BASE_H_
+#ifndef DELTAWORKS_SERVICES_WORKER_TRAINING_BASE_H_
+#define DELTAWORKS_SERVICES_WORKER_TRAINING_BASE_H_
 
 #include <cstdint>
 #include <memory>
@@ -16,11 +16,11 @@
 
 namespace deltaworks::services {
 
-class LoadedBase {
+class TrainingBase {
  public:
   // InvalidArgument or NotFound if the folder is no base of this number type.
-  static absl::StatusOr<std::unique_ptr<LoadedBase>> Load(const std::string& folder,
-                                                          trainer::Backend& backend);
+  static absl::StatusOr<std::unique_ptr<TrainingBase>> Load(const std::string& folder,
+                                                            trainer::Backend& backend);
 
   const trainer::ModelManifest& manifest() const { return weights_->manifest(); }
   const trainer::Llama& model() const { return *model_; }
@@ -29,7 +29,7 @@ class LoadedBase {
   int64_t bytes() const;
 
  private:
-  LoadedBase() = default;
+  TrainingBase() = default;
   std::unique_ptr<trainer::ModelWeights> weights_;
   std::unique_ptr<trainer::Llama> model_;
   std::unique_ptr<trainer::Cohort> cohort_;
@@ -37,4 +37,4 @@ class LoadedBase {
 
 }  // namespace deltaworks::services
 
-#endif  // DELTAWORKS_SERVICES_WORKER_LOADED_BASE_H_
+#endif  // DELTAWORKS_SERVICES_WORKER_TRAINING_BASE_H_
