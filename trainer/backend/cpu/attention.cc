@@ -37,95 +37,54 @@ struct PackedHeads {
   }
 };
 
-// One head of a tensor: `rows` rows from `row` on, head_dim columns from `column` on.
-struct HeadRows {
-  const ConstTensorView& x;
-  int64_t row;
-  int64_t rows;
-  int64_t column;
-  int64_t head_dim;
-
-  int64_t width() const { return CeilDiv(head_dim, 16) * 16; }
-  const void* At(int64_t i, int64_t j) const { return ElementAt(x, row + i, column + j); }
-};
-
-// The layouts that kernels.h describes, and their bytes.
-int64_t RowsBytes(const KernelSet& kernels, const HeadRows& head) {
-  return head.rows * head.width() * kernels.panel_element_bytes;
-}
-void PackRows(const KernelSet& kernels, const HeadRows& head, void* to) {
-  kernels.pack_panel_elements(head.At(0, 0), head.x.dim(1), head.rows, head.head_dim, to,
-                              head.width());
-}
-
-int64_t PanelsBytes(const HeadRows& head, int64_t block) {
-  return CeilDiv(head.rows, block) * CeilDiv(head.head_dim, kPanelColumns) * PanelBytes(block);
-}
-void PackPanels(const KernelSet& kernels, const HeadRows& head, int64_t block, void* to) {
-  char* panel = static_cast<char*>(to);
-  for (int64_t begin = 0; begin < head.rows; begin += block) {
-    for (int64_t column = 0; column < head.head_dim; column += kPanelColumns) {
-      kernels.pack_panel_rows(head.At(begin, column), head.x.dim(1),
-                              std::min(block, head.rows - begin),
-                              std::min(kPanelColumns, head.head_dim - column), panel);
-      panel += PanelBytes(block);
-    }
-  }
-}
-
-int64_t TransposedBytes(const HeadRows& head, int64_t block) {
-  return CeilDiv(head.rows, block) * PanelBytes(head.head_dim);
-}
-void PackTransposed(const KernelSet& kernels, const HeadRows& head, int64_t block, void* to) {
-  char* panel = static_cast<char*>(to);
-  for (int64_t begin = 0; begin < head.rows; begin += block) {
-    kernels.pack_panel_transposed(head.At(begin, 0), head.x.dim(1), head.head_dim,
-                                  std::min(block, head.rows - begin), panel);
-    panel += PanelBytes(head.head_dim);
-  }
-}
-
 enum class Direction { kForward, kBackward };
 
 PackedHeads PackHeads(CpuContext& context, const AttentionInputs& in, Direction direction) {
-  const KernelSet& kernels = context.kernels;
+  const int64_t width = Width(in.shape);
   PackedHeads packed;
   packed.kv_heads = in.shape.kv_heads;
-  const auto head_of = [&](const ConstTensorView& x, int64_t task) -> HeadRows {
-    const AttentionSpan& span = in.spans[task / in.shape.kv_heads];
-    const int64_t column = task % in.shape.kv_heads * in.shape.head_dim;
-    return {x, span.key_begin, Keys(span), column, in.shape.head_dim};
+  struct Block {
+    float *keys, *keys_transposed, *values, *values_transposed;
   };
-  struct Place {
-    void *keys, *value_panels, *keys_transposed, *values_transposed, *key_panels;
-  };
-  std::vector<Place> places(in.spans.size() * in.shape.kv_heads);
-  for (int64_t task = 0; task < places.size(); ++task) {
-    const HeadRows head = head_of(in.k, task);
-    const int64_t panels = PanelsBytes(head, kKeyBlock);
-    Place& place = places[task];
-    place = {};
-    if (direction == Direction::kForward) {
-      place.keys = context.shared.Bytes(RowsBytes(kernels, head));
-      place.value_panels = context.shared.Bytes(panels);
-    } else {
-      place.keys_transposed = context.shared.Bytes(TransposedBytes(head, kKeyBlock));
-      place.values_transposed = context.shared.Bytes(TransposedBytes(head, kKeyBlock));
-      place.key_panels = context.shared.Bytes(panels);
+  std::vector<Block> places;
+  for (const AttentionSpan& span : in.spans) {
+    const int64_t floats = CeilDiv(Keys(span), kKeyBlock) * kKeyBlock * width;
+    for (int64_t head = 0; head < in.shape.kv_heads; ++head) {
+      const bool backward = direction == Direction::kBackward;
+      Block place = {};
+      place.keys_transposed = context.shared.Get<float>(floats);
+      if (backward) {
+        place.keys = context.shared.Get<float>(floats);
+        place.values_transposed = context.shared.Get<float>(floats);
+      } else {
+        place.values = context.shared.Get<float>(floats);
+      }
+      places.push_back(place);
+      packed.heads.push_back(
+          {place.keys, place.keys_transposed, place.values, place.values_transposed, Keys(span)});
     }
-    packed.heads.push_back({place.keys, place.value_panels, place.keys_transposed,
-                            place.values_transposed, place.key_panels, head.rows});
   }
   context.pool->ParallelFor(places.size(), [&](int64_t task, int) {
-    const HeadRows keys = head_of(in.k, task), values = head_of(in.v, task);
-    const Place& place = places[task];
-    if (direction == Direction::kForward) {
-      PackRows(kernels, keys, place.keys);
-      PackPanels(kernels, values, kKeyBlock, place.value_panels);
-    } else {
-      PackTransposed(kernels, keys, kKeyBlock, place.keys_transposed);
-      PackTransposed(kernels, values, kKeyBlock, place.values_transposed);
-      PackPanels(kernels, keys, kKeyBlock, place.key_panels);
+    const AttentionSpan& span = in.spans[task / in.shape.kv_heads];
+    const int64_t column = task % in.shape.kv_heads * in.shape.head_dim;
+    const Block& place = places[task];
+    const auto pack_rows = [&](const ConstTensorView& x, int64_t begin, int64_t rows, float* to) {
+      if (to == nullptr) return;
+      context.kernels.pack_rows(ElementAt(x, span.key_begin + begin, column), x.dim(1), rows,
+                                in.shape.head_dim, 1.0f, to + begin * width, width);
+    };
+    const auto pack_transposed = [&](const ConstTensorView& x, int64_t begin, int64_t rows,
+                                     float* to) {
+      if (to == nullptr) return;
+      context.kernels.pack_transposed(ElementAt(x, span.key_begin + begin, column), x.dim(1), rows,
+                                      in.shape.head_dim, to + begin * width, kKeyBlock, width);
+    };
+    for (int64_t begin = 0; begin < Keys(span); begin += kKeyBlock) {
+      const int64_t rows = std::min(kKeyBlock, Keys(span) - begin);
+      pack_rows(in.k, begin, rows, place.keys);
+      pack_transposed(in.k, begin, rows, place.keys_transposed);
+      pack_rows(in.v, begin, rows, place.values);
+      pack_transposed(in.v, begin, rows, place.values_transposed);
     }
   });
   return packed;
@@ -136,7 +95,6 @@ QueryBlock BlockOf(const AttentionShape& shape, const AttentionSpan& span, int64
   block.rows = std::min(kQueryBlock, Queries(span) - begin);
   block.visible = Keys(span) - Queries(span) + begin + 1;
   block.causal = shape.causal;
-  block.scale = shape.scale;
   return block;
 }
 
@@ -194,15 +152,14 @@ void AttendBlocks(CpuContext& context, const AttentionInputs& in, const TensorVi
     const QueryBlock block = BlockOf(shape, span, task.begin);
     const int64_t row = span.query_begin + task.begin;
     const int64_t column = task.head * shape.head_dim;
+    float* q = scratch.Get<float>(kQueryBlock * width);
     float* result = scratch.Get<float>(kQueryBlock * width);
     float* sums = scratch.Get<float>(kQueryBlock);
-    const HeadRows q = {in.q, row, block.rows, column, shape.head_dim};
-    void* q_transposed = scratch.Bytes(TransposedBytes(q, kQueryBlock));
-    PackTransposed(context.kernels, q, kQueryBlock, q_transposed);
+    context.kernels.pack_rows(ElementAt(in.q, row, column), in.q.dim(1), block.rows, shape.head_dim,
+                              shape.scale, q, width);
     const int64_t kv_head = task.head / (shape.query_heads / shape.kv_heads);
-    context.kernels.attention_forward(block, q_transposed, packed.Of(task.span, kv_head),
-                                      shape.head_dim, scratch.Bytes(kAttentionScratch), result,
-                                      sums);
+    context.kernels.attention_forward(block, q, packed.Of(task.span, kv_head), width,
+                                      scratch.Get<float>(kQueryBlock * kKeyBlock), result, sums);
     for (int64_t i = 0; i < block.rows; ++i) {
       context.kernels.round(result + i * width, ElementAt(out, row + i, column), shape.head_dim);
       if (lse.data != nullptr) {
@@ -220,8 +177,6 @@ struct HeadGradients {
   float* dvalues = nullptr;
 };
 
-constexpr int64_t kRowsAhead = 24;
-
 struct BackwardTask {
   CpuContext& context;
   const AttentionInputs& in;
@@ -232,85 +187,63 @@ struct BackwardTask {
 
   int64_t column() const { return head * in.shape.head_dim; }
 
-  // The queries in blocks, with what backward knows of each.
-  std::vector<PackedQueries> PackQueries(const ConstTensorView& out, const ConstTensorView& lse,
-                                         const ConstTensorView& dout, Workspace& scratch) const {
-    const KernelSet& kernels = context.kernels;
-    float* const sums = scratch.Get<float>(Queries(span));
-    float* const delta = scratch.Get<float>(Queries(span));
-    for (int64_t i = 0; i < Queries(span); ++i) {
-      const int64_t row = span.query_begin + i;
-      // A head's rows are far apart: the hardware does not see what comes next.
-      if (i + kRowsAhead < Queries(span)) {
-        for (const ConstTensorView* x : {&in.q, &out, &dout}) {
-          const char* const next = ElementAt(*x, row + kRowsAhead, column());
-          for (int64_t byte = 0; byte < in.shape.head_dim * SizeOf(x->dtype); byte += 64)
-            __builtin_prefetch(next + byte);
-        }
-      }
-      sums[i] = lse.as<const float>()[row * in.shape.query_heads + head];
-      // sum_j dout_ij out_ij = sum_j P_ij dP_ij, the mean that softmax's gradient subtracts.
-      delta[i] = kernels.inner_product(ElementAt(dout, row, column()),
-                                       ElementAt(out, row, column()), in.shape.head_dim);
-    }
-    std::vector<PackedQueries> blocks;
-    for (int64_t begin = 0; begin < Queries(span); begin += kQueryBlock) {
-      const int64_t row = span.query_begin + begin;
-      const int64_t rows = std::min(kQueryBlock, Queries(span) - begin);
-      const HeadRows q = {in.q, row, rows, column(), in.shape.head_dim};
-      const HeadRows d = {dout, row, rows, column(), in.shape.head_dim};
-      void* const places[] = {
-          scratch.Bytes(RowsBytes(kernels, q)), scratch.Bytes(RowsBytes(kernels, d)),
-          scratch.Bytes(PanelsBytes(q, kQueryBlock)), scratch.Bytes(PanelsBytes(d, kQueryBlock))};
-      PackRows(kernels, q, places[0]);
-      PackRows(kernels, d, places[1]);
-      PackPanels(kernels, q, kQueryBlock, places[2]);
-      PackPanels(kernels, d, kQueryBlock, places[3]);
-      blocks.push_back({places[0], places[1], places[2], places[3], sums + begin, delta + begin});
-    }
-    return blocks;
+  // The head's part of a tensor like q, widened: [queries of the span, width].
+  float* Pack(const ConstTensorView& x, float scale, Workspace& scratch) const {
+    float* wide = scratch.Get<float>(Queries(span) * width);
+    context.kernels.pack_rows(ElementAt(x, span.query_begin, column()), x.dim(1), Queries(span),
+                              in.shape.head_dim, scale, wide, width);
+    return wide;
   }
 
   void Run(const ConstTensorView& out, const ConstTensorView& lse, const ConstTensorView& dout,
            const TensorView& dq, const HeadGradients& gradients, Workspace& scratch) const {
-    const KernelSet& kernels = context.kernels;
     const int64_t queries = Queries(span);
-    const std::vector<PackedQueries> blocks = PackQueries(out, lse, dout, scratch);
+    const float* q = Pack(in.q, in.shape.scale, scratch);
+    const float* wide_dout = Pack(dout, 1.0f, scratch);
     float* wide_dq = scratch.Get<float>(queries * width);
     std::fill_n(wide_dq, queries * width, 0.0f);
-    void* block_scratch = scratch.Bytes(kAttentionScratch);
+    // delta_i = sum_j dout_ij out_ij = sum_j P_ij dP_ij, the mean that softmax's gradient
+    // subtracts.
+    const float* wide_out = Pack(out, 1.0f, scratch);
+    float* delta = scratch.Get<float>(queries);
+    float* sums = scratch.Get<float>(queries);
+    for (int64_t i = 0; i < queries; ++i) {
+      delta[i] = context.kernels.inner_product(wide_dout + i * width, wide_out + i * width, width);
+      sums[i] = lse.as<const float>()[(span.query_begin + i) * in.shape.query_heads + head];
+    }
+    float* block_scratch = scratch.Get<float>(2 * kQueryBlock * kKeyBlock);
     for (int64_t key = 0; key * kKeyBlock < Keys(span); ++key) {
       const int64_t first_key = key * kKeyBlock;
-      float* const dkeys = gradients.dkeys + first_key * width;
-      float* const dvalues = gradients.dvalues + first_key * width;
-      std::fill_n(dkeys, std::min(kKeyBlock, Keys(span) - first_key) * width, 0.0f);
-      std::fill_n(dvalues, std::min(kKeyBlock, Keys(span) - first_key) * width, 0.0f);
+      std::fill_n(gradients.dkeys + first_key * width,
+                  std::min(kKeyBlock, Keys(span) - first_key) * width, 0.0f);
+      std::fill_n(gradients.dvalues + first_key * width,
+                  std::min(kKeyBlock, Keys(span) - first_key) * width, 0.0f);
       for (int64_t begin = 0; begin < queries; begin += kQueryBlock) {
         const QueryBlock block = BlockOf(in.shape, span, begin);
         if (block.causal && block.visible + block.rows - 1 <= first_key) continue;
-        kernels.attention_backward(block, blocks[begin / kQueryBlock], packed, key,
-                                   in.shape.head_dim, block_scratch, wide_dq + begin * width, dkeys,
-                                   dvalues);
+        context.kernels.attention_backward(
+            block, q + begin * width, wide_dout + begin * width, sums + begin, delta + begin,
+            packed, key, width, block_scratch, wide_dq + begin * width,
+            gradients.dkeys + first_key * width, gradients.dvalues + first_key * width);
       }
     }
     for (int64_t i = 0; i < queries; ++i) {
-      kernels.scale_round(wide_dq + i * width, in.shape.scale,
-                          ElementAt(dq, span.query_begin + i, column()), in.shape.head_dim);
+      context.kernels.scale_round(wide_dq + i * width, in.shape.scale,
+                                  ElementAt(dq, span.query_begin + i, column()), in.shape.head_dim);
     }
   }
 };
 
-// dk or dv of one row and kv head: `scale` times the query heads of the group, in order.
+// dk and dv of one row and kv head: the query heads of the group, in order.
 void AddHeads(CpuContext& context, const AttentionShape& shape, absl::Span<float* const> heads,
-              int64_t kv_head, int64_t row, float scale, const TensorView& out) {
+              int64_t kv_head, int64_t row, const TensorView& out) {
   const int64_t width = Width(shape);
   const int64_t group = shape.query_heads / shape.kv_heads;
   float* const sum = heads[kv_head * group] + row * width;
   for (int64_t i = 1; i < group; ++i) {
     context.kernels.accumulate(heads[kv_head * group + i] + row * width, 1.0f, sum, width);
   }
-  context.kernels.scale_round(sum, scale, ElementAt(out, row, kv_head * shape.head_dim),
-                              shape.head_dim);
+  context.kernels.round(sum, ElementAt(out, row, kv_head * shape.head_dim), shape.head_dim);
 }
 
 }  // namespace
@@ -367,8 +300,8 @@ void AttendBackward(CpuContext& context, const AttentionInputs& in, const ConstT
     context.ForBlocks(Keys(span), kKeyBlock, [&](int64_t begin, int64_t end) {
       for (int64_t row = span.key_begin + begin; row < span.key_begin + end; ++row) {
         for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
-          AddHeads(context, shape, dkeys, kv_head, row, shape.scale, dk);
-          AddHeads(context, shape, dvalues, kv_head, row, 1.0f, dv);
+          AddHeads(context, shape, dkeys, kv_head, row, dk);
+          AddHeads(context, shape, dvalues, kv_head, row, dv);
         }
       }
     });

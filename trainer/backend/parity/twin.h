@@ -77,12 +77,11 @@ class Twin {
   std::vector<double> values_;
 };
 
-// |got - want| <= relative * |want| + of_largest * max |want| + absolute + of_element[i].
+// |got - want| <= relative * |want| + of_largest * max |want| + absolute.
 struct Tolerance {
   double relative = 0;
   double of_largest = 0;
   double absolute = 0;
-  const std::vector<double>* of_element = nullptr;
 };
 
 // Half the distance between neighbouring numbers, relative: what one rounding costs at most.
@@ -97,8 +96,7 @@ inline void ExpectClose(const Twin& twin, const Tolerance& tolerance, const std:
   int shown = 0;
   for (int64_t i = 0; i < twin.test.elements() && shown < 5; ++i) {
     const double bound = tolerance.relative * std::abs(want[i]) + tolerance.of_largest * largest +
-                         tolerance.absolute +
-                         (tolerance.of_element == nullptr ? 0 : (*tolerance.of_element)[i]);
+                         tolerance.absolute;
     // Written so that a NaN fails.
     if (std::abs(twin.At(i) - want[i]) <= bound) continue;
     ++shown;

@@ -2,11 +2,6 @@
 // come (Milakov & Gimelshein 2018; Dao et al. 2022, FlashAttention). Compiled once for each
 // instruction set.
 //
-// Forward computes scores transposed, [keys][queries]: a lane is a query, so that maxima and sums
-// need no step across lanes. Backward, which has neither, computes [queries][keys]. Probabilities
-// and gradients of scores enter the second products as elements of panels: bf16 where the
-// instruction set multiplies it, f32 elsewhere. The softmax and all sums are f32.
-//
 // Scores that a query must not see are selected away before the exponential, never multiplied by
 // zero, and sums over keys end at the last key: what lies behind a span cannot reach a result.
 
@@ -21,47 +16,7 @@ constexpr float kLowest = -3.0e38f;
 
 int64_t Smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t Larger(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t PanelsOf(int64_t columns) { return (columns + kPanelColumns - 1) / kPanelColumns; }
 int64_t RoundUpToLanes(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
-
-// ---- Products ----
-
-const char* At(const void* p, int64_t bytes) { return static_cast<const char*>(p) + bytes; }
-
-// c = or += a times the columns of a matrix in panels, which stand `panel_bytes` apart. A depth
-// that is no multiple of the step is rounded up: what is there is zero in one of the two.
-template <typename Layout>
-DW_INLINE void MultiplyPanels(BlockProduct<Layout> product, int64_t depth, const void* panels,
-                              int64_t panel_bytes, int64_t columns) {
-  product.steps = (depth + Layout::kStep - 1) / Layout::kStep;
-  float* const c = product.c;
-  for (int64_t column = 0; column < columns; column += kPanelColumns) {
-    product.n = Smaller(kPanelColumns, columns - column);
-    product.b = static_cast<const typename Layout::Element*>(panels);
-    product.c = c + column;
-    Multiply(product);
-    panels = static_cast<const char*>(panels) + panel_bytes;
-  }
-}
-
-// Writes lanes [column, column + 16) of rows j and j + 1 of a panel; j is even.
-DW_INLINE void StoreToPanel(float* panel, int64_t j, int64_t column, F32 first, F32 second) {
-  Store(panel + j * kPanelColumns + column, first);
-  Store(panel + (j + 1) * kPanelColumns + column, second);
-}
-#if defined(__AVX512BF16__)
-DW_INLINE void StoreToPanel(Bf16* panel, int64_t j, int64_t column, F32 first, F32 second) {
-  alignas(64) static constexpr uint16_t kPairs[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                                      21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                                      11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const __m512bh halves = _mm512_cvtne2ps_pbh(second.part[0], first.part[0]);
-  _mm512_storeu_si512(
-      panel + j * kPanelColumns + 2 * column,
-      _mm512_permutexvar_epi16(_mm512_load_si512(kPairs), reinterpret_cast<__m512i>(halves)));
-}
-#endif
-
-// ---- What a block of queries sees of a block of keys ----
 
 // The part of a block of queries that sees keys of the block of keys beginning at `begin`: with
 // causality, the first queries may see none of them and the last keys may be seen by none.
@@ -73,125 +28,94 @@ struct SeenPart {
       : first_row(block.causal ? Larger(0, begin + 1 - block.visible) : 0),
         keys(Smaller(kKeyBlock,
                      (block.causal ? block.visible + block.rows - 1 : key_count) - begin)) {}
-
-  // Of the vector that holds the first row.
-  int64_t first_column() const { return first_row / kLanes * kLanes; }
 };
 
-// Which keys of a block the queries of a vector see: the first `count` ones of each lane.
-struct SeenKeys {
-  bool all;
-  F32 count;
-
-  SeenKeys(const QueryBlock& block, const SeenPart& part, int64_t begin, int64_t column) {
-    const int64_t first =
-        block.causal ? Smaller(kKeyBlock, block.visible + column - begin) : part.keys;
-    all = first >= part.keys;
-    count = Broadcast(static_cast<float>(first));
-    if (block.causal) count = count + Iota();
-  }
-};
-
-// x in the lanes that see key j, else other.
-template <bool kAll>
-DW_INLINE F32 WhereSeen(const SeenKeys& seen, int64_t j, F32 x, F32 other) {
-  if constexpr (kAll) return x;
-  return Select(Broadcast(static_cast<float>(j)) < seen.count, x, other);
+// Keys of the block that row i sees, 1 to kKeyBlock.
+int64_t VisibleKeys(const QueryBlock& block, int64_t key_count, int64_t i, int64_t begin) {
+  return Smaller(kKeyBlock, (block.causal ? block.visible + i : key_count) - begin);
 }
 
-// ---- Forward ----
+// x where lane number + offset < visible, else other.
+DW_INLINE F32 Visible(F32 x, int64_t offset, int64_t visible, F32 other) {
+  const F32 bound = Broadcast(static_cast<float>(visible - offset));
+  return Select(Iota() < bound, x, other);
+}
 
-// State of the softmax of a vector of queries, from block to block.
-struct Softmax {
-  float* max;
-  float* sum;
-  float* correction;  // The factor for what was summed with the old maximum.
-};
-
-// Scores [keys][queries] of a vector of queries become exp(score - max) in the panel p.
-template <typename E, bool kAll>
-DW_INLINE void OnlineSoftmax(const float* scores, int64_t keys, const SeenKeys& seen, float scale,
-                             const Softmax& state, int64_t column, E* p) {
-  const F32 factor = Broadcast(scale);
-  const auto score = [&](int64_t j) { return Load(scores + j * kPanelColumns + column) * factor; };
-  const F32 old_max = Load(state.max + column);
-  F32 largest[2] = {old_max, old_max};
-  for (int64_t j = 0; j < keys; ++j) {
-    largest[j % 2] = Max(largest[j % 2], WhereSeen<kAll>(seen, j, score(j), Broadcast(kLowest)));
+// One row of scores, `columns` of them, becomes exp(score - max); *max and *sum take the block in.
+// Returns the factor for what was summed with the old maximum.
+DW_INLINE float OnlineSoftmax(float* scores, int64_t columns, int64_t visible, float* max,
+                              float* sum) {
+  F32 largest = Broadcast(*max);
+  for (int64_t j = 0; j < columns; j += kLanes) {
+    largest = Max(largest, Visible(Load(scores + j), j, visible, Broadcast(kLowest)));
   }
-  const F32 max = Max(largest[0], largest[1]);
+  const float new_max = ReduceMax(largest);
+  const F32 shift = Broadcast(new_max);
   F32 total = Zero();
-  const auto probability = [&](int64_t j) {
-    const F32 result = WhereSeen<kAll>(seen, j, Exp(score(j) - max), Zero());
-    total = total + result;
-    return result;
-  };
-  int64_t j = 0;
-  for (; j + 2 <= keys; j += 2) {
-    const F32 first = probability(j);
-    StoreToPanel(p, j, column, first, probability(j + 1));
+  for (int64_t j = 0; j < columns; j += kLanes) {
+    const F32 p = Visible(Exp(Load(scores + j) - shift), j, visible, Zero());
+    Store(scores + j, p);
+    total = total + p;
   }
-  if (j < keys) StoreToPanel(p, j, column, probability(j), Zero());
-  const F32 correction = Exp(old_max - max);
-  Store(state.correction + column, correction);
-  Store(state.sum + column, Load(state.sum + column) * correction + total);
-  Store(state.max + column, max);
+  float correction = 1;  // exp(0), which is exact.
+  if (new_max != *max) {
+    float lanes[kLanes];
+    Store(lanes, Exp(Broadcast(*max - new_max)));
+    correction = lanes[0];
+  }
+  *max = new_max;
+  *sum = *sum * correction + ReduceSum(total);
+  return correction;
 }
 
-template <typename Layout>
-void Forward(const QueryBlock& block, const void* q_transposed, const PackedHead& head,
-             int64_t head_dim, void* scratch, float* out, float* lse) {
-  using E = typename Layout::Element;
-  constexpr int kStep = Layout::kStep;
-  const int64_t width = RoundUpToLanes(head_dim);
-  float max[kQueryBlock], sum[kQueryBlock], correction[kQueryBlock];
-  for (int64_t i = 0; i < kQueryBlock; ++i) {
+void Forward(const QueryBlock& block, const float* q, const PackedHead& head, int64_t width,
+             float* scratch, float* out, float* lse) {
+  float max[kQueryBlock];
+  float sum[kQueryBlock];
+  for (int64_t i = 0; i < block.rows; ++i) {
     max[i] = kLowest;
     sum[i] = 0;
+    for (int64_t j = 0; j < width; j += kLanes) Store(out + i * width + j, Zero());
   }
-  const Softmax state = {max, sum, correction};
-  float* const scores = static_cast<float*>(scratch);
-  // Where they are of one size, probabilities take the place of their scores.
-  E* const p = reinterpret_cast<E*>(scores + (kStep == 1 ? 0 : kKeyBlock * kPanelColumns));
-  const int64_t value_bytes = PanelsOf(width) * PanelBytes(kKeyBlock);
-  const int64_t seen_keys = block.causal ? block.visible + block.rows - 1 : head.key_count;
-  for (int64_t begin = 0; begin < seen_keys; begin += kKeyBlock) {
+  const int64_t seen = block.causal ? block.visible + block.rows - 1 : head.key_count;
+  for (int64_t begin = 0; begin < seen; begin += kKeyBlock) {
     const SeenPart part(block, head.key_count, begin);
-    const int64_t first_column = part.first_column();
-    MultiplyPanels<Layout>({.m = part.keys,
-                            .a = static_cast<const E*>(head.keys) + begin * width,
-                            .a_row = width,
-                            .a_step = kStep,
-                            .c = scores + first_column,
-                            .c_row = kPanelColumns,
-                            .accumulate = false},
-                           head_dim, static_cast<const E*>(q_transposed) + first_column * kStep, 0,
-                           RoundUpToLanes(block.rows) - first_column);
-    for (int64_t column = first_column; column < block.rows; column += kLanes) {
-      const SeenKeys seen(block, part, begin, column);
-      if (seen.all) {
-        OnlineSoftmax<E, true>(scores, part.keys, seen, block.scale, state, column, p);
-      } else {
-        OnlineSoftmax<E, false>(scores, part.keys, seen, block.scale, state, column, p);
-      }
-    }
-    for (int64_t i = part.first_row; begin > 0 && i < block.rows; ++i) {
-      if (correction[i] == 1) continue;
-      float* const row = out + i * width;
+    const int64_t columns = RoundUpToLanes(part.keys);
+    const int64_t rows = block.rows - part.first_row;
+    float* const first_out = out + part.first_row * width;
+    Multiply({.m = rows,
+              .n = columns,
+              .k = width,
+              .a = q + part.first_row * width,
+              .a_row = width,
+              .a_column = 1,
+              .b = head.keys_transposed + begin * width,
+              .b_row = kKeyBlock,
+              .c = scratch,
+              .c_row = kKeyBlock,
+              .accumulate = false});
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t row_number = part.first_row + i;
+      const int64_t visible = VisibleKeys(block, head.key_count, row_number, begin);
+      const float correction = OnlineSoftmax(scratch + i * kKeyBlock, columns, visible,
+                                             &max[row_number], &sum[row_number]);
+      if (correction == 1) continue;
+      float* const row = first_out + i * width;
       for (int64_t j = 0; j < width; j += kLanes) {
-        Store(row + j, Load(row + j) * Broadcast(correction[i]));
+        Store(row + j, Load(row + j) * Broadcast(correction));
       }
     }
-    MultiplyPanels<Layout>(
-        {.m = block.rows - part.first_row,
-         .a = p + part.first_row * kStep,
-         .a_row = kStep,
-         .a_step = kPanelColumns * kStep,
-         .c = out + part.first_row * width,
-         .c_row = width,
-         .accumulate = begin > 0},
-        part.keys, static_cast<const char*>(head.value_panels) + begin / kKeyBlock * value_bytes,
-        PanelBytes(kKeyBlock), width);
+    Multiply({.m = rows,
+              .n = width,
+              .k = part.keys,
+              .a = scratch,
+              .a_row = kKeyBlock,
+              .a_column = 1,
+              .b = head.values + begin * width,
+              .b_row = width,
+              .c = first_out,
+              .c_row = width,
+              .accumulate = true});
   }
   for (int64_t i = 0; i < block.rows; ++i) {
     const F32 factor = Broadcast(1.0f / sum[i]);
@@ -201,134 +125,72 @@ void Forward(const QueryBlock& block, const void* q_transposed, const PackedHead
   }
 }
 
-// ---- Backward ----
-
-// What the second products multiply: rows [queries][keys], and the panels of these blocks.
-template <typename E>
-struct ScoreGradients {
-  E* ds;
-  E* ds_panel;
-  E* p_panel;
-};
-
-// One row of a block: p = exp(score - lse) and ds = p * (dp - delta).
-struct RowGradient {
-  F32 scale, lse, delta;
-  float visible;  // Keys of the block that the row sees.
-
-  RowGradient(const QueryBlock& block, const PackedQueries& queries, int64_t keys, int64_t begin,
-              int64_t i)
-      : scale(Broadcast(block.scale)), lse(Zero()), delta(Zero()), visible(0) {
-    if (i >= block.rows) return;
-    lse = Broadcast(queries.lse[i]);
-    delta = Broadcast(queries.delta[i]);
-    visible = static_cast<float>(Smaller(keys, block.causal ? block.visible + i - begin : keys));
-  }
-
-  DW_INLINE F32 WhereSeen(F32 x, int64_t column) const {
-    return Select(Iota() < Broadcast(visible - static_cast<float>(column)), x, Zero());
-  }
-  DW_INLINE F32 Probability(const float* scores, int64_t column) const {
-    return WhereSeen(Exp(Load(scores) * scale - lse), column);
-  }
-  DW_INLINE F32 OfScore(F32 p, const float* dp, int64_t column) const {
-    return WhereSeen(p * (Load(dp) - delta), column);
-  }
-};
-
-template <typename Layout>
-void Backward(const QueryBlock& block, const PackedQueries& queries, const PackedHead& head,
-              int64_t key_block, int64_t head_dim, void* scratch, float* dq, float* dkeys,
-              float* dvalues) {
-  using E = typename Layout::Element;
-  constexpr int kStep = Layout::kStep;
-  const int64_t width = RoundUpToLanes(head_dim);
+void Backward(const QueryBlock& block, const float* q, const float* dout, const float* lse,
+              const float* delta, const PackedHead& head, int64_t key_block, int64_t width,
+              float* scratch, float* dq, float* dkeys, float* dvalues) {
   const int64_t begin = key_block * kKeyBlock;
   const SeenPart part(block, head.key_count, begin);
-  const int64_t first = part.first_row / kStep * kStep;
-  const int64_t rows = block.rows - first;
   const int64_t columns = RoundUpToLanes(part.keys);
-  constexpr int64_t kBlock = kKeyBlock * kPanelColumns;
-  float* const scores = static_cast<float*>(scratch);
-  float* const dp = scores + kBlock;
-  // Where they are of one size, results take the place of what they are made of.
-  E* const behind = reinterpret_cast<E*>(dp + kBlock);
-  ScoreGradients<E> gradients = {behind, behind + kBlock, behind + 2 * kBlock};
-  if constexpr (kStep == 1) gradients = {dp, dp, scores};
-
-  BlockProduct<Layout> product = {.m = rows,
-                                  .a = static_cast<const E*>(queries.q) + first * width,
-                                  .a_row = width,
-                                  .a_step = kStep,
-                                  .c = scores + first * kPanelColumns,
-                                  .c_row = kPanelColumns};
-  const int64_t transposed = key_block * PanelBytes(head_dim);
-  MultiplyPanels(product, head_dim, At(head.keys_transposed, transposed), 0, columns);
-  product.a = static_cast<const E*>(queries.dout) + first * width;
-  product.c = dp + first * kPanelColumns;
-  MultiplyPanels(product, head_dim, At(head.values_transposed, transposed), 0, columns);
-
-  for (int64_t i = first; i < block.rows; i += 2) {
-    const RowGradient even(block, queries, part.keys, begin, i),
-        odd(block, queries, part.keys, begin, i + 1);
+  const int64_t rows = block.rows - part.first_row;
+  const int64_t offset = part.first_row * width;
+  float* const p = scratch;
+  float* const ds = scratch + kQueryBlock * kKeyBlock;
+  BlockProduct product = {.m = rows,
+                          .n = columns,
+                          .k = width,
+                          .a = q + offset,
+                          .a_row = width,
+                          .a_column = 1,
+                          .b = head.keys_transposed + begin * width,
+                          .b_row = kKeyBlock,
+                          .c = p,
+                          .c_row = kKeyBlock,
+                          .accumulate = false};
+  Multiply(product);
+  product.a = dout + offset;
+  product.b = head.values_transposed + begin * width;
+  product.c = ds;
+  Multiply(product);
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t row_number = part.first_row + i;
+    const int64_t visible = VisibleKeys(block, head.key_count, row_number, begin);
     for (int64_t j = 0; j < columns; j += kLanes) {
-      const int64_t place = i * kPanelColumns + j;
-      const F32 p[2] = {even.Probability(scores + place, j),
-                        odd.Probability(scores + place + kPanelColumns, j)};
-      const F32 ds[2] = {even.OfScore(p[0], dp + place, j),
-                         odd.OfScore(p[1], dp + place + kPanelColumns, j)};
-      StoreToPanel(gradients.p_panel, i, j, p[0], p[1]);
-      StoreToPanel(gradients.ds_panel, i, j, ds[0], ds[1]);
-      if constexpr (kStep == 2) {
-        Store(gradients.ds + place, ds[0]);
-        Store(gradients.ds + place + kPanelColumns, ds[1]);
-      }
+      float* const p_row = p + i * kKeyBlock + j;
+      float* const ds_row = ds + i * kKeyBlock + j;
+      const F32 probability =
+          Visible(Exp(Load(p_row) - Broadcast(lse[row_number])), j, visible, Zero());
+      const F32 gradient = probability * (Load(ds_row) - Broadcast(delta[row_number]));
+      Store(p_row, probability);
+      Store(ds_row, Visible(gradient, j, visible, Zero()));
     }
   }
-
-  product = {.m = rows,
-             .a = gradients.ds + first * kPanelColumns,
-             .a_row = kPanelColumns,
-             .a_step = kStep,
-             .c = dq + first * width,
-             .c_row = width,
-             .accumulate = true};
-  MultiplyPanels(product, part.keys,
-                 At(head.key_panels, key_block * PanelsOf(width) * PanelBytes(kKeyBlock)),
-                 PanelBytes(kKeyBlock), width);
+  Multiply({.m = rows,
+            .n = width,
+            .k = part.keys,
+            .a = ds,
+            .a_row = kKeyBlock,
+            .a_column = 1,
+            .b = head.keys + begin * width,
+            .b_row = width,
+            .c = dq + offset,
+            .c_row = width,
+            .accumulate = true});
   product = {.m = part.keys,
-             .a = gradients.ds_panel + first * kPanelColumns,
-             .a_row = kStep,
-             .a_step = kPanelColumns * kStep,
+             .n = width,
+             .k = rows,
+             .a = ds,
+             .a_row = 1,
+             .a_column = kKeyBlock,
+             .b = q + offset,
+             .b_row = width,
              .c = dkeys,
              .c_row = width,
              .accumulate = true};
-  const int64_t skipped = first * kPanelColumns * sizeof(E);
-  MultiplyPanels(product, rows, At(queries.q_panels, skipped), PanelBytes(kQueryBlock), width);
-  product.a = gradients.p_panel + first * kPanelColumns;
+  Multiply(product);
+  product.a = p;
+  product.b = dout + offset;
   product.c = dvalues;
-  MultiplyPanels(product, rows, At(queries.dout_panels, skipped), PanelBytes(kQueryBlock), width);
-}
-
-// ---- One query ----
-
-// A row of `count` scores becomes exp(score - max), zero up to `columns`.
-DW_INLINE void RowSoftmax(float* scores, int64_t count, int64_t columns, float* max, float* sum) {
-  const auto seen = [&](int64_t j, F32 x, float other) {
-    return Select(Iota() < Broadcast(static_cast<float>(count - j)), x, Broadcast(other));
-  };
-  F32 largest = Broadcast(kLowest);
-  for (int64_t j = 0; j < columns; j += kLanes) {
-    largest = Max(largest, seen(j, Load(scores + j), kLowest));
-  }
-  *max = ReduceMax(largest);
-  F32 total = Zero();
-  for (int64_t j = 0; j < columns; j += kLanes) {
-    const F32 p = seen(j, Exp(Load(scores + j) - Broadcast(*max)), 0);
-    Store(scores + j, p);
-    total = total + p;
-  }
-  *sum = ReduceSum(total);
+  Multiply(product);
 }
 
 // out[c] = factor * sum_j p[j] * values[j][c] for kChunks chunks of 16 columns, the last of which
@@ -369,8 +231,9 @@ void Single(const float* q, int64_t rows, int64_t head_dim, int64_t width, const
   const T* const values = static_cast<const T*>(compute_values);
   for (int64_t i = 0; i < rows; ++i) {
     float* const p = scores + i * columns;
-    float max, sum;
-    RowSoftmax(p, count, columns, &max, &sum);
+    float max = kLowest;
+    float sum = 0;
+    OnlineSoftmax(p, columns, count, &max, &sum);
     lse[i] = max + __builtin_logf(sum);
     const F32 factor = Broadcast(1.0f / sum);
     int64_t d = 0;
@@ -400,32 +263,29 @@ void PackRows(const void* x, int64_t x_row, int64_t rows, int64_t columns, float
 }
 
 template <typename T>
-void PackElements(const void* x, int64_t x_row, int64_t rows, int64_t columns, void* out,
-                  int64_t out_row) {
-  using E = typename LayoutOf<T>::Type::Element;
+void PackTransposed(const void* x, int64_t x_row, int64_t rows, int64_t columns, float* out,
+                    int64_t out_row, int64_t padded_columns) {
+  for (int64_t j = 0; j < padded_columns; ++j) {
+    for (int64_t i = 0; i < out_row; i += kLanes) Store(out + j * out_row + i, Zero());
+  }
   for (int64_t i = 0; i < rows; ++i) {
     const T* const from = static_cast<const T*>(x) + i * x_row;
-    E* const to = static_cast<E*>(out) + i * out_row;
-    ForChunks(columns,
-              [&](int64_t j, int64_t lanes) { Store(to + j, LoadChunk(from + j, lanes)); });
-    for (int64_t j = RoundUpToLanes(columns); j < out_row; j += kLanes) Store(to + j, Zero());
+    ForChunks(columns, [&](int64_t j, int64_t lanes) {
+      float wide[kLanes];
+      Store(wide, LoadChunk(from + j, lanes));
+      for (int64_t lane = 0; lane < lanes; ++lane) out[(j + lane) * out_row + i] = wide[lane];
+    });
   }
-}
-
-template <typename T>
-void AddAttentionOf(KernelSet& set) {
-  set.pack_rows = PackRows<T>;
-  set.panel_element_bytes = sizeof(typename LayoutOf<T>::Type::Element);
-  set.pack_panel_elements = PackElements<T>;
-  set.attention_single = Single<T>;
-  set.attention_forward = Forward<typename LayoutOf<T>::Type>;
-  set.attention_backward = Backward<typename LayoutOf<T>::Type>;
 }
 
 }  // namespace
 
 void AddAttention(bool bf16, KernelSet& set) {
-  bf16 ? AddAttentionOf<Bf16>(set) : AddAttentionOf<float>(set);
+  set.pack_rows = bf16 ? PackRows<Bf16> : PackRows<float>;
+  set.pack_transposed = bf16 ? PackTransposed<Bf16> : PackTransposed<float>;
+  set.attention_single = bf16 ? Single<Bf16> : Single<float>;
+  set.attention_forward = Forward;
+  set.attention_backward = Backward;
 }
 
 }  // namespace deltaworks::trainer::DW_ISA

@@ -223,12 +223,10 @@ void SoftmaxGradient(const void* x, float factor, float weight, int64_t label, v
   });
 }
 
-template <typename T>
-float InnerProduct(const void* a, const void* b, int64_t n) {
+float InnerProduct(const float* a, const float* b, int64_t n) {
   F32 sum = Zero();
   ForChunks(n, [&](int64_t i, int64_t lanes) {
-    sum = Fma(LoadChunk(static_cast<const T*>(a) + i, lanes),
-              LoadChunk(static_cast<const T*>(b) + i, lanes), sum);
+    sum = Fma(LoadChunk(a + i, lanes), LoadChunk(b + i, lanes), sum);
   });
   return ReduceSum(sum);
 }
@@ -257,7 +255,7 @@ void Add(KernelSet& set) {
   set.rope = Rope<T>;
   set.panel_exponentials = PanelExponentials<T>;
   set.softmax_gradient = SoftmaxGradient<T>;
-  set.inner_product = InnerProduct<T>;
+  set.inner_product = InnerProduct;
   set.exp = ExpVector;
 }
 

@@ -70,31 +70,14 @@ struct AdamWScalars {
   float epsilon = 0;
 };
 
-inline constexpr int64_t kKeyBlock = kPanelColumns;
-inline constexpr int64_t kQueryBlock = 48;
-
-// One head of attention as the kernels read it, in the element type of panels: rows of `width`
-// elements, the head size rounded up to 16, zero behind a row's end; panels of the transpose of
-// each block, PanelBytes(head_dim) each; and panels of each block, for every kPanelColumns columns
-// of the head PanelBytes(kKeyBlock), of blocks of queries PanelBytes(kQueryBlock).
-//
-// Keys and values of one span and kv head, in blocks of kKeyBlock.
+// Keys and values of one span and kv head, widened, in blocks of kKeyBlock keys. `width` is the
+// head size rounded up to 16; what is behind a row's end is zero.
 struct PackedHead {
-  const void* keys = nullptr;               // Rows; forward only.
-  const void* value_panels = nullptr;       // Forward only.
-  const void* keys_transposed = nullptr;    // Panels; this and the rest: backward only.
-  const void* values_transposed = nullptr;  // Panels.
-  const void* key_panels = nullptr;
+  const float* keys = nullptr;               // [blocks, kKeyBlock, width]; backward only.
+  const float* keys_transposed = nullptr;    // [blocks, width, kKeyBlock].
+  const float* values = nullptr;             // [blocks, kKeyBlock, width]; forward only.
+  const float* values_transposed = nullptr;  // [blocks, width, kKeyBlock]; backward only.
   int64_t key_count = 0;
-};
-// One block of queries and their gradients, for backward.
-struct PackedQueries {
-  const void* q = nullptr;     // Rows.
-  const void* dout = nullptr;  // Rows.
-  const void* q_panels = nullptr;
-  const void* dout_panels = nullptr;
-  const float* lse = nullptr;
-  const float* delta = nullptr;  // dout_i . out_i
 };
 
 // One block of queries of one head.
@@ -102,10 +85,10 @@ struct QueryBlock {
   int64_t rows = 0;     // At most kQueryBlock.
   int64_t visible = 0;  // Keys that the first row sees, all of them unless causal.
   bool causal = true;   // Row i sees `visible` + i keys.
-  float scale = 1;      // Of the scores.
 };
 
-inline constexpr int64_t kAttentionScratch = 4 * kKeyBlock * kPanelColumns * 4;  // Bytes.
+inline constexpr int64_t kKeyBlock = 64;
+inline constexpr int64_t kQueryBlock = 48;
 
 struct KernelSet {
   const char* isa;
@@ -168,28 +151,29 @@ struct KernelSet {
   // out[i * out_row + j] = scale * x[i * x_row + j] for j < columns, zero up to out_row.
   void (*pack_rows)(const void* compute_x, int64_t x_row, int64_t rows, int64_t columns,
                     float scale, float* out, int64_t out_row);
-  // Bytes of an element of panels: 2 where they are pairs of bf16, else 4.
-  int64_t panel_element_bytes;
-  // pack_rows, unscaled, in the element type of panels.
-  void (*pack_panel_elements)(const void* compute_x, int64_t x_row, int64_t rows, int64_t columns,
-                              void* out, int64_t out_row);
-  // q_transposed: a panel. out [rows, width] f32, lse [rows]. scratch: kAttentionScratch bytes.
-  void (*attention_forward)(const QueryBlock& block, const void* q_transposed,
-                            const PackedHead& head, int64_t head_dim, void* scratch, float* out,
-                            float* lse);
+  // out[j * out_row + i] = x[i * x_row + j]; zero up to out_row and, for j >= columns, up to
+  // `padded_columns`.
+  void (*pack_transposed)(const void* compute_x, int64_t x_row, int64_t rows, int64_t columns,
+                          float* out, int64_t out_row, int64_t padded_columns);
+  // q [rows, width], scaled. out [rows, width] f32, lse [rows].
+  // scratch: kQueryBlock * kKeyBlock floats.
+  void (*attention_forward)(const QueryBlock& block, const float* q, const PackedHead& head,
+                            int64_t width, float* scratch, float* out, float* lse);
   // One query that sees all keys, for `rows` heads q [rows, width], scaled, of one kv head. Keys
   // and values [count, head_dim] are read in place, once; rows are `row` elements apart. scores:
   // scratch of rows * count floats, count rounded up to 16. out [rows, width], lse [rows].
   void (*attention_single)(const float* q, int64_t rows, int64_t head_dim, int64_t width,
                            const void* compute_keys, const void* compute_values, int64_t row,
                            int64_t count, float* scores, float* out, float* lse);
-  // The part of one block of keys: dq, dkeys and dvalues [rows, width] are accumulated; dq and
-  // dkeys lack the scale. scratch: kAttentionScratch bytes.
-  void (*attention_backward)(const QueryBlock& block, const PackedQueries& queries,
-                             const PackedHead& head, int64_t key_block, int64_t head_dim,
-                             void* scratch, float* dq, float* dkeys, float* dvalues);
+  // The part of one block of keys: dq, dkeys and dvalues are accumulated. q is scaled, so dkeys is
+  // complete and dq lacks the scale. delta[i] = dout_i . out_i.
+  // scratch: 2 * kQueryBlock * kKeyBlock floats.
+  void (*attention_backward)(const QueryBlock& block, const float* q, const float* dout,
+                             const float* lse, const float* delta, const PackedHead& head,
+                             int64_t key_block, int64_t width, float* scratch, float* dq,
+                             float* dkeys, float* dvalues);
   // sum_j a_j * b_j.
-  float (*inner_product)(const void* compute_a, const void* compute_b, int64_t n);
+  float (*inner_product)(const float* a, const float* b, int64_t n);
   // exp of each element, for tests of its error bound.
   void (*exp)(const float* x, float* y, int64_t n);
 };
