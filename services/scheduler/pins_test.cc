@@ -38,13 +38,13 @@ std::string CheckpointData(const std::string& job, int64_t step) {
   return absl::StrCat("checkpoint ", step, " of ", job);
 }
 
-// A job with checkpoints of steps 10 and 20, both kept, neither of them pinned.
-std::string PausedJobWithTwoCheckpoints(CoreWorld& world) {
+// A paused job with checkpoints of steps 10, 20 and so on, none of them pinned.
+std::string PausedJob(CoreWorld& world, int checkpoints) {
   ScriptedWorker worker("w");
   const std::string job = world.Submit("a");
   world.Sync(worker);
   world.Sync(worker);
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < checkpoints; ++i) {
     worker.Train(10, /*checkpoint=*/true);
     world.Sync(worker);
   }
@@ -83,18 +83,8 @@ TEST(PinsTest, SupersededCheckpointsAreUnpinnedAndAtTheEndAllButTheKept) {
 
 TEST(PinsTest, OnceADayPinsAreComparedBothWaysAndStrangersAreLeftAlone) {
   CoreWorld world("reconcile");
-  ScriptedWorker worker("w");
-  const std::string job = world.Submit("a");
-  world.Sync(worker);
-  world.Sync(worker);
-  world.store.AddBlob("t", absl::StrCat("checkpoint 10 of ", job));
-  worker.Train(10, /*checkpoint=*/true);
-  world.Sync(worker);
-  ASSERT_TRUE(world.Pause(job).ok());
-  world.Sync(worker);
-  worker.Train(1);
-  world.Sync(worker);
-  ASSERT_EQ(world.StateOf(job), v1::PAUSED);
+  const std::string job = PausedJob(world, /*checkpoints=*/1);
+  world.store.AddBlob("t", CheckpointData(job, 10));
   // Its checkpoint was never pinned; what is pinned is not needed.
   Pin(world, job, "left by a crash");
   Pin(world, JobName("from-another-database"), "left by a crash");
@@ -176,7 +166,7 @@ TEST(PinsTest, WhatIsCommittedWhileItsPinIsDroppedIsPinnedAgain) {
 
 TEST(PinsTest, MissingPinsAreMadeOneAtATimeAndAgainAMinuteAfterAFailure) {
   CoreWorld world("pins_missing");
-  const std::string job = PausedJobWithTwoCheckpoints(world);
+  const std::string job = PausedJob(world, /*checkpoints=*/2);
   for (const int64_t step : {10, 20}) world.store.AddBlob("t", CheckpointData(job, step));
   world.store.Fail("CreatePin", absl::UnavailableError("away"), 2);
   world.pool.hold = true;
@@ -200,7 +190,7 @@ TEST(PinsTest, MissingPinsAreMadeOneAtATimeAndAgainAMinuteAfterAFailure) {
 
 TEST(PinsTest, BytesThatTheStoreDoesNotHaveAreCountedAndDoNotStopTheOthers) {
   CoreWorld world("pins_absent");
-  const std::string job = PausedJobWithTwoCheckpoints(world);
+  const std::string job = PausedJob(world, /*checkpoints=*/2);
   world.store.AddBlob("t", CheckpointData(job, 10));
   world.Advance(absl::Hours(25));
   EXPECT_THAT(world.store.Pins(), ElementsAre(Pair(job, ScriptedCheckpoint(job, 10))));

@@ -318,7 +318,7 @@ TEST_F(StoreModelsTest, AnImportCutByARestartIsBegunAgain) {
 TEST_F(StoreModelsTest, ImportsThatWaitHaveABound) {
   store_.options().imports_waiting_max = 2;
   store_.Restart();
-  // An import of an uploaded file, which cannot be opened for now.
+  // An import of an uploaded file that stands behind a door.
   v1::ImportBaseModelRequest request;
   request.set_parent("tenants/acme");
   request.set_base_model_id("stuck");

@@ -140,10 +140,6 @@ class Backend {
   virtual void CopyToDevice(const void* host, TensorView device) = 0;
   virtual void CopyToHost(ConstTensorView device, void* host) = 0;
 
-  // Activation tensors are allocated with their rows rounded up to this number, so that products
-  // may read (never use) whole tiles of rows.
-  virtual int64_t row_alignment() const = 0;
-
   // weight: [N,K] in the compute type, read in place: it must outlive the result.
   virtual std::unique_ptr<FrozenLinear> Pack(ConstTensorView weight) = 0;
 

@@ -38,8 +38,7 @@ class Workspace::Planner {
 
 void Workspace::Plan(Planner& planner, const WorkspaceSize& size) {
   const DType wide = backend_.wide_type(), compute = backend_.compute_type();
-  const int64_t align = backend_.row_alignment();
-  const int64_t rows = RoundUp(size.rows, align), labels = RoundUp(size.labels, align);
+  const int64_t rows = size.rows, labels = size.labels;
   const int64_t d = config_.hidden_size, inner = config_.intermediate_size;
   const int64_t query = config_.num_attention_heads * config_.head_dim;
   const int64_t key = config_.num_key_value_heads * config_.head_dim;

@@ -52,7 +52,6 @@ class FaultyBackend final : public trainer::Backend {
   void CopyToHost(ConstView device, void* host) override {
     backend_->CopyToHost(std::move(device), host);
   }
-  int64_t row_alignment() const override { return backend_->row_alignment(); }
   std::unique_ptr<trainer::FrozenLinear> Pack(ConstView weight) override {
     return backend_->Pack(std::move(weight));
   }

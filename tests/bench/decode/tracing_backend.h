@@ -33,7 +33,6 @@ class TracingBackend final : public Backend {
   }
   void CopyToDevice(const void* host, TensorView device) override;
   void CopyToHost(ConstTensorView device, void* host) override;
-  int64_t row_alignment() const override { return backend_.row_alignment(); }
   std::unique_ptr<FrozenLinear> Pack(ConstTensorView weight) override {
     return backend_.Pack(std::move(weight));
   }

@@ -241,7 +241,7 @@ void AddHeads(CpuContext& context, const AttentionShape& shape, absl::Span<float
   const int64_t group = shape.query_heads / shape.kv_heads;
   float* const sum = heads[kv_head * group] + row * width;
   for (int64_t i = 1; i < group; ++i) {
-    context.kernels.accumulate(heads[kv_head * group + i] + row * width, 1.0f, sum, width);
+    context.kernels.accumulate(heads[kv_head * group + i] + row * width, sum, width);
   }
   context.kernels.round(sum, ElementAt(out, row, kv_head * shape.head_dim), shape.head_dim);
 }

@@ -46,7 +46,6 @@ class CpuBackend final : public Backend {
   void CopyToHost(ConstTensorView device, void* host) override {
     std::memcpy(host, device.data, device.bytes());
   }
-  int64_t row_alignment() const override { return 1; }
 
   std::unique_ptr<FrozenLinear> Pack(ConstTensorView weight) override {
     CheckTensor(weight, compute_type(), {weight.dim(0), weight.dim(1)}, "weight");

@@ -69,10 +69,9 @@ class CpuBackendDeathTest : public ::testing::Test {
   std::vector<float> weight_ = std::vector<float>(8, 1), a_ = std::vector<float>(4, 1);
   std::vector<float> b_ = std::vector<float>(2, 1), da_ = std::vector<float>(4);
   std::vector<float> db_ = std::vector<float>(2);
-  // 128 rows, as row_alignment() asks.
-  std::vector<float> x_ = std::vector<float>(512, 1), hidden_ = std::vector<float>(128);
-  std::vector<float> dhidden_ = std::vector<float>(128), y_ = std::vector<float>(256);
-  std::vector<float> dx_ = std::vector<float>(512);
+  std::vector<float> x_ = std::vector<float>(24, 1), hidden_ = std::vector<float>(6);
+  std::vector<float> dhidden_ = std::vector<float>(6), y_ = std::vector<float>(12);
+  std::vector<float> dx_ = std::vector<float>(24);
   LoraPair pair_;
 };
 

@@ -54,11 +54,10 @@ class Tensors {
  public:
   explicit Tensors(Backend& backend) : backend_(backend) {}
 
-  // Rows are rounded up as row_alignment() asks; values are small random numbers.
+  // Of small random numbers.
   TensorView New(DType dtype, std::vector<int64_t> shape, float scale = 1) {
-    const int64_t rows = (shape[0] + 127) / 128 * 128;
-    TensorView view = {nullptr, dtype, shape};
-    const int64_t elements = view.elements() / shape[0] * rows;
+    TensorView view = {nullptr, dtype, std::move(shape)};
+    const int64_t elements = view.elements();
     auto buffer = backend_.Allocate(elements * SizeOf(dtype));
     CHECK(buffer.ok()) << buffer.status();
     view.data = (*buffer)->data();

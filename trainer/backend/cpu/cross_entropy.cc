@@ -19,16 +19,12 @@ constexpr int64_t kTileBytesMax = int64_t{32} << 20;
 // Columns of the widest panel of the softmax.
 constexpr int64_t kPanelMax = 256;
 
-// Panels of equal width, a multiple of kPanelColumns, the last one possibly narrower.
-int64_t PanelWidth(int64_t columns) {
-  const int64_t panels = CeilDiv(columns, kPanelMax);
-  return CeilDiv(CeilDiv(columns, panels), kPanelColumns) * kPanelColumns;
-}
-
 struct CrossEntropyTile {
   CpuContext& context;
   const ConstTensorView& weight;
   const ConstTensorView& x;
+  int64_t panel;   // Columns of a panel of the softmax, the last one possibly narrower.
+  int64_t panels;  // Their number.
   int64_t begin;
   int64_t rows;
   const int32_t* labels;
@@ -41,13 +37,11 @@ struct CrossEntropyTile {
 
   int64_t vocabulary() const { return weight.dim(0); }
   int64_t d() const { return weight.dim(1); }
-  int64_t panel() const { return PanelWidth(vocabulary()); }
-  int64_t panels() const { return CeilDiv(vocabulary(), panel()); }
 
   void ComputePanels() const {
-    context.ForTasks(panels(), [&](int64_t task, int worker, Workspace& scratch) {
-      const int64_t column = task * panel();
-      const int64_t width = std::min(panel(), vocabulary() - column);
+    context.ForTasks(panels, [&](int64_t task, int worker, Workspace& scratch) {
+      const int64_t column = task * panel;
+      const int64_t width = std::min(panel, vocabulary() - column);
       std::vector<ColumnRange> parts = PanelsOf(*context.products, width);
       std::vector<std::vector<PanelFactor>> factors;
       for (const ColumnRange& part : parts) {
@@ -84,9 +78,9 @@ struct CrossEntropyTile {
     context.ForBlocks(rows, /*block=*/8, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row) {
         float max = maxima[row];
-        for (int64_t i = 1; i < panels(); ++i) max = std::max(max, maxima[i * rows + row]);
+        for (int64_t i = 1; i < panels; ++i) max = std::max(max, maxima[i * rows + row]);
         double sum = 0;
-        for (int64_t i = 0; i < panels(); ++i) {
+        for (int64_t i = 0; i < panels; ++i) {
           sum += static_cast<double>(sums[i * rows + row]) *
                  std::exp(static_cast<double>(maxima[i * rows + row]) - max);
         }
@@ -100,10 +94,10 @@ struct CrossEntropyTile {
   // The gradient of the logits [begin, begin + width) of all rows: weight * (p - [label]), where
   // p = exp(logit - log_sum).
   void FillLogitGradient(int64_t first, int64_t width, char* gradient) const {
-    for (int64_t column = first; column < first + width; column += panel()) {
-      const int64_t columns = std::min(panel(), first + width - column);
+    for (int64_t column = first; column < first + width; column += panel) {
+      const int64_t columns = std::min(panel, first + width - column);
       for (int64_t row = 0; row < rows; ++row) {
-        const double max = maxima[column / panel() * rows + row];
+        const double max = maxima[column / panel * rows + row];
         const double factor = weights[row] * std::exp(max - static_cast<double>(log_sums[row]));
         context.kernels.softmax_gradient(
             ElementAt(exponentials, row, column), static_cast<float>(factor), weights[row],
@@ -116,7 +110,7 @@ struct CrossEntropyTile {
   // partial [rows, d]: the sum of the chunks of run `run`, in order.
   void ComputeRun(int64_t run, int64_t chunks_per_run, int worker, Workspace& scratch,
                   float* partial) const {
-    const int64_t chunk_max = kPanelsPerChunk * panel();
+    const int64_t chunk_max = kPanelsPerChunk * panel;
     char* gradient = scratch.Get<char>(rows * chunk_max * SizeOf(x.dtype));
     const int64_t first = run * chunks_per_run * chunk_max;
     const int64_t last = std::min(vocabulary(), first + chunks_per_run * chunk_max);
@@ -126,9 +120,10 @@ struct CrossEntropyTile {
       const Workspace::Place mark = scratch.Mark();
       for (const ColumnRange& columns : PanelsOf(*context.products, d())) {
         scratch.Rewind(mark);
-        const Panel panel = context.products->Prepare(RowsOf(weight), chunk, width, columns.begin,
-                                                      columns.width, scratch);
-        const PanelFactor factor = {gradient, width, false, panel, width};
+        const Panel weights_panel = context.products->Prepare(
+            RowsOf(weight), chunk, width, columns.begin, columns.width, scratch);
+        const PanelFactor factor = {
+            .a = gradient, .a_row = width, .panel = weights_panel, .depth = width};
         float* const sums = partial + columns.begin;
         context.products->Run(worker, {.factors = {&factor, 1},
                                        .rows = rows,
@@ -142,7 +137,7 @@ struct CrossEntropyTile {
   }
 
   void ComputeGradient(const TensorView& dx, float* partials) const {
-    const int64_t chunks = CeilDiv(panels(), kPanelsPerChunk);
+    const int64_t chunks = CeilDiv(panels, kPanelsPerChunk);
     const int64_t chunks_per_run = CeilDiv(chunks, kSums);
     const int64_t runs = CeilDiv(chunks, chunks_per_run);
     const int64_t size = rows * d();
@@ -153,7 +148,7 @@ struct CrossEntropyTile {
       for (int64_t row = first; row < last; ++row) {
         float* const sum = partials + row * d();
         for (int64_t run = 1; run < runs; ++run) {
-          context.kernels.accumulate(partials + run * size + row * d(), 1.0f, sum, d());
+          context.kernels.accumulate(partials + run * size + row * d(), sum, d());
         }
         context.kernels.round(sum, ElementAt(dx, begin + row, 0), d());
       }
@@ -168,7 +163,8 @@ void CrossEntropyInTiles(CpuContext& context, const ConstTensorView& weight,
                          const ConstTensorView& weights, const TensorView& losses,
                          const TensorView& dx) {
   const int64_t vocabulary = weight.dim(0);
-  const int64_t panels = CeilDiv(vocabulary, PanelWidth(vocabulary));
+  const std::vector<ColumnRange> ranges = RangesOf(vocabulary, kPanelMax);
+  const auto panels = static_cast<int64_t>(ranges.size());
   const int64_t tile_bytes = kTileRows * vocabulary * SizeOf(x.dtype);
   const int64_t tile_rows =
       std::min(x.dim(0), kTileRows * std::max<int64_t>(1, kTileBytesMax / tile_bytes));
@@ -185,6 +181,8 @@ void CrossEntropyInTiles(CpuContext& context, const ConstTensorView& weight,
     const CrossEntropyTile tile = {.context = context,
                                    .weight = weight,
                                    .x = x,
+                                   .panel = ranges[0].width,
+                                   .panels = panels,
                                    .begin = begin,
                                    .rows = rows,
                                    .labels = labels.as<const int32_t>() + begin,

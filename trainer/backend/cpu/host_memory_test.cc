@@ -55,5 +55,24 @@ TEST(WorkspaceTest, TheSameUseTakesTheSamePlaceAgain) {
   EXPECT_EQ(workspace.Get<char>(8 << 20), second);
 }
 
+TEST(WorkspaceTest, ARewoundLoopFindsItsPlaceAgainAndWhatWasGivenBeforeStays) {
+  Workspace workspace;
+  for (int use = 0; use < 2; ++use) {
+    workspace.Reset();
+    char* const kept = workspace.Get<char>(100);
+    std::fill_n(kept, 100, 'k');
+    const Workspace::Place mark = workspace.Mark();
+    char* const first = workspace.Get<char>(8 << 20);
+    for (int i = 0; i < 3; ++i) {
+      workspace.Rewind(mark);
+      char* const again = workspace.Get<char>(8 << 20);
+      // At its first use the workspace had to grow behind the mark: nothing is given back.
+      EXPECT_EQ(again == first, use == 1) << "use " << use << " turn " << i;
+      std::fill_n(again, 8 << 20, 'x');
+    }
+    EXPECT_TRUE(std::all_of(kept, kept + 100, [](char c) { return c == 'k'; }));
+  }
+}
+
 }  // namespace
 }  // namespace deltaworks::trainer

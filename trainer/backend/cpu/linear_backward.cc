@@ -168,8 +168,8 @@ void AddGradientOfA(const BackwardCall& call, int64_t segment_index, const Colum
   for (const LoraPair* pair : segment.adapters) {
     if (pair == nullptr) continue;
     for (int64_t r = 0; r < pair->rank(); ++r, row += columns.width) {
-      call.context.kernels.accumulate(
-          row, 1.0f, pair->da.as<float>() + r * call.k() + columns.begin, columns.width);
+      call.context.kernels.accumulate(row, pair->da.as<float>() + r * call.k() + columns.begin,
+                                      columns.width);
     }
   }
 }

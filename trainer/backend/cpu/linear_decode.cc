@@ -61,9 +61,8 @@ void DecodePanel(CpuContext& context, int64_t linear, int64_t column, int64_t wi
                         hidden.dim(1), segment_rows, ElementAt(pair->b, column, 0), rank, width,
                         rank, update, width);
     for (; row < segment.row_end; ++row) {
-      context.kernels.add_scaled_round(base + row * width,
-                                       update + (row - segment.row_begin) * width, 1.0f,
-                                       ElementAt(y, row, column), width);
+      context.kernels.add_round(base + row * width, update + (row - segment.row_begin) * width,
+                                ElementAt(y, row, column), width);
     }
   }
   plain_rows_to(rows);

@@ -212,9 +212,8 @@ class OneDnnProducts final : public Products {
   int64_t token_tile() const override { return kTileRows; }
   bool pads_tokens() const override { return true; }
 
-  Panel Prepare(const RightSide& b, int64_t first, int64_t depth, int64_t column, int64_t columns,
-                Workspace& scratch) const override {
-    static_cast<void>(depth), static_cast<void>(columns), static_cast<void>(scratch);
+  Panel Prepare(const RightSide& b, int64_t first, int64_t /*depth*/, int64_t column,
+                int64_t /*columns*/, Workspace& /*scratch*/) const override {
     const int64_t offset = b.transposed ? column * b.row + first : first * b.row + column;
     const char* data = static_cast<const char*>(b.data) + offset * kElementBytes;
     return {{data, b.row, b.transposed}, nullptr};

@@ -9,9 +9,8 @@ constexpr int64_t kPartRowsMin = 96;
 
 }  // namespace
 
-std::vector<ColumnRange> PanelsOf(const Products& products, int64_t n) {
-  // Of equal width, a multiple of kPanelColumns, but for the last.
-  const int64_t count = CeilDiv(n, products.panel_columns());
+std::vector<ColumnRange> RangesOf(int64_t n, int64_t width_max) {
+  const int64_t count = CeilDiv(n, width_max);
   const int64_t width = CeilDiv(CeilDiv(n, count), kPanelColumns) * kPanelColumns;
   std::vector<ColumnRange> panels;
   for (int64_t begin = 0; begin < n; begin += width) {

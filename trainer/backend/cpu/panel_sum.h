@@ -15,8 +15,13 @@ struct ColumnRange {
   int64_t begin = 0;
   int64_t width = 0;
 };
+// Cuts n columns into ranges of equal width, a multiple of kPanelColumns and at most width_max, the
+// last one possibly narrower.
+std::vector<ColumnRange> RangesOf(int64_t n, int64_t width_max);
 // The panels of a right-hand side of n columns.
-std::vector<ColumnRange> PanelsOf(const Products& products, int64_t n);
+inline std::vector<ColumnRange> PanelsOf(const Products& products, int64_t n) {
+  return RangesOf(n, products.panel_columns());
+}
 
 // Rows [begin, end) of one panel.
 struct PanelTask {

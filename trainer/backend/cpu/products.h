@@ -12,8 +12,8 @@
 //            shape over. The check depends on shape and instruction set only, so that the same
 //            choice is made everywhere within a numerics class.
 //
-// Panels are made from the weights where they are, each time: for a panel that serves 512 rows it
-// costs 1 to 4 % of the product, and the base needs no second copy, in memory or on disk.
+// Panels are made from the weights where they are, each time, so the base needs no second copy, in
+// memory or on disk; trainer/README.md tells what that costs.
 //
 // Thread rule: all workers may call Prepare() and Run() at once, each with its own `worker` number
 // and Workspace, within a KernelScope, which ThreadPool's tasks are.

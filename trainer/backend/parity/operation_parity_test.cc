@@ -300,7 +300,9 @@ TEST_P(OperationParityTest, CrossEntropy) {
                                                           {31, 64, 300},
                                                           {129, 64, 100},
                                                           {300, 33, 257},
-                                                          {33, 576, 4500}}) {
+                                                          {33, 576, 4500},
+                                                          // More than one tile of rows.
+                                                          {270, 16, 49152}}) {
     SCOPED_TRACE(ShapeText({rows, d, vocabulary}));
     Twin x = Compute({rows, d});
     Twin weight = Compute({vocabulary, d}, 2 / std::sqrt(d));

@@ -38,7 +38,6 @@ class ReferenceBackend : public Backend {
   std::string numerics_class() const override {
     return absl::StrCat("reference/", NameOf(compute_type()));
   }
-  int64_t row_alignment() const override { return 1; }
 
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes) override {
     return std::make_unique<HostBuffer>(bytes);

@@ -29,10 +29,9 @@ void AddWide(const float* x, const void* y, float* out, int64_t n) {
   });
 }
 
-void Accumulate(const float* x, float scale, float* y, int64_t n) {
-  const F32 factor = Broadcast(scale);
+void Accumulate(const float* x, float* y, int64_t n) {
   ForChunks(n, [&](int64_t i, int64_t lanes) {
-    StoreChunk(y + i, Fma(factor, LoadChunk(x + i, lanes), LoadChunk(y + i, lanes)), lanes);
+    StoreChunk(y + i, LoadChunk(x + i, lanes) + LoadChunk(y + i, lanes), lanes);
   });
 }
 
@@ -45,10 +44,9 @@ void ScaleRound(const float* x, float scale, void* out, int64_t n) {
 }
 
 template <typename T>
-void AddScaledRound(const float* c, const float* add, float scale, void* out, int64_t n) {
-  const F32 factor = Broadcast(scale);
+void AddRound(const float* c, const float* add, void* out, int64_t n) {
   ForChunks(n, [&](int64_t i, int64_t lanes) {
-    const F32 sum = Fma(factor, LoadChunk(add + i, lanes), LoadChunk(c + i, lanes));
+    const F32 sum = LoadChunk(add + i, lanes) + LoadChunk(c + i, lanes);
     StoreChunk(static_cast<T*>(out) + i, sum, lanes);
   });
 }
@@ -243,7 +241,7 @@ void Add(KernelSet& set) {
   set.add_wide = AddWide<T>;
   set.accumulate = Accumulate;
   set.scale_round = ScaleRound<T>;
-  set.add_scaled_round = AddScaledRound<T>;
+  set.add_round = AddRound<T>;
   set.add_masked_round = AddMaskedRound<T>;
   set.drop = Drop<T>;
   set.swiglu_forward = SwigluForward<T>;

@@ -98,13 +98,12 @@ struct KernelSet {
   void (*round)(const float* x, void* compute_y, int64_t n);
   // out = x + y; out may be x.
   void (*add_wide)(const float* x, const void* compute_y, float* out, int64_t n);
-  // y += scale * x.
-  void (*accumulate)(const float* x, float scale, float* y, int64_t n);
+  // y += x.
+  void (*accumulate)(const float* x, float* y, int64_t n);
   // out = round(scale * x).
   void (*scale_round)(const float* x, float scale, void* compute_out, int64_t n);
-  // out = round(c + scale * add).
-  void (*add_scaled_round)(const float* c, const float* add, float scale, void* compute_out,
-                           int64_t n);
+  // out = round(c + add).
+  void (*add_round)(const float* c, const float* add, void* compute_out, int64_t n);
   // out = round(c + mask * add) and out = round(mask * x) for features [feature, feature + n) of a
   // token; `feature` is a multiple of 4.
   void (*add_masked_round)(const float* c, const float* add, const DropoutMask& mask,
