@@ -15,7 +15,7 @@ TOP_FOLDERS = ("proto", "scheduler", "trainer", "services", "tests", "bazel", "d
 INCLUDE = re.compile(r'\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 CUDA_HEADER = re.compile(r"(cuda|cublas|cudnn|curand|cusparse|nccl|nvtx|nvml|nvrtc|nv/)\w*")
-CUDA_PLACE = re.compile(r"trainer/(backend/cuda/|comm/nccl_)")
+CUDA_PLACE = re.compile(r"trainer/(backend/cuda/|comm/nccl_)|tests/gpu/")
 
 GRPC_HEADER = re.compile(r"(grpcpp/|grpc\+\+/|grpc/|.*\.grpc\.pb\.h$)")
 GRPC_PLACE = re.compile(
@@ -62,7 +62,7 @@ def check_include(path, quote, header):
     if quote == "<" and ours:
         return f"<{header}>; write it in quotes"
     if CUDA_HEADER.match(header) and not ours and not CUDA_PLACE.match(path):
-        return (f"{header} outside of trainer/backend/cuda/ and trainer/comm/nccl_*; "
+        return (f"{header} outside of trainer/backend/cuda/, trainer/comm/nccl_* and tests/gpu/; "
                 "use trainer/backend/backend.h")
     if GRPC_HEADER.match(header) and not GRPC_PLACE.match(path):
         return (f"{header}; gRPC belongs in *_service.{{h,cc}}, *_server.{{h,cc}}, main.cc, "

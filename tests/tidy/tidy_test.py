@@ -83,6 +83,7 @@ class IncludesTest(unittest.TestCase):
         ("trainer/a.cc", '"trainer/tensor.h"'),
         ("trainer/a.cc", "<string>"),
         ("trainer/backend/cuda/gemm.cu", "<cublasLt.h>"),
+        ("tests/gpu/probe/gpu.h", "<cuda_runtime.h>"),
         ("trainer/comm/nccl_communicator.cc", "<nccl.h>"),
         ("scheduler/a.cc", '"proto/deltaworks/v1/job.pb.h"'),
         ("scheduler/a.cc", '"trainer/base/status_macros.h"'),

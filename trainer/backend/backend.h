@@ -5,7 +5,7 @@
 // implementation:
 //
 //   ReferenceBackend  plain loops, f64 or f32. The definition of correct; tests only.
-//   CpuBackend        SIMD kernels, oneDNN for AMX; f32 or bf16.
+//   CpuBackend        SIMD kernels; f32 or bf16.
 //
 // Notation, the same in every comment and kernel of trainer/:
 //   T  rows (tokens) of the packed batch   K  input features    D  width of the residual stream

@@ -7,6 +7,7 @@
 #include "trainer/backend/cpu/attention.h"
 #include "trainer/backend/cpu/cpu_backend_testing.h"
 #include "trainer/backend/cpu/cross_entropy.h"
+#include "trainer/backend/cpu/kernels/dispatch.h"
 #include "trainer/backend/cpu/linear_decode.h"
 #include "trainer/base/status_macros.h"
 
@@ -32,7 +33,7 @@ class CpuBackend final : public Backend {
   DType wide_type() const override { return DType::kF32; }
 
   std::string numerics_class() const override {
-    return absl::StrCat("cpu/", context_.products->name(), "/",
+    return absl::StrCat("cpu/", context_.kernels.isa, "/",
                         compute_type() == DType::kBF16 ? "bf16" : "f32", "/kernels-",
                         kKernelVersion);
   }
@@ -352,23 +353,19 @@ class CpuBackend final : public Backend {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackendWithKernels(const CpuOptions& options,
-                                                                  KernelIsa isa) {
-  if (options.compute_type != DType::kF32 && options.compute_type != DType::kBF16) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "compute type of the cpu backend is ", NameOf(options.compute_type), ", want F32 or BF16"));
-  }
+                                                                  const KernelSet& kernels) {
   DW_ASSIGN_OR_RETURN(auto pool, ThreadPool::Create(options.threads, options.cores));
-  const KernelSet& kernels = KernelsFor(isa, options.compute_type);
-  const int workers = pool->threads();
-  auto products = isa == KernelIsa::kOneDnn
-                      ? ProductsOfOneDnn(workers, kernels)
-                      : ProductsOfKernels(options.compute_type, workers, kernels);
+  auto products = std::make_unique<Products>(options.compute_type, pool->threads(), kernels);
   return std::make_unique<CpuBackend>(options.compute_type, std::move(pool), kernels,
                                       std::move(products));
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackend(const CpuOptions& options) {
-  return NewCpuBackendWithKernels(options, SupportedKernelIsas(options.compute_type).back());
+  if (options.compute_type != DType::kF32 && options.compute_type != DType::kBF16) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "compute type of the cpu backend is ", NameOf(options.compute_type), ", want F32 or BF16"));
+  }
+  return NewCpuBackendWithKernels(options, *SupportedKernels(options.compute_type).back());
 }
 
 }  // namespace deltaworks::trainer

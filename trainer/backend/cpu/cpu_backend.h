@@ -1,6 +1,5 @@
-// CpuBackend: the Backend of x86-64 machines, in f32 or bf16: kernels for each instruction set, and
-// oneDNN for the bf16 products of machines with AMX. All operations have finished when their call
-// returns.
+// CpuBackend: the Backend of x86-64 machines, in f32 or bf16, with kernels for each instruction
+// set. All operations have finished when their call returns.
 //
 // A row's bits depend neither on the other rows nor on the number of threads; they do depend on the
 // instruction set, which numerics_class() names.

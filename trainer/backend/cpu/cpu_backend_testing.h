@@ -8,13 +8,13 @@
 
 #include "absl/status/statusor.h"
 #include "trainer/backend/cpu/cpu_backend.h"
-#include "trainer/backend/cpu/kernels/dispatch.h"
+#include "trainer/backend/cpu/kernels/kernels.h"
 
 namespace deltaworks::trainer {
 
-// `isa`: one of SupportedKernelIsas().
+// `kernels`: for that compute type; they must outlive the backend.
 absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackendWithKernels(const CpuOptions& options,
-                                                                  KernelIsa isa);
+                                                                  const KernelSet& kernels);
 
 }  // namespace deltaworks::trainer
 

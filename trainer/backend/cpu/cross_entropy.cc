@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kPanelsPerChunk = 8;
 constexpr int64_t kSums = 16;
 
+// Rows whose logits are computed at a time; a tile has a multiple of them.
+constexpr int64_t kTileRows = 128;
 // Of the exponentials of one tile.
 constexpr int64_t kTileBytesMax = int64_t{32} << 20;
 
@@ -42,7 +44,7 @@ struct CrossEntropyTile {
     context.ForTasks(panels, [&](int64_t task, int worker, Workspace& scratch) {
       const int64_t column = task * panel;
       const int64_t width = std::min(panel, vocabulary() - column);
-      std::vector<ColumnRange> parts = PanelsOf(*context.products, width);
+      std::vector<ColumnRange> parts = PanelsOf(width);
       std::vector<std::vector<PanelFactor>> factors;
       for (const ColumnRange& part : parts) {
         AppendFactors(*context.products, x, begin, 0, TransposeOf(weight), d(),
@@ -118,9 +120,9 @@ struct CrossEntropyTile {
       const int64_t width = std::min(chunk_max, last - chunk);
       FillLogitGradient(chunk, width, gradient);
       const Workspace::Place mark = scratch.Mark();
-      for (const ColumnRange& columns : PanelsOf(*context.products, d())) {
+      for (const ColumnRange& columns : PanelsOf(d())) {
         scratch.Rewind(mark);
-        const Panel weights_panel = context.products->Prepare(
+        const void* const weights_panel = context.products->Prepare(
             RowsOf(weight), chunk, width, columns.begin, columns.width, scratch);
         const PanelFactor factor = {
             .a = gradient, .a_row = width, .panel = weights_panel, .depth = width};
@@ -204,7 +206,7 @@ void CrossEntropyInTiles(CpuContext& context, const ConstTensorView& weight,
 
 void LogitsInPanels(CpuContext& context, const ConstTensorView& weight, const ConstTensorView& x,
                     const TensorView& logits) {
-  const std::vector<ColumnRange> panels = PanelsOf(*context.products, weight.dim(0));
+  const std::vector<ColumnRange> panels = PanelsOf(weight.dim(0));
   const std::vector<PanelTask> tasks = TasksOf(context, panels.size(), x.dim(0));
   context.ForTasks(tasks.size(), [&](int64_t i, int worker, Workspace& scratch) {
     const auto [panel, begin, end] = tasks[i];

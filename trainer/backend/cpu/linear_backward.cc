@@ -39,11 +39,11 @@ TransposedRows Transpose(const CpuContext& context, const Segment& segment,
   for (int64_t first = 0; first < width; first += kPanelColumns) {
     const int64_t columns = std::min(kPanelColumns, width - first);
     std::vector<const void*>& tiles = result.blocks.emplace_back();
-    const int64_t tile = context.products->token_tile();
-    for (int64_t begin = segment.row_begin; begin < segment.row_end; begin += tile) {
+    for (int64_t begin = segment.row_begin; begin < segment.row_end;
+         begin += Products::kTokenTile) {
       tiles.push_back(context.products->PrepareTransposed(
           ElementAt(from, begin, column + first), from.dim(1),
-          std::min(tile, segment.row_end - begin), columns, scratch));
+          std::min(Products::kTokenTile, segment.row_end - begin), columns, scratch));
     }
   }
   return result;
@@ -56,7 +56,7 @@ void HiddenGradient(const BackwardCall& call, const Piece& piece, int64_t linear
   const int64_t rank = pair.rank();
   const int64_t rows = piece.end - piece.begin;
   float* const out = scratch.Get<float>(rows * rank);
-  for (const ColumnRange& panel : PanelsOf(call.products(), rank)) {
+  for (const ColumnRange& panel : PanelsOf(rank)) {
     std::vector<PanelFactor> factors;
     AppendFactors(call.products(), call.dy[linear], piece.begin, 0, RowsOf(pair.b),
                   call.group[linear]->n(), panel, scratch, factors);
@@ -84,18 +84,17 @@ struct TokenSum {
   // Returns [left.width, columns.width].
   const float* Compute(int worker, Workspace& scratch) const {
     const int64_t width = columns.width;
-    const int64_t tile = call.products().token_tile();
+    constexpr int64_t kTile = Products::kTokenTile;
     float* const sums = scratch.Get<float>(left.width * width);
-    for (int64_t begin = segment.row_begin; begin < segment.row_end; begin += tile) {
-      const int64_t tokens = std::min(tile, segment.row_end - begin);
-      const int64_t depth = call.products().pads_tokens() ? tile : tokens;
-      const Panel panel = RightPanel(begin, tokens, depth, scratch);
+    for (int64_t begin = segment.row_begin; begin < segment.row_end; begin += kTile) {
+      const int64_t tokens = std::min(kTile, segment.row_end - begin);
+      const void* const panel = RightPanel(begin, tokens, scratch);
       for (size_t block = 0; block < left.blocks.size(); ++block) {
         const int64_t row = static_cast<int64_t>(block) * kPanelColumns;
-        const PanelFactor factor = {.a = left.blocks[block][(begin - segment.row_begin) / tile],
+        const PanelFactor factor = {.a = left.blocks[block][(begin - segment.row_begin) / kTile],
                                     .a_prepared = true,
                                     .panel = panel,
-                                    .depth = depth};
+                                    .depth = tokens};
         PanelSum sum = {.factors = {&factor, 1},
                         .rows = std::min(kPanelColumns, left.width - row),
                         .columns = width};
@@ -112,25 +111,20 @@ struct TokenSum {
   }
 
  private:
-  Panel RightPanel(int64_t begin, int64_t tokens, int64_t depth, Workspace& scratch) const {
-    if (tokens == depth && !drops) {
-      return call.products().Prepare(RowsOf(right), begin, depth, columns.begin, columns.width,
+  const void* RightPanel(int64_t begin, int64_t tokens, Workspace& scratch) const {
+    if (!drops) {
+      return call.products().Prepare(RowsOf(right), begin, tokens, columns.begin, columns.width,
                                      scratch);
     }
     const int64_t row_bytes = columns.width * call.element_bytes();
-    char* const rows = scratch.Get<char>(depth * row_bytes);
+    char* const rows = scratch.Get<char>(tokens * row_bytes);
     const DropoutMask mask = MaskOf(segment.dropout);
     for (int64_t i = 0; i < tokens; ++i) {
-      const void* from = ElementAt(right, begin + i, columns.begin);
-      if (drops) {
-        call.context.kernels.drop(from, mask, TokenOf(segment, begin + i), columns.begin,
-                                  rows + i * row_bytes, columns.width);
-      } else {
-        std::memcpy(rows + i * row_bytes, from, row_bytes);
-      }
+      call.context.kernels.drop(ElementAt(right, begin + i, columns.begin), mask,
+                                TokenOf(segment, begin + i), columns.begin, rows + i * row_bytes,
+                                columns.width);
     }
-    std::memset(rows + tokens * row_bytes, 0, (depth - tokens) * row_bytes);
-    return call.products().Prepare({rows, columns.width, false}, 0, depth, 0, columns.width,
+    return call.products().Prepare({rows, columns.width, false}, 0, tokens, 0, columns.width,
                                    scratch);
   }
 };
@@ -226,7 +220,7 @@ std::vector<Task> FirstTasks(BackwardCall& call) {
       if (!HasRows(segment) || segment.adapters[i] == nullptr) continue;
       transposed.back() = Transpose(call.context, segment, call.hidden, HiddenColumn(segment, i),
                                     segment.adapters[i]->rank(), call.context.shared);
-      for (const ColumnRange& columns : PanelsOf(call.products(), call.group[i]->n())) {
+      for (const ColumnRange& columns : PanelsOf(call.group[i]->n())) {
         tasks.push_back([&call, s, i, columns](int worker, Workspace& scratch) {
           AddGradientOfB(call, s, i, columns, worker, scratch);
         });
@@ -239,7 +233,7 @@ std::vector<Task> FirstTasks(BackwardCall& call) {
 // dx and the gradients of A: they read dhidden.
 std::vector<Task> SecondTasks(BackwardCall& call) {
   std::vector<Task> tasks;
-  const std::vector<ColumnRange> panels = PanelsOf(call.products(), call.k());
+  const std::vector<ColumnRange> panels = PanelsOf(call.k());
   if (call.dx.data != nullptr) {
     for (const auto& [panel, begin, end] :
          TasksOf(call.context, static_cast<int64_t>(panels.size()), call.rows())) {

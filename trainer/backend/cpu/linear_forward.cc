@@ -41,7 +41,7 @@ void HiddenOfPiece(const ForwardCall& call, const Piece& piece, int worker, Work
   const int64_t rows = piece.end - piece.begin;
   const int64_t width = a.dim(0);
   float* const out = scratch.Get<float>(rows * width);
-  for (const ColumnRange& panel : PanelsOf(*call.context.products, width)) {
+  for (const ColumnRange& panel : PanelsOf(width)) {
     std::vector<PanelFactor> factors;
     AppendFactors(*call.context.products, x, 0, 0, TransposeOf(a), call.k(), panel, scratch,
                   factors);
@@ -70,7 +70,7 @@ struct OutputPanel {
 std::vector<OutputPanel> OutputPanels(const ForwardCall& call) {
   std::vector<OutputPanel> panels;
   for (int64_t i = 0; i < call.group.size(); ++i) {
-    for (const ColumnRange& columns : PanelsOf(*call.context.products, call.group[i]->n())) {
+    for (const ColumnRange& columns : PanelsOf(call.group[i]->n())) {
       panels.push_back({i, columns});
     }
   }

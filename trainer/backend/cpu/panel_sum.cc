@@ -28,7 +28,8 @@ std::vector<PanelTask> TasksOf(const CpuContext& context, int64_t panels, int64_
   if (whole == panels) return tasks;
   const int64_t parts = CeilDiv(kPartsPerThread * threads, panels - whole);
   const int64_t wanted = std::max(CeilDiv(rows, parts), kPartRowsMin);
-  const int64_t part = CeilDiv(wanted, kPanelRows) * kPanelRows;
+  const int64_t block = context.kernels.block_rows;
+  const int64_t part = CeilDiv(wanted, block) * block;
   for (int64_t panel = whole; panel < panels; ++panel) {
     for (int64_t begin = 0; begin < rows; begin += part) {
       tasks.push_back({panel, begin, std::min(rows, begin + part)});
@@ -40,8 +41,8 @@ std::vector<PanelTask> TasksOf(const CpuContext& context, int64_t panels, int64_
 void AppendFactors(const Products& products, const ConstTensorView& a, int64_t row,
                    int64_t a_column, const RightSide& b, int64_t depth, const ColumnRange& columns,
                    Workspace& scratch, std::vector<PanelFactor>& factors) {
-  for (int64_t first = 0; first < depth; first += products.depth_max()) {
-    const int64_t part = std::min(products.depth_max(), depth - first);
+  for (int64_t first = 0; first < depth; first += Products::kDepthMax) {
+    const int64_t part = std::min(Products::kDepthMax, depth - first);
     factors.push_back(
         {.a = ElementAt(a, row, a_column + first),
          .a_row = a.dim(1),
@@ -67,7 +68,7 @@ void RunSum(Products& products, int worker, absl::Span<const PanelFactor> factor
     size_t end = begin;
     for (int64_t depth = 0; end < factors.size() && end - begin < kPanelTermsMax; ++end) {
       depth += factors[end].depth;
-      if (end > begin && depth > products.depth_max()) break;
+      if (end > begin && depth > Products::kDepthMax) break;
     }
     sum.factors = factors.subspan(begin, end - begin);
     if (end == factors.size()) {

@@ -19,9 +19,7 @@ struct ColumnRange {
 // last one possibly narrower.
 std::vector<ColumnRange> RangesOf(int64_t n, int64_t width_max);
 // The panels of a right-hand side of n columns.
-inline std::vector<ColumnRange> PanelsOf(const Products& products, int64_t n) {
-  return RangesOf(n, products.panel_columns());
-}
+inline std::vector<ColumnRange> PanelsOf(int64_t n) { return RangesOf(n, kPanelColumns); }
 
 // Rows [begin, end) of one panel.
 struct PanelTask {

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "trainer/backend/cpu/kernels/dispatch.h"
+#include "trainer/backend/cpu/kernels/tested_kernels.h"
 
 namespace deltaworks::trainer {
 namespace {
@@ -53,17 +53,10 @@ struct Pair {
   Values a, b;  // The first column of a is not used.
 };
 
-class PanelSumTest : public ::testing::TestWithParam<std::tuple<DType, KernelIsa>> {
+class PanelSumTest : public ::testing::TestWithParam<std::tuple<DType, const KernelSet*>> {
  protected:
   static constexpr int64_t kRows = 15;
   static constexpr int64_t kColumns = 70;
-
-  PanelSumTest() {
-    const auto [type, isa] = GetParam();
-    const KernelSet& kernels = KernelsFor(isa, type);
-    products_ = isa == KernelIsa::kOneDnn ? ProductsOfOneDnn(1, kernels)
-                                          : ProductsOfKernels(type, 1, kernels);
-  }
 
   std::vector<Pair> Pairs(const std::vector<int64_t>& depths) {
     std::vector<Pair> pairs;
@@ -77,7 +70,7 @@ class PanelSumTest : public ::testing::TestWithParam<std::tuple<DType, KernelIsa
   std::vector<PanelFactor> Factors(const std::vector<Pair>& pairs, const ColumnRange& columns) {
     std::vector<PanelFactor> factors;
     for (const Pair& pair : pairs) {
-      AppendFactors(*products_, pair.a.view, 0, 1,
+      AppendFactors(products_, pair.a.view, 0, 1,
                     {pair.b.view.data, pair.b.view.dim(1), pair.transposed}, pair.depth, columns,
                     scratch_, factors);
     }
@@ -87,8 +80,8 @@ class PanelSumTest : public ::testing::TestWithParam<std::tuple<DType, KernelIsa
   // Rows from `row` on, all columns, panel by panel.
   std::vector<float> Sum(const std::vector<Pair>& pairs, int64_t row, const float* initial) {
     std::vector<float> sums((kRows - row) * kColumns);
-    for (const ColumnRange& columns : PanelsOf(*products_, kColumns)) {
-      RunSum(*products_, 0, AtRow(Factors(pairs, columns), row, SizeOf(type())),
+    for (const ColumnRange& columns : PanelsOf(kColumns)) {
+      RunSum(products_, 0, AtRow(Factors(pairs, columns), row, SizeOf(type())),
              {.rows = kRows - row,
               .columns = columns.width,
               .initial = initial == nullptr ? nullptr : initial + columns.begin,
@@ -126,24 +119,21 @@ class PanelSumTest : public ::testing::TestWithParam<std::tuple<DType, KernelIsa
   static DType type() { return std::get<0>(GetParam()); }
 
   std::mt19937_64 random_{31};
-  std::unique_ptr<Products> products_;
+  Products products_{type(), 1, *std::get<1>(GetParam())};
   Workspace scratch_;
 };
 
-std::vector<std::tuple<DType, KernelIsa>> AllProducts() {
-  std::vector<std::tuple<DType, KernelIsa>> all;
+std::vector<std::tuple<DType, const KernelSet*>> AllProducts() {
+  std::vector<std::tuple<DType, const KernelSet*>> all;
   for (const DType type : {DType::kF32, DType::kBF16}) {
-    for (const KernelIsa isa : SupportedKernelIsas(type)) all.emplace_back(type, isa);
+    for (const KernelSet* set : TestedKernels(type)) all.emplace_back(type, set);
   }
   return all;
 }
 INSTANTIATE_TEST_SUITE_P(InstructionSets, PanelSumTest, ::testing::ValuesIn(AllProducts()),
                          [](const auto& info) {
-                           const DType type = std::get<0>(info.param);
-                           const KernelIsa isa = std::get<1>(info.param);
-                           const bool onednn = isa == KernelIsa::kOneDnn;
-                           return std::string(NameOf(type)) +
-                                  (onednn ? "onednn" : KernelsFor(isa, type).isa);
+                           return std::string(NameOf(std::get<0>(info.param))) +
+                                  std::get<1>(info.param)->isa;
                          });
 
 TEST_P(PanelSumTest, MoreFactorsThanARunTakes) {
@@ -179,9 +169,9 @@ TEST_P(PanelSumTest, ARoundedSumIsTheSumRoundedOnce) {
   const std::vector<Pair> pairs = Pairs({4099, 17});
   const std::vector<float> sums = Sum(pairs, 0, nullptr);
   std::string rounded(kRows * kColumns * SizeOf(type()), '\0');
-  for (const ColumnRange& columns : PanelsOf(*products_, kColumns)) {
+  for (const ColumnRange& columns : PanelsOf(kColumns)) {
     const std::vector<PanelFactor> factors = Factors(pairs, columns);
-    RunSum(*products_, 0, factors,
+    RunSum(products_, 0, factors,
            {.rows = kRows,
             .columns = columns.width,
             .rounded = rounded.data() + columns.begin * SizeOf(type()),
@@ -201,10 +191,10 @@ TEST_P(PanelSumTest, ARoundedSumIsTheSumRoundedOnce) {
 TEST_P(PanelSumTest, PanelsCoverEveryColumnOnce) {
   for (const int64_t n : {1, 63, 64, 65, 128, 129, 576, 1536, 49152}) {
     int64_t next = 0;
-    for (const ColumnRange& columns : PanelsOf(*products_, n)) {
+    for (const ColumnRange& columns : PanelsOf(n)) {
       EXPECT_EQ(columns.begin, next) << n;
       EXPECT_GT(columns.width, 0) << n;
-      EXPECT_LE(columns.width, products_->panel_columns()) << n;
+      EXPECT_LE(columns.width, kPanelColumns) << n;
       next += columns.width;
     }
     EXPECT_EQ(next, n);
@@ -213,8 +203,8 @@ TEST_P(PanelSumTest, PanelsCoverEveryColumnOnce) {
 
 TEST_P(PanelSumTest, TasksCoverEveryRowOfEveryPanelOnce) {
   for (const int threads : {1, 2, 3, 8}) {
-    const CpuContext context(type(), *ThreadPool::Create(threads, {}),
-                             KernelsFor(std::get<1>(GetParam()), type()), nullptr);
+    const CpuContext context(type(), *ThreadPool::Create(threads, {}), *std::get<1>(GetParam()),
+                             nullptr);
     for (const int64_t panels : {1, 2, 3, 9, 26}) {
       for (const int64_t rows : {1, 95, 96, 97, 1000}) {
         std::vector<int64_t> next(panels, 0);

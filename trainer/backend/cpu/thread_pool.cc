@@ -1,7 +1,6 @@
 #include "trainer/backend/cpu/thread_pool.h"
 
 #include <immintrin.h>
-#include <omp.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -47,15 +46,9 @@ void PinThread(std::thread& thread, int core) {
 
 }  // namespace
 
-KernelScope::KernelScope() : openmp_threads_(omp_get_max_threads()), float_mode_(_mm_getcsr()) {
-  if (openmp_threads_ != 1) omp_set_num_threads(1);
-  _mm_setcsr(kDefaultFloatMode);
-}
+KernelScope::KernelScope() : float_mode_(_mm_getcsr()) { _mm_setcsr(kDefaultFloatMode); }
 
-KernelScope::~KernelScope() {
-  if (openmp_threads_ != 1) omp_set_num_threads(openmp_threads_);
-  _mm_setcsr(float_mode_);
-}
+KernelScope::~KernelScope() { _mm_setcsr(float_mode_); }
 
 absl::StatusOr<std::unique_ptr<ThreadPool>> ThreadPool::Create(int threads,
                                                                absl::Span<const int> cores) {

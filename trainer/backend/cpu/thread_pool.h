@@ -5,8 +5,7 @@
 // the number of threads. The caller works too. Operations follow each other within microseconds, so
 // idle threads look for work a short while before they sleep.
 //
-// Every thread that runs a task does so within a KernelScope: one thread for OpenMP (oneDNN must
-// not split our tasks) and one floating-point mode.
+// Every thread that runs a task does so within a KernelScope: one floating-point mode for all.
 //
 // Thread-compatible: one ParallelFor at a time, and none from within a task.
 
@@ -26,8 +25,8 @@
 
 namespace deltaworks::trainer {
 
-// While alive, this thread counts as one for OpenMP, rounds to nearest and keeps denormal numbers;
-// afterwards it is as it was before.
+// While alive, this thread rounds to nearest and keeps denormal numbers; afterwards it is as it was
+// before.
 class KernelScope {
  public:
   KernelScope();
@@ -36,7 +35,6 @@ class KernelScope {
   KernelScope& operator=(const KernelScope&) = delete;
 
  private:
-  const int openmp_threads_;
   const uint32_t float_mode_;
 };
 

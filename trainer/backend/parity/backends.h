@@ -1,5 +1,5 @@
 // The backends that parity and exactness tests run over: each compute type with the kernels of each
-// instruction set that this machine has.
+// instruction set that this machine has, and with AMX's on emulated tiles.
 
 #ifndef DELTAWORKS_TRAINER_BACKEND_PARITY_BACKENDS_H_
 #define DELTAWORKS_TRAINER_BACKEND_PARITY_BACKENDS_H_
@@ -11,29 +11,29 @@
 
 #include "gtest/gtest.h"
 #include "trainer/backend/cpu/cpu_backend_testing.h"
+#include "trainer/backend/cpu/kernels/tested_kernels.h"
 
 namespace deltaworks::trainer {
 
-using BackendParameter = std::tuple<DType, KernelIsa>;
+using BackendParameter = std::tuple<DType, const KernelSet*>;
 
 inline std::unique_ptr<Backend> MakeBackend(const BackendParameter& parameter, int threads) {
   CpuOptions options;
   options.compute_type = std::get<0>(parameter);
   options.threads = threads;
-  auto backend = NewCpuBackendWithKernels(options, std::get<1>(parameter));
+  auto backend = NewCpuBackendWithKernels(options, *std::get<1>(parameter));
   CHECK(backend.ok()) << backend.status();
   return *std::move(backend);
 }
 
 inline std::string BackendName(const ::testing::TestParamInfo<BackendParameter>& info) {
-  const auto [type, isa] = info.param;
-  return std::string(NameOf(type)) +
-         (isa == KernelIsa::kOneDnn ? "onednn" : KernelsFor(isa, type).isa);
+  const auto [type, kernels] = info.param;
+  return std::string(NameOf(type)) + kernels->isa;
 }
 
 inline std::vector<BackendParameter> BackendsOf(DType type) {
   std::vector<BackendParameter> backends;
-  for (const KernelIsa isa : SupportedKernelIsas(type)) backends.emplace_back(type, isa);
+  for (const KernelSet* set : TestedKernels(type)) backends.emplace_back(type, set);
   return backends;
 }
 

@@ -1,9 +1,16 @@
 #include "trainer/backend/cpu/kernels/dispatch.h"
 
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
-#include <oneapi/dnnl/dnnl.hpp>
+#include <cstdlib>
+#include <cstring>
+#include <string>
 
 #include "glog/logging.h"
+#include "trainer/backend/cpu/kernels/tile_trial.h"
 
 namespace deltaworks::trainer {
 
@@ -20,30 +27,57 @@ KernelSet MakeKernels(bool bf16);
 namespace avx512bf16 {
 KernelSet MakeKernels(bool bf16);
 }
-
-std::vector<KernelIsa> SupportedKernelIsas(DType compute_type) {
-  // oneDNN's numbers of instruction sets grow as sets contain each other.
-  const auto up_to = [](dnnl::cpu_isa isa) {
-    const auto bits = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-    return (bits & static_cast<unsigned>(isa)) == static_cast<unsigned>(isa);
-  };
-  std::vector<KernelIsa> isas = {KernelIsa::kGeneric};
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (!avx2 || !up_to(dnnl::cpu_isa::avx2)) return isas;
-  isas.push_back(KernelIsa::kAvx2);
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (!avx512 || !up_to(dnnl::cpu_isa::avx512_core)) return isas;
-  isas.push_back(KernelIsa::kAvx512);
-  const bool bf16 = compute_type == DType::kBF16 && __builtin_cpu_supports("avx512bf16");
-  if (!bf16 || !up_to(dnnl::cpu_isa::avx512_core_bf16)) return isas;
-  isas.push_back(KernelIsa::kOneDnn);
-  isas.push_back(KernelIsa::kAvx512Bf16);
-  if (up_to(dnnl::cpu_isa::avx512_core_amx)) std::iter_swap(isas.end() - 1, isas.end() - 2);
-  return isas;
+// bf16 only: avx512bf16's, but for products.
+namespace amx {
+void AddPanels(bool bf16, KernelSet& set);
 }
 
-const KernelSet& KernelsFor(KernelIsa isa, DType compute_type) {
+namespace {
+
+enum class Isa { kGeneric, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+
+// The most that the environment allows.
+Isa Limit() {
+  const char* const limit = std::getenv("ONEDNN_MAX_CPU_ISA");
+  if (limit == nullptr) return Isa::kAmx;
+  const std::string name = limit;
+  if (name == "SSE41" || name == "AVX") return Isa::kGeneric;
+  if (name.find("AVX2") == 0) return Isa::kAvx2;
+  if (name == "AVX512_CORE" || name == "AVX512_CORE_VNNI") return Isa::kAvx512;
+  if (name == "AVX512_CORE_BF16") return Isa::kAvx512Bf16;
+  return Isa::kAmx;  // Of the others some are unknown, and oneDNN passes over those, too.
+}
+
+// Linux lets a process use tiles once it has asked.
+bool TilesAllowed() {
+  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr int kTileData = 18;               // XFEATURE_XTILEDATA
+  unsigned a, b, c, d;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  const bool bf16 = (d >> 22 & 1) != 0, tiles = (d >> 24 & 1) != 0;
+  return bf16 && tiles && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+KernelSet AmxKernels() {
+  KernelSet set = avx512bf16::MakeKernels(/*bf16=*/true);
+  amx::AddPanels(/*bf16=*/true, set);
+  set.isa = "amx";
+  return set;
+}
+
+bool TilesWork(const KernelSet& amx) {
+  static const bool work = [&] {
+    if (!TilesAllowed()) return false;
+    if (TileTrial(amx)) return true;
+    LOG(WARNING) << "AMX gives other bits than TDPBF16PS is defined to; it is not used";
+    return false;
+  }();
+  return work;
+}
+
+}  // namespace
+
+std::vector<const KernelSet*> SupportedKernels(DType compute_type) {
   CHECK(compute_type == DType::kF32 || compute_type == DType::kBF16)
       << "compute type is " << NameOf(compute_type) << ", want F32 or BF16";
   static const KernelSet sets[4][2] = {
@@ -52,7 +86,21 @@ const KernelSet& KernelsFor(KernelIsa isa, DType compute_type) {
       {avx512::MakeKernels(false), avx512::MakeKernels(true)},
       {avx512bf16::MakeKernels(false), avx512bf16::MakeKernels(true)},
   };
-  return sets[std::min(static_cast<int>(isa), 3)][compute_type == DType::kBF16];
+  static const KernelSet amx = AmxKernels();
+  const Isa limit = Limit();
+  const bool bf16 = compute_type == DType::kBF16;
+  std::vector<const KernelSet*> supported = {&sets[0][bf16]};
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (!avx2 || limit < Isa::kAvx2) return supported;
+  supported.push_back(&sets[1][bf16]);
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (!avx512 || limit < Isa::kAvx512) return supported;
+  supported.push_back(&sets[2][bf16]);
+  if (!bf16 || !__builtin_cpu_supports("avx512bf16") || limit < Isa::kAvx512Bf16) return supported;
+  supported.push_back(&sets[3][bf16]);
+  if (limit >= Isa::kAmx && TilesWork(amx)) supported.push_back(&amx);
+  return supported;
 }
 
 }  // namespace deltaworks::trainer

@@ -1,4 +1,4 @@
-// Which KernelSet this machine runs.
+// Which KernelSets this machine can run.
 
 #ifndef DELTAWORKS_TRAINER_BACKEND_CPU_KERNELS_DISPATCH_H_
 #define DELTAWORKS_TRAINER_BACKEND_CPU_KERNELS_DISPATCH_H_
@@ -10,15 +10,10 @@
 
 namespace deltaworks::trainer {
 
-// kOneDnn: the kernels of kAvx512Bf16, with products by oneDNN, which knows AMX.
-enum class KernelIsa { kGeneric, kAvx2, kAvx512, kAvx512Bf16, kOneDnn };
-
-// Those that this machine can run in a compute type, the fastest last; kGeneric is always there.
-// The environment's ONEDNN_MAX_CPU_ISA is a limit for all of them.
-std::vector<KernelIsa> SupportedKernelIsas(DType compute_type);
-
-// compute_type is kF32 or kBF16.
-const KernelSet& KernelsFor(KernelIsa isa, DType compute_type);
+// Those for a compute type, kF32 or kBF16, the fastest last; "generic" is always there. They live
+// as long as the process. The environment's ONEDNN_MAX_CPU_ISA is a limit, in oneDNN's names: one
+// variable for us and for what we are measured against.
+std::vector<const KernelSet*> SupportedKernels(DType compute_type);
 
 }  // namespace deltaworks::trainer
 

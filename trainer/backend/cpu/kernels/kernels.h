@@ -27,11 +27,11 @@ struct DropoutMask {
 // pack_panel_transposed to a layout of the set's own.
 inline constexpr int64_t kPanelColumns = 64;
 inline constexpr int64_t kPanelTermsMax = 8;
-inline constexpr int64_t kPanelRows = 12;  // That a kernel works on at a time, at most.
 inline constexpr int64_t PanelBytes(int64_t depth) { return (depth + 1) * kPanelColumns * 4; }
+inline constexpr int64_t PackedLeftBytes(int64_t depth) { return PanelBytes(depth + 31); }
 
 // One a [rows,depth] times one panel. Rows of a are a_row elements apart and in the compute type;
-// or, if a_packed, a is the transpose of a panel, with one row for each of the panel's columns.
+// or, if a_packed, a is what pack_left gave.
 struct PanelTerm {
   const void* a;
   int64_t a_row;
@@ -53,9 +53,10 @@ struct PanelProduct {
   void* rounded;
   int64_t out_row;
 };
-// Bytes of scratch for terms of `depth` in all.
+// Bytes of scratch for terms of `depth` in all: of the set that wants most, two rows of tiles of a,
+// and what fills up the terms' last steps.
 inline constexpr int64_t PanelProductScratch(int64_t depth) {
-  return kPanelRows * (depth + 16 * kPanelTermsMax) * 4;
+  return 64 * (depth + 32 * kPanelTermsMax) + kPanelTermsMax * 4096 + 8192;
 }
 
 struct AdamWScalars {
@@ -137,8 +138,13 @@ struct KernelSet {
                           void* panel);
   void (*pack_panel_transposed)(const void* compute_b, int64_t row, int64_t depth, int64_t columns,
                                 void* panel);
-  // scratch: PanelProductScratch() bytes.
+  // The transpose of a [depth, columns], rows a_row elements apart, as a left side of `columns`
+  // rows, at most kPanelColumns. `packed`: PackedLeftBytes(depth) bytes, aligned to 64.
+  void (*pack_left)(const void* compute_a, int64_t a_row, int64_t depth, int64_t columns,
+                    void* packed);
+  // scratch: PanelProductScratch() bytes, aligned to 64.
   void (*panel_product)(const PanelProduct& product, void* scratch);
+  int64_t block_rows;  // That panel_product works on at a time, at most.
 
   // Softmax over a row in panels. *max becomes the largest x, out round(exp(x - *max)), and *sum
   // the sum of that before rounding.

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -14,9 +16,9 @@
 namespace deltaworks::trainer {
 namespace {
 
-class KernelsTest : public ::testing::TestWithParam<KernelIsa> {
+class KernelsTest : public ::testing::TestWithParam<const KernelSet*> {
  protected:
-  const KernelSet& kernels_ = KernelsFor(GetParam(), DType::kF32);
+  const KernelSet& kernels_ = *GetParam();
 
   std::vector<float> Exp(const std::vector<float>& x) {
     std::vector<float> y(x.size());
@@ -26,10 +28,39 @@ class KernelsTest : public ::testing::TestWithParam<KernelIsa> {
 };
 
 INSTANTIATE_TEST_SUITE_P(InstructionSets, KernelsTest,
-                         ::testing::ValuesIn(SupportedKernelIsas(DType::kF32)),
-                         [](const auto& info) {
-                           return std::string(KernelsFor(info.param, DType::kF32).isa);
-                         });
+                         ::testing::ValuesIn(SupportedKernels(DType::kF32)),
+                         [](const auto& info) { return std::string(info.param->isa); });
+
+TEST(SupportedKernelsTest, TheEnvironmentLimitsThem) {
+  const auto fastest = [](const char* limit) {
+    if (limit == nullptr) {
+      unsetenv("ONEDNN_MAX_CPU_ISA");
+    } else {
+      setenv("ONEDNN_MAX_CPU_ISA", limit, 1);
+    }
+    return std::string(SupportedKernels(DType::kBF16).back()->isa);
+  };
+  const char* const before = std::getenv("ONEDNN_MAX_CPU_ISA");
+  const std::string saved = before == nullptr ? "" : before;
+  std::vector<std::string> isas;
+  unsetenv("ONEDNN_MAX_CPU_ISA");
+  for (const KernelSet* set : SupportedKernels(DType::kBF16)) isas.push_back(set->isa);
+  EXPECT_EQ(isas[0], "generic");
+  const auto limited = [&](const char* isa) {  // What the machine has up to it.
+    const std::vector<std::string> order = {"generic", "avx2", "avx512", "avx512bf16", "amx"};
+    const auto place = std::find(order.begin(), order.end(), isa) - order.begin();
+    return isas[std::min<size_t>(place, isas.size() - 1)];
+  };
+  EXPECT_EQ(fastest("SSE41"), "generic");
+  EXPECT_EQ(fastest("AVX2"), limited("avx2"));
+  EXPECT_EQ(fastest("AVX2_VNNI"), limited("avx2"));
+  EXPECT_EQ(fastest("AVX512_CORE"), limited("avx512"));
+  EXPECT_EQ(fastest("AVX512_CORE_BF16"), limited("avx512bf16"));
+  EXPECT_EQ(fastest("AVX512_CORE_AMX"), isas.back());
+  EXPECT_EQ(fastest("ALL"), isas.back());
+  EXPECT_EQ(fastest(nullptr), isas.back());
+  if (before != nullptr) setenv("ONEDNN_MAX_CPU_ISA", saved.c_str(), 1);
+}
 
 TEST_P(KernelsTest, ExpIsWithinTwoToTheMinus22OverItsWholeRange) {
   std::vector<float> x;

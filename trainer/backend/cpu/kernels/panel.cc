@@ -6,10 +6,12 @@
 // rows are cut into calls, nor on how the chain is (partial sums are f32, as in registers).
 //
 // Two layouts: f32 [depth][64], for f32 and, widened, for bf16 on machines that cannot multiply it;
-// and pairs of bf16 [depth / 2][64][2], which vdpbf16ps multiplies and adds two by two.
+// and pairs of bf16 [depth / 2][64][2], which vdpbf16ps multiplies and adds two by two, and AMX 32
+// by 32: a step of its chain is the sum of 32 products, a term's last step being filled with zeros.
 
 #include "trainer/backend/cpu/kernels/attention.h"
 #include "trainer/backend/cpu/kernels/simd.h"
+#include "trainer/backend/cpu/kernels/tiles.h"
 
 namespace deltaworks::trainer::DW_ISA {
 namespace {
@@ -25,7 +27,7 @@ constexpr int RowsFor(int) { return 6; }
 constexpr int kVectorsMax = 1;
 constexpr int RowsFor(int) { return 2; }
 #endif
-constexpr int kRowsMax = kPanelRows;
+constexpr int kRowsMax = 12;
 static_assert(RowsFor(1) <= kRowsMax && RowsFor(kVectorsMax) <= kRowsMax);
 
 // ---- Layouts ----
@@ -225,6 +227,25 @@ void PackTransposed(const void* b, int64_t row, int64_t depth, int64_t columns, 
 
 // ---- Products ----
 
+// The first `lanes` of the sums that begin at (row, column).
+DW_INLINE F32 InitialSum(const PanelProduct& q, int64_t row, int64_t column, int64_t lanes) {
+  if (q.initial == nullptr) return Zero();
+  const float* const from = q.initial + row * q.initial_row + column;
+  return lanes >= kLanes ? Load(from) : LoadPartial(from, lanes);
+}
+
+template <typename T>
+DW_INLINE void StoreSum(const PanelProduct& q, int64_t row, int64_t column, F32 sum,
+                        int64_t lanes) {
+  const int64_t at = row * q.out_row + column;
+  if (q.sums != nullptr) {
+    lanes >= kLanes ? Store(q.sums + at, sum) : StorePartial(q.sums + at, sum, lanes);
+  } else {
+    T* const to = static_cast<T*>(q.rounded) + at;
+    lanes >= kLanes ? Store(to, sum) : StorePartial(to, sum, lanes);
+  }
+}
+
 // A term as the inner loop reads it.
 template <typename Layout>
 struct Term {
@@ -250,11 +271,7 @@ struct Block {
     for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        sums[i][v] = Zero();
-        if (q.initial != nullptr) {
-          const float* const from = q.initial + (row + i) * q.initial_row + column + v * kLanes;
-          sums[i][v] = v + 1 < kVectors || lanes >= kLanes ? Load(from) : LoadPartial(from, lanes);
-        }
+        sums[i][v] = InitialSum(q, row + i, column + v * kLanes, v + 1 < kVectors ? kLanes : lanes);
       }
     }
     for (int64_t t = 0; t < q.term_count; ++t) {
@@ -283,13 +300,7 @@ struct Block {
     for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        const bool whole = v + 1 < kVectors || lanes >= kLanes;
-        if (q.sums != nullptr) {
-          StoreTo(q.sums + (row + i) * q.out_row + column + v * kLanes, sums[i][v], whole, lanes);
-        } else {
-          StoreTo(static_cast<T*>(q.rounded) + (row + i) * q.out_row + column + v * kLanes,
-                  sums[i][v], whole, lanes);
-        }
+        StoreSum<T>(q, row + i, column + v * kLanes, sums[i][v], v + 1 < kVectors ? kLanes : lanes);
       }
     }
   }
@@ -313,16 +324,6 @@ struct Block {
       } else {
         ComputeVectors<kVectors - 1>(rows, vectors);
       }
-    }
-  }
-
- private:
-  template <typename Out>
-  static DW_INLINE void StoreTo(Out* to, F32 value, bool whole, int64_t lanes) {
-    if (whole) {
-      Store(to, value);
-    } else {
-      StorePartial(to, value, lanes);
     }
   }
 };
@@ -387,17 +388,211 @@ void Product(const PanelProduct& q, void* scratch) {
   }
 }
 
+#if defined(DW_TILES)
+// ---- Products on tiles ----
+
+constexpr int64_t kBlockRows = 2 * kTileRows;
+constexpr int64_t kTailPanel = kTileRows * kPanelColumns * 2;  // Elements.
+
+// A term as tiles are loaded from it: whole steps, then one that is filled with zeros if there is a
+// rest of depth.
+struct TiledTerm {
+  const Bf16* a;
+  int64_t a_row;
+  const Bf16* panel;
+  int64_t steps;
+  const Bf16* a_tail;
+  int64_t a_tail_row;
+  const Bf16* panel_tail;  // nullptr: no rest.
+};
+
+// left[j][p] = a[p * a_row + j], 64 rows; zero for j >= columns and for depth beyond the last, up
+// to a whole step.
+void PackLeft(const void* compute_a, int64_t a_row, int64_t depth, int64_t columns, void* packed) {
+  const Bf16* const a = static_cast<const Bf16*>(compute_a);
+  Bf16* const left = static_cast<Bf16*>(packed);
+  const int64_t row = (depth + kTileDepth - 1) / kTileDepth * kTileDepth;
+  const auto sixteen = [&](int64_t p, int64_t j) {  // Of row p, as 32-bit integers.
+    const int64_t n = columns - j;
+    if (p >= depth || n <= 0) return _mm512_setzero_si512();
+    const __mmask16 mask = n >= 16 ? 0xffff : static_cast<__mmask16>((1 << n) - 1);
+    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, a + p * a_row + j));
+  };
+  for (int64_t p = 0; p < row; p += kTileDepth) {
+    for (int64_t j = 0; j < kPanelColumns; j += 16) {
+      __m512i rows[16];
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) {
+        rows[i] = _mm512_or_si512(sixteen(p + 2 * i, j),
+                                  _mm512_slli_epi32(sixteen(p + 2 * i + 1, j), 16));
+      }
+      Transpose(rows);
+      for (int i = 0; i < 16; ++i) _mm512_storeu_si512(left + (j + i) * row + p, rows[i]);
+    }
+  }
+}
+
+// One step for kRows x kColumns tiles of sums, which are tiles 0 to 3, two a row.
+template <int kRows, int kColumns>
+DW_INLINE void Step(const Bf16* a, int64_t a_row, const Bf16* panel) {
+  constexpr int64_t kPanelBytes = kPanelColumns * 2 * sizeof(Bf16);
+  const int64_t a_bytes = a_row * static_cast<int64_t>(sizeof(Bf16));
+  LoadTile<4>(a, a_bytes);
+  LoadTile<6>(panel, kPanelBytes);
+  MultiplyTiles<0, 4, 6>();
+  if constexpr (kColumns == 2) {
+    LoadTile<7>(panel + kTileDepth, kPanelBytes);
+    MultiplyTiles<1, 4, 7>();
+  }
+  if constexpr (kRows == 2) {
+    LoadTile<5>(a + kTileRows * a_row, a_bytes);
+    MultiplyTiles<2, 5, 6>();
+    if constexpr (kColumns == 2) MultiplyTiles<3, 5, 7>();
+  }
+}
+
+// Adds the terms to sums [kRows * 16, 64] from `column` on.
+template <int kRows, int kColumns>
+__attribute__((noinline)) void AddTiles(const TiledTerm* terms, int64_t count, int64_t column,
+                                        float* sums) {
+  constexpr int64_t kSumBytes = kPanelColumns * sizeof(float);
+  float* const first = sums + column;
+  float* const second = first + kTileRows * kPanelColumns;
+  LoadTile<0>(first, kSumBytes);
+  if constexpr (kColumns == 2) LoadTile<1>(first + kTileRows, kSumBytes);
+  if constexpr (kRows == 2) LoadTile<2>(second, kSumBytes);
+  if constexpr (kRows == 2 && kColumns == 2) LoadTile<3>(second + kTileRows, kSumBytes);
+  for (int64_t t = 0; t < count; ++t) {
+    const TiledTerm& term = terms[t];
+    for (int64_t s = 0; s < term.steps; ++s) {
+      Step<kRows, kColumns>(term.a + s * kTileDepth, term.a_row,
+                            term.panel + s * kTailPanel + 2 * column);
+    }
+    if (term.panel_tail != nullptr) {
+      Step<kRows, kColumns>(term.a_tail, term.a_tail_row, term.panel_tail + 2 * column);
+    }
+  }
+  StoreTile<0>(first, kSumBytes);
+  if constexpr (kColumns == 2) StoreTile<1>(first + kTileRows, kSumBytes);
+  if constexpr (kRows == 2) StoreTile<2>(second, kSumBytes);
+  if constexpr (kRows == 2 && kColumns == 2) StoreTile<3>(second + kTileRows, kSumBytes);
+}
+
+class TiledProduct {
+ public:
+  TiledProduct(const PanelProduct& q, void* scratch) : q_(q) {
+    sums_ = static_cast<float*>(scratch);
+    auto* next = reinterpret_cast<Bf16*>(sums_ + kBlockRows * kPanelColumns);
+    for (int64_t t = 0; t < q.term_count; ++t) {
+      const PanelTerm& term = q.terms[t];
+      const int64_t steps = term.depth / kTileDepth, rest = term.depth % kTileDepth;
+      terms_[t] = {};
+      terms_[t].panel = static_cast<const Bf16*>(term.panel);
+      terms_[t].steps = steps;
+      if (rest == 0) continue;
+      // The panel has no rows behind its depth, and what is there may be NaN.
+      const int64_t elements = (rest + 1) / 2 * kPanelColumns * 2;
+      std::memset(next, 0, kTailPanel * sizeof(Bf16));
+      std::memcpy(next, terms_[t].panel + steps * kTailPanel, elements * sizeof(Bf16));
+      terms_[t].panel_tail = next;
+      next += kTailPanel;
+    }
+    staged_ = next;
+  }
+
+  void Run() {
+    const TileScope tiles;
+    for (int64_t row = 0; row < q_.rows; row += kBlockRows) {
+      RunBlock(row, q_.rows - row < kBlockRows ? q_.rows - row : kBlockRows);
+    }
+  }
+
+ private:
+  void RunBlock(int64_t row, int64_t rows) {
+    const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+    Bf16* next = staged_;
+    for (int64_t t = 0; t < q_.term_count; ++t) StageLeft(q_.terms[t], row, rows, terms_[t], next);
+    for (int64_t i = 0; i < tiles * kTileRows; ++i) {
+      for (int64_t j = 0; j < q_.columns; j += kLanes) {
+        Store(sums_ + i * kPanelColumns + j,
+              i < rows ? InitialSum(q_, row + i, j, q_.columns - j) : Zero());
+      }
+    }
+    for (int64_t j = 0; j < q_.columns; j += 2 * kTileRows) {
+      const bool wide = q_.columns - j > kTileRows;
+      const auto add = tiles == 2 ? (wide ? AddTiles<2, 2> : AddTiles<2, 1>)
+                                  : (wide ? AddTiles<1, 2> : AddTiles<1, 1>);
+      add(terms_, q_.term_count, j, sums_);
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < q_.columns; j += kLanes) {
+        StoreSum<Bf16>(q_, row + i, j, Load(sums_ + i * kPanelColumns + j), q_.columns - j);
+      }
+    }
+  }
+
+  // Whole tiles where they are; a copy if there are fewer rows than tiles have, and of a rest.
+  static void StageLeft(const PanelTerm& term, int64_t row, int64_t rows, TiledTerm& tiled,
+                        Bf16*& next) {
+    const Bf16* const a = static_cast<const Bf16*>(term.a);
+    const int64_t padded = (term.depth + kTileDepth - 1) / kTileDepth * kTileDepth;
+    const int64_t whole = tiled.steps * kTileDepth;
+    if (term.a_packed || rows % kTileRows != 0) {
+      tiled.a = term.a_packed ? a + row * padded
+                              : Copy(a + row * term.a_row, term.a_row, rows, term.depth, next);
+      tiled.a_row = tiled.a_tail_row = padded;
+      tiled.a_tail = tiled.a + whole;
+      return;
+    }
+    tiled.a = a + row * term.a_row;
+    tiled.a_row = term.a_row;
+    if (tiled.panel_tail == nullptr) return;
+    tiled.a_tail = Copy(tiled.a + whole, term.a_row, rows, term.depth - whole, next);
+    tiled.a_tail_row = kTileDepth;
+  }
+
+  // [rows, depth] with zeros up to a whole step of depth and to whole tiles of rows.
+  static const Bf16* Copy(const Bf16* a, int64_t a_row, int64_t rows, int64_t depth, Bf16*& next) {
+    Bf16* const copy = next;
+    const int64_t padded = (depth + kTileDepth - 1) / kTileDepth * kTileDepth;
+    const int64_t all = (rows + kTileRows - 1) / kTileRows * kTileRows;
+    for (int64_t i = 0; i < all; ++i) {
+      for (int64_t p = 0; p < padded; p += kTileDepth) {
+        _mm512_storeu_si512(copy + i * padded + p,
+                            LoadBf16(a + i * a_row + p, i < rows ? depth - p : 0));
+      }
+    }
+    next += all * padded;
+    return copy;
+  }
+
+  const PanelProduct& q_;
+  float* sums_;  // [32, 64].
+  Bf16* staged_;
+  TiledTerm terms_[kPanelTermsMax];
+};
+
+void Tiles(const PanelProduct& q, void* scratch) { TiledProduct(q, scratch).Run(); }
+#endif
+
 template <typename T>
 void AddPanelsOf(KernelSet& set) {
   set.pack_panel_rows = PackRows<T>;
   set.pack_panel_transposed = PackTransposed<T>;
+  set.pack_left = PackRows<T>;
   set.panel_product = Product<T>;
+  set.block_rows = kRowsMax;
 }
 
 }  // namespace
 
 void AddPanels(bool bf16, KernelSet& set) {
   bf16 ? AddPanelsOf<Bf16>(set) : AddPanelsOf<float>(set);
+#if defined(DW_TILES)
+  set.pack_left = PackLeft;
+  set.panel_product = Tiles;
+  set.block_rows = kBlockRows;
+#endif
 }
 
 }  // namespace deltaworks::trainer::DW_ISA

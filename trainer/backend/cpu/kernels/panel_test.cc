@@ -13,7 +13,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "trainer/backend/cpu/kernels/dispatch.h"
+#include "trainer/backend/cpu/kernels/tested_kernels.h"
+#include "trainer/backend/cpu/kernels/tile_trial.h"
 
 namespace deltaworks::trainer {
 namespace {
@@ -73,7 +74,7 @@ struct Factor {
   bool a_packed = false;
 };
 
-class PanelTest : public ::testing::TestWithParam<std::tuple<DType, KernelIsa>> {
+class PanelTest : public ::testing::TestWithParam<std::tuple<DType, const KernelSet*>> {
  protected:
   static constexpr int64_t kRows = 26;  // More than two blocks of any kernel.
 
@@ -136,14 +137,16 @@ class PanelTest : public ::testing::TestWithParam<std::tuple<DType, KernelIsa>> 
     return Run(terms, depth, rows, columns, initial, initial_row, rounded);
   }
 
-  // The left side as a panel of its transpose: one column for each row.
+  // The left side by pack_left, from its transpose.
   Aligned Transposed(const Matrix& a, int64_t row, int64_t rows, int64_t depth) const {
     std::mt19937_64 unused;
     Matrix transposed(std::get<0>(GetParam()), depth, rows, unused);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t p = 0; p < depth; ++p) transposed.Set(p, i, a.Value(row + i, p));
     }
-    return Pack(transposed, false, 0, depth, 0, rows);
+    Aligned packed(PackedLeftBytes(depth));
+    kernels_.pack_left(transposed.At(0, 0), transposed.row(), depth, rows, packed.data());
+    return packed;
   }
 
   // Checks that nothing is written beside the result.
@@ -187,8 +190,10 @@ class PanelTest : public ::testing::TestWithParam<std::tuple<DType, KernelIsa>> 
 
   // One element, one step of the chain after the other: no block, no second row, no second factor.
   float Chain(const std::vector<Factor>& factors, int64_t i, int64_t j, float sum) const {
-    // vdpbf16ps takes two at a step.
-    const int64_t step = std::get<1>(GetParam()) == KernelIsa::kAvx512Bf16 ? 2 : 1;
+    // vdpbf16ps takes two at a step, and a tile 32.
+    const std::string isa = kernels_.isa;
+    const bool bf16 = std::get<0>(GetParam()) == DType::kBF16;
+    const int64_t step = isa.find("amx") == 0 ? 32 : isa == "avx512bf16" && bf16 ? 2 : 1;
     for (const Factor& factor : factors) {
       for (int64_t p = 0; p < Depth(factor); p += step) {
         const int64_t depth = std::min(step, Depth(factor) - p);
@@ -223,24 +228,21 @@ class PanelTest : public ::testing::TestWithParam<std::tuple<DType, KernelIsa>> 
 
   static bool SameBits(float a, float b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
 
-  const KernelSet& kernels_ = KernelsFor(std::get<1>(GetParam()), std::get<0>(GetParam()));
+  const KernelSet& kernels_ = *std::get<1>(GetParam());
   std::mt19937_64 random_{23};
 };
 
-std::vector<std::tuple<DType, KernelIsa>> AllKernels() {
-  std::vector<std::tuple<DType, KernelIsa>> all;
+std::vector<std::tuple<DType, const KernelSet*>> AllKernels() {
+  std::vector<std::tuple<DType, const KernelSet*>> all;
   for (const DType type : {DType::kF32, DType::kBF16}) {
-    for (const KernelIsa isa : SupportedKernelIsas(type)) {
-      if (isa != KernelIsa::kOneDnn) all.emplace_back(type, isa);
-    }
+    for (const KernelSet* set : TestedKernels(type)) all.emplace_back(type, set);
   }
   return all;
 }
 INSTANTIATE_TEST_SUITE_P(InstructionSets, PanelTest, ::testing::ValuesIn(AllKernels()),
                          [](const auto& info) {
-                           const DType type = std::get<0>(info.param);
-                           return std::string(NameOf(type)) +
-                                  KernelsFor(std::get<1>(info.param), type).isa;
+                           return std::string(NameOf(std::get<0>(info.param))) +
+                                  std::get<1>(info.param)->isa;
                          });
 
 TEST_P(PanelTest, AnElementIsTheChainOfItsStepsInOrderAndCloseToTheExactSum) {
@@ -350,6 +352,14 @@ TEST_P(PanelTest, NaNInOneRowAndOneColumnReachesNoOther) {
         EXPECT_TRUE(SameBits(got, before[i * kPanelColumns + j])) << i << " " << j;
       }
     }
+  }
+}
+
+// The definition of the instruction, one element at a time: of tiles where there are some, and of
+// those that stand for them in tests. Other chains have other bits, which the trial must see.
+TEST(TileTrialTest, TilesComputeWhatTheyAreDefinedToAndOtherKernelsDoNot) {
+  for (const KernelSet* set : TestedKernels(DType::kBF16)) {
+    EXPECT_EQ(TileTrial(*set), std::string(set->isa).find("amx") == 0) << set->isa;
   }
 }
 
