@@ -14,8 +14,10 @@ constexpr int64_t kRowAlignment = 256;
 // Arrays of the adapter's size besides it: the checkpoints that a worker makes, sends and holds
 // back (16), and the result as it is read back (3). services/worker/memory_plan.cc counts them.
 constexpr int64_t kCopies = 16 + 3;
-// Programs, libraries, scratch of products and of the chunked loss.
-constexpr int64_t kFixedBytes = int64_t{512} << 20;
+// Programs and libraries.
+constexpr int64_t kFixedBytes = int64_t{64} << 20;
+// Threads of a worker, at most: each has scratch of its own.
+constexpr int64_t kThreads = 64;
 
 // Activations of one row: kept for every layer, and once.
 int64_t RowBytes(const trainer::ModelConfig& config, absl::Span<const trainer::LoraTarget> targets,
@@ -35,6 +37,34 @@ int64_t RowBytes(const trainer::ModelConfig& config, absl::Span<const trainer::L
   return config.num_hidden_layers * layer + forward + labels + backward;
 }
 
+// What operations need beside activations: trainer/backend/cpu has it exactly. A loss has tiles of
+// 128 rows or 32 MiB; attention widens keys and values, and each head's gradients; each thread
+// packs 64 columns of the widest weight, and sums of that width for all rows.
+int64_t ScratchBytes(const trainer::ModelConfig& config,
+                     absl::Span<const trainer::LoraTarget> targets, int64_t rows, int64_t compute) {
+  constexpr int64_t kTileBytes = int64_t{32} << 20, kTileRows = 128, kPanel = 64;
+  constexpr int64_t kChunk = 2048;  // Of the vocabulary, in the gradient of the loss.
+  const auto groups = trainer::HiddenColumns(targets);
+  const int64_t hidden = *std::max_element(groups.begin(), groups.end());
+  const int64_t d = config.hidden_size, vocabulary = config.vocab_size;
+  const int64_t width = (config.head_dim + 15) / 16 * 16;
+  const int64_t heads = 2 * config.num_attention_heads + 3 * config.num_key_value_heads;
+  const int64_t features =
+      std::max(2 * config.intermediate_size,
+               (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim + d);
+  const int64_t loss = std::max(kTileBytes, kTileRows * vocabulary * compute) +
+                       std::max(kTileBytes, 16 * kTileRows * d * kWide) +
+                       rows * vocabulary / kPanel * kWide;
+  const int64_t attention = (rows + 2 * kPanel) * heads * width * kWide;
+  const int64_t adapters =
+      hidden * d * compute + (rows + 4 * kPanel) * kPanel * kWide * (2 * hidden / kPanel + 6);
+  const int64_t thread = 2 * features * kPanel * kWide + 5 * rows * kPanel * kWide +
+                         rows * (4 * width + 2 + hidden) * kWide +
+                         4 * kPanel * kWide * (d + kChunk) +
+                         (kTileBytes / (vocabulary * compute) + 2 * kTileRows) * kChunk * compute;
+  return std::max({loss, attention, adapters}) + rows * features * compute + kThreads * thread;
+}
+
 }  // namespace
 
 int64_t MemoryBound(const trainer::ModelConfig& config,
@@ -48,7 +78,8 @@ int64_t MemoryBound(const trainer::ModelConfig& config,
   // An id and a label flag, with the room that a growing vector leaves.
   const int64_t data = need.data_tokens * 2 * (kIndex + 1);
   const int64_t sum = need.base_bytes + adapter + rope + data +
-                      rows * RowBytes(config, targets, need.compute_bytes);
+                      rows * RowBytes(config, targets, need.compute_bytes) +
+                      ScratchBytes(config, targets, rows, need.compute_bytes);
   return kFixedBytes + sum + sum / 20;
 }
 

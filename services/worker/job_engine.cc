@@ -43,7 +43,11 @@ JobEngine::Job* JobEngine::Find(const AttemptKey& key) {
 }
 
 void JobEngine::Remove(const AttemptKey& key) {
-  std::erase_if(jobs_, [&](const auto& job) { return job->key == key; });
+  const Job* const job = Find(key);
+  TrainingBase* const base = job == nullptr ? nullptr : job->base;
+  std::erase_if(jobs_, [&](const auto& other) { return other->key == key; });
+  // What is left needs less, and another may need the rest.
+  if (base != nullptr) base->cohort().ReleaseMemory();
   DropUnusedBases();
 }
 

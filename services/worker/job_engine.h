@@ -77,6 +77,8 @@ class JobEngine final : public Trainer {
   bool MakeRun(Job& job);
   bool Restore(Job& job);
   // The plan fits beside what is there.
+  // Of all jobs that train, and of `joining`, or nullptr. Jobs of one base share their passes.
+  int64_t MemoryNeeded(const Job* joining) const;
   bool CheckMemory(Job& job);
   absl::StatusOr<TrainingBase*> BaseOf(const PreparedJob& prepared);
   void DropUnusedBases();

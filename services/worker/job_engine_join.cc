@@ -40,22 +40,32 @@ absl::StatusOr<TrainingBase*> JobEngine::BaseOf(const PreparedJob& prepared) {
   return (bases_[key] = std::move(base)).get();
 }
 
-bool JobEngine::CheckMemory(Job& job) {
-  int64_t used = kProcessBytes;
-  std::map<const TrainingBase*, int64_t> base_bytes = {{job.base, job.base->bytes()}};
-  for (const auto& other : jobs_) {
-    if (other->run == nullptr) continue;
-    used += other->plan.own_bytes();
-    base_bytes[other->base] = other->base->bytes();
+int64_t JobEngine::MemoryNeeded(const Job* joining) const {
+  int64_t needed = kProcessBytes;
+  std::map<const TrainingBase*, trainer::WorkspaceSize> passes;
+  for (const auto& job : jobs_) {
+    if (job->run == nullptr && job.get() != joining) continue;
+    needed += job->plan.own_bytes();
+    const auto [pass, first] = passes.emplace(job->base, job->plan.pass);
+    if (!first) pass->second = Together(pass->second, job->plan.pass);
   }
-  for (const auto& [base, bytes] : base_bytes) used += bytes;
-  if (used + job.plan.own_bytes() <= options_.memory_bytes) return true;
+  for (const auto& [base, pass] : passes) {
+    const trainer::Llama& model = base->model();
+    needed += base->bytes() + trainer::Workspace::Bytes(model.backend(), model.config(), pass) +
+              PlanScratch(model.backend(), model.config(), pass);
+  }
+  return needed;
+}
+
+bool JobEngine::CheckMemory(Job& job) {
+  if (MemoryNeeded(&job) <= options_.memory_bytes) return true;
   const bool fits_alone = job.plan.total_bytes() <= options_.memory_bytes;
   v1::Failure failure = MakeFailure(
       "OUT_OF_MEMORY", fits_alone ? v1::Failure::PLATFORM : v1::Failure::USER,
       absl::StrCat("memory needed is ", job.plan.total_bytes(), " bytes (", job.plan.Text(),
                    "), want at most ", options_.memory_bytes,
-                   fits_alone ? absl::StrCat(" of which ", used, " are in use") : std::string(),
+                   fits_alone ? absl::StrCat(" of which ", MemoryNeeded(nullptr), " are in use")
+                              : std::string(),
                    "; a smaller rank or micro_batch_tokens needs less"));
   FailJob(job, std::move(failure));
   return false;

@@ -1,9 +1,11 @@
 #include "services/worker/memory_plan.h"
 
+#include <algorithm>
+#include <array>
+
 #include "absl/strings/str_cat.h"
 #include "services/worker/probe.h"
 #include "trainer/lora/adapter.h"
-#include "trainer/model/workspace.h"
 
 namespace deltaworks::services {
 namespace {
@@ -15,6 +17,13 @@ constexpr int64_t kCheckpointArrays = 4 + 4 + 8;
 constexpr int64_t kReadBackArrays = 3;
 // A logit on the device, as a double and as a float.
 constexpr int64_t kLogitBytes = 4 + 8 + 4;
+
+trainer::WorkspaceSize ProbePass(
+    const std::array<int64_t, trainer::kLinearGroups>& hidden_columns) {
+  return {.rows = kProbeTokensMax,
+          .labels = static_cast<int64_t>(kProbeRowsMax),
+          .hidden = hidden_columns};
+}
 
 std::string Mebibytes(int64_t bytes) { return absl::StrCat((bytes + (1 << 20) - 1) >> 20, " MiB"); }
 
@@ -32,10 +41,30 @@ int64_t BytesOf(const std::vector<trainer::Example>& examples) {
 
 std::string MemoryPlan::Text() const {
   return absl::StrCat("base ", Mebibytes(base_bytes), ", adapter ", Mebibytes(adapter_bytes),
-                      ", activations ", Mebibytes(activation_bytes), ", data ",
-                      Mebibytes(data_bytes), ", checkpoints ", Mebibytes(checkpoint_bytes),
-                      ", probe ", Mebibytes(probe_bytes), ", process ", Mebibytes(kProcessBytes),
-                      ", together ", Mebibytes(total_bytes()));
+                      ", activations ", Mebibytes(activation_bytes), ", scratch ",
+                      Mebibytes(scratch_bytes), ", data ", Mebibytes(data_bytes), ", checkpoints ",
+                      Mebibytes(checkpoint_bytes), ", probe ", Mebibytes(probe_bytes), ", process ",
+                      Mebibytes(kProcessBytes), ", together ", Mebibytes(total_bytes()));
+}
+
+trainer::WorkspaceSize Together(const trainer::WorkspaceSize& a, const trainer::WorkspaceSize& b) {
+  trainer::WorkspaceSize both = a;
+  both.rows += b.rows;
+  both.labels += b.labels;
+  both.logits += b.logits;
+  both.segments += b.segments;
+  both.keys = std::max(a.keys, b.keys);
+  for (int group = 0; group < trainer::kLinearGroups; ++group) {
+    both.hidden[group] = std::max(a.hidden[group], b.hidden[group]);
+  }
+  both.training = a.training || b.training;
+  return both;
+}
+
+int64_t PlanScratch(const trainer::Backend& backend, const trainer::ModelConfig& config,
+                    const trainer::WorkspaceSize& pass) {
+  return std::max(trainer::Workspace::ScratchBytes(backend, config, pass),
+                  trainer::Workspace::ScratchBytes(backend, config, ProbePass(pass.hidden)));
 }
 
 MemoryPlan PlanMemory(const trainer::Backend& backend, const trainer::ModelConfig& config,
@@ -48,19 +77,19 @@ MemoryPlan PlanMemory(const trainer::Backend& backend, const trainer::ModelConfi
   MemoryPlan plan;
   plan.base_bytes = base_bytes;
   plan.adapter_bytes = trainer::Adapter::Bytes(backend, targets, /*trainable=*/true);
-  plan.activation_bytes = trainer::Workspace::Bytes(backend, config,
-                                                    {.rows = micro_batch_tokens,
-                                                     .labels = micro_batch_tokens,
-                                                     .hidden = hidden,
-                                                     .training = true});
+  plan.pass = {.rows = micro_batch_tokens,
+               .labels = micro_batch_tokens,
+               .keys = micro_batch_tokens,
+               .hidden = hidden,
+               .training = true};
+  plan.activation_bytes = trainer::Workspace::Bytes(backend, config, plan.pass);
+  plan.scratch_bytes = PlanScratch(backend, config, plan.pass);
   plan.data_bytes = BytesOf(data.train) + BytesOf(data.validation);
   plan.checkpoint_bytes = kCheckpointArrays * array_bytes;
-  plan.probe_bytes =
-      trainer::Workspace::Bytes(backend, config,
-                                {.rows = kProbeTokensMax, .labels = probe_rows, .hidden = hidden}) +
-      probe_rows * config.vocab_size * kLogitBytes +
-      trainer::Adapter::Bytes(backend, targets, /*trainable=*/false) +
-      kReadBackArrays * array_bytes;
+  plan.probe_bytes = trainer::Workspace::Bytes(backend, config, ProbePass(hidden)) +
+                     probe_rows * config.vocab_size * kLogitBytes +
+                     trainer::Adapter::Bytes(backend, targets, /*trainable=*/false) +
+                     kReadBackArrays * array_bytes;
   return plan;
 }
 

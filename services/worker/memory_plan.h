@@ -12,28 +12,39 @@
 #include "trainer/data/example.h"
 #include "trainer/lora/lora_config.h"
 #include "trainer/model/config.h"
+#include "trainer/model/workspace.h"
 
 namespace deltaworks::services {
 
-// Programs, libraries, and the scratch of products and of the chunked loss: once by process.
-inline constexpr int64_t kProcessBytes = int64_t{128} << 20;
+// Programs and libraries: once by process.
+inline constexpr int64_t kProcessBytes = int64_t{64} << 20;
 
 struct MemoryPlan {
   int64_t base_bytes = 0;        // Mapped weights; once for all runs on that base.
   int64_t adapter_bytes = 0;     // Masters, gradient, moments, rounded copy.
   int64_t activation_bytes = 0;  // Of one micro-batch.
+  int64_t scratch_bytes = 0;     // That the backend's operations need for it, or for the probe.
   int64_t data_bytes = 0;        // Examples.
   int64_t checkpoint_bytes = 0;  // One being made, one on its way to the store, one that waits.
   int64_t probe_bytes = 0;       // The result's adapter, read back, and its answers.
+  trainer::WorkspaceSize pass;   // One micro-batch.
 
-  int64_t own_bytes() const {
-    return adapter_bytes + activation_bytes + data_bytes + checkpoint_bytes + probe_bytes;
-  }
+  // What adds up, whatever else is trained.
+  int64_t own_bytes() const { return adapter_bytes + data_bytes + checkpoint_bytes + probe_bytes; }
   // Of a worker that has nothing else.
-  int64_t total_bytes() const { return kProcessBytes + base_bytes + own_bytes(); }
+  int64_t total_bytes() const {
+    return kProcessBytes + base_bytes + activation_bytes + scratch_bytes + own_bytes();
+  }
   // "base 513 MiB, adapter 9 MiB, ..."
   std::string Text() const;
 };
+
+// A pass over the micro-batches of both.
+trainer::WorkspaceSize Together(const trainer::WorkspaceSize& a, const trainer::WorkspaceSize& b);
+
+// MemoryPlan::scratch_bytes of a pass.
+int64_t PlanScratch(const trainer::Backend& backend, const trainer::ModelConfig& config,
+                    const trainer::WorkspaceSize& pass);
 
 MemoryPlan PlanMemory(const trainer::Backend& backend, const trainer::ModelConfig& config,
                       int64_t base_bytes, absl::Span<const trainer::LoraTarget> targets,

@@ -37,26 +37,28 @@ TEST(MemoryTest, TheStoresBoundIsNeverBelowTheWorkersPlan) {
   data.train.resize(2'000,
                     {.ids = std::vector<int32_t>(20), .is_label = std::vector<bool>(20, true)});
   for (const trainer::DType type : {trainer::DType::kF32, trainer::DType::kBF16}) {
-    const auto backend = *trainer::NewCpuBackend({.compute_type = type, .threads = 1});
-    for (const auto& config : {Config(49'152, 30), Config(151'936, 2)}) {
-      for (const int64_t rank : {1, 8, 64, 1'024}) {
-        for (const std::vector<std::string>& modules :
-             {std::vector<std::string>{"all-linear"}, std::vector<std::string>{"q_proj"}}) {
-          const auto targets = *trainer::ResolveTargets({.rank = rank, .target_modules = modules},
-                                                        trainer::LlamaModules(config));
-          for (const int64_t tokens : {2, 2'048, 8'192}) {
-            const MemoryNeed need = {.base_bytes = kBaseBytes,
-                                     .compute_bytes = trainer::SizeOf(type),
-                                     .micro_batch_tokens = tokens,
-                                     .data_tokens = 2'000 * 20};
-            EXPECT_GE(MemoryBound(config, targets, need),
-                      PlanMemory(*backend, config, kBaseBytes, targets, tokens, data).total_bytes())
-                << trainer::NameOf(type) << ", rank " << rank << ", " << modules[0] << ", "
-                << tokens << " tokens, vocabulary " << config.vocab_size;
+    for (const int threads : {1, 2, 64})
+      for (const auto& config : {Config(49'152, 30), Config(151'936, 2)}) {
+        const auto backend = *trainer::NewCpuBackend({.compute_type = type, .threads = threads});
+        for (const int64_t rank : {1, 8, 64, 1'024}) {
+          for (const std::vector<std::string>& modules :
+               {std::vector<std::string>{"all-linear"}, std::vector<std::string>{"q_proj"}}) {
+            const auto targets = *trainer::ResolveTargets({.rank = rank, .target_modules = modules},
+                                                          trainer::LlamaModules(config));
+            for (const int64_t tokens : {2, 2'048, 8'192}) {
+              const MemoryNeed need = {.base_bytes = kBaseBytes,
+                                       .compute_bytes = trainer::SizeOf(type),
+                                       .micro_batch_tokens = tokens,
+                                       .data_tokens = 2'000 * 20};
+              EXPECT_GE(
+                  MemoryBound(config, targets, need),
+                  PlanMemory(*backend, config, kBaseBytes, targets, tokens, data).total_bytes())
+                  << trainer::NameOf(type) << ", rank " << rank << ", " << modules[0] << ", "
+                  << tokens << " tokens, vocabulary " << config.vocab_size;
+            }
           }
         }
       }
-    }
   }
 }
 

@@ -114,6 +114,20 @@ struct AttentionShape {
   bool causal = true;
 };
 
+// Sizes of a pass over a model that bound what its operations need beside their tensors.
+struct PassShape {
+  int64_t rows = 0;      // T.
+  int64_t labels = 0;    // Rows of CrossEntropy or Logits.
+  int64_t segments = 0;  // At most `rows` count.
+  int64_t keys = 0;      // Of the longest span.
+  int64_t hidden = 0;    // H of the group of linears where it is largest.
+  int64_t width = 0;     // D.
+  int64_t features = 0;  // Outputs of a group of linears, all together, or inputs: the largest.
+  int64_t vocabulary = 0;
+  AttentionShape attention;
+  bool training = false;
+};
+
 struct AdamWSettings {
   double learning_rate = 0;
   double beta1 = 0.9;
@@ -137,6 +151,12 @@ class Backend {
 
   // ResourceExhausted if the device has no room.
   virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes) = 0;
+  // An upper bound of the scratch that the operations of such a pass hold.
+  virtual int64_t ScratchBytes(const PassShape& pass) const = 0;
+  // Holds that much from now on; if it holds more, it keeps it, but an empty shape gives all of it
+  // back. Scratch that was not reserved grows by itself, and to run out of it is fatal.
+  //   ResourceExhausted  the device has no room; then nothing is held.
+  virtual absl::Status ReserveScratch(const PassShape& pass) = 0;
   virtual void CopyToDevice(const void* host, TensorView device) = 0;
   virtual void CopyToHost(ConstTensorView device, void* host) = 0;
 

@@ -179,7 +179,14 @@ class LlamaPass {
         rows_(batch.rows()) {}
 
   absl::Status Reserve(int64_t labels, bool training, int64_t logits = 0) {
-    WorkspaceSize size{.rows = rows_, .labels = labels, .logits = logits, .training = training};
+    WorkspaceSize size{.rows = rows_,
+                       .labels = labels,
+                       .logits = logits,
+                       .segments = static_cast<int64_t>(batch_.segments.size()),
+                       .training = training};
+    for (const AttentionSpan& span : batch_.spans) {
+      size.keys = std::max(size.keys, span.key_end - span.key_begin);
+    }
     for (int group = 0; group < kLinearGroups; ++group) {
       for (const BatchSegment& segment : batch_.segments) {
         if (segment.adapter == nullptr) continue;

@@ -17,6 +17,25 @@ int64_t RoundUp(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
+PassShape ShapeOf(const ModelConfig& config, const WorkspaceSize& size) {
+  const int64_t query = config.num_attention_heads * config.head_dim;
+  const int64_t key = config.num_key_value_heads * config.head_dim;
+  PassShape pass;
+  pass.rows = size.rows;
+  pass.labels = size.labels;
+  pass.segments = size.segments;
+  pass.keys = std::max(size.keys, size.rows);
+  pass.hidden = *std::max_element(size.hidden.begin(), size.hidden.end());
+  pass.width = config.hidden_size;
+  pass.features = std::max({query + 2 * key, 2 * config.intermediate_size, config.hidden_size});
+  pass.vocabulary = config.vocab_size;
+  pass.attention = {.query_heads = config.num_attention_heads,
+                    .kv_heads = config.num_key_value_heads,
+                    .head_dim = config.head_dim};
+  pass.training = size.training;
+  return pass;
+}
+
 }  // namespace
 
 // Hands out pieces of one allocation, or only adds up their sizes while `base` is null.
@@ -98,6 +117,11 @@ absl::Status Workspace::Reserve(const WorkspaceSize& size) {
   for (int group = 0; group < kLinearGroups; ++group) {
     grown.hidden[group] = std::max(size.hidden[group], size_.hidden[group]);
   }
+  if (absl::Status status = backend_.ReserveScratch(ShapeOf(config_, size)); !status.ok()) {
+    buffer_.reset();
+    size_ = WorkspaceSize();
+    return status;
+  }
   if (buffer_ != nullptr && grown.rows == size_.rows && grown.labels == size_.labels &&
       grown.logits == size_.logits && grown.training == size_.training &&
       grown.hidden == size_.hidden) {
@@ -114,6 +138,13 @@ absl::Status Workspace::Reserve(const WorkspaceSize& size) {
   return absl::OkStatus();
 }
 
+void Workspace::Release() {
+  buffer_.reset();
+  size_ = WorkspaceSize();
+  // Giving back cannot fail.
+  CHECK(backend_.ReserveScratch({}).ok());
+}
+
 int64_t Workspace::Bytes(const Backend& backend, const ModelConfig& config,
                          const WorkspaceSize& size) {
   // Planning asks the backend for its types only.
@@ -121,6 +152,11 @@ int64_t Workspace::Bytes(const Backend& backend, const ModelConfig& config,
   Planner sizes(nullptr);
   workspace.Plan(sizes, size);
   return sizes.used();
+}
+
+int64_t Workspace::ScratchBytes(const Backend& backend, const ModelConfig& config,
+                                const WorkspaceSize& size) {
+  return backend.ScratchBytes(ShapeOf(config, size));
 }
 
 std::array<int64_t, kLinearGroups> HiddenColumns(absl::Span<const LoraTarget> targets) {

@@ -26,6 +26,8 @@ struct WorkspaceSize {
   int64_t rows = 0;    // T of the largest batch.
   int64_t labels = 0;  // Labelled (or asked for) rows.
   int64_t logits = 0;  // Those of them whose logits are handed out.
+  int64_t segments = 1;
+  int64_t keys = 0;  // Of the longest span; the pass's own rows if less.
   // Columns of each group's hidden values: the largest sum of ranks of a segment.
   std::array<int64_t, kLinearGroups> hidden = {};
   bool training = false;
@@ -48,12 +50,19 @@ class Workspace {
  public:
   Workspace(Backend& backend, const ModelConfig& config) : backend_(backend), config_(config) {}
 
-  // ResourceExhausted if the device has no room; then the workspace is empty and may be used again.
+  // With the backend's scratch for such a pass. ResourceExhausted if the device has no room; then
+  // the workspace is empty and may be used again.
   absl::Status Reserve(const WorkspaceSize& size);
 
-  // An upper bound of what Reserve(size) allocates.
+  // Gives all memory back, the backend's scratch too, until the next Reserve.
+  void Release();
+
+  // What Reserve(size) allocates, and an upper bound of what the backend then holds beside it, once
+  // for all workspaces.
   static int64_t Bytes(const Backend& backend, const ModelConfig& config,
                        const WorkspaceSize& size);
+  static int64_t ScratchBytes(const Backend& backend, const ModelConfig& config,
+                              const WorkspaceSize& size);
 
   // One set per layer when reserved for training, else all layers share one.
   const LayerActivations& layer(int64_t index) const {

@@ -45,6 +45,9 @@ class Cohort {
   // Internal after a device fault: all runs must be restored from checkpoints.
   PassResult Pass(absl::Span<TrainingRun* const> runs);
 
+  // Gives back what passes needed: fewer runs are to come. The next pass takes what it needs.
+  void ReleaseMemory() { workspace_.Release(); }
+
  private:
   absl::Status PassOf(const std::vector<TrainingRun*>& runs, bool evaluating,
                       std::vector<RunMetrics>* metrics);

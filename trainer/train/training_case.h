@@ -83,10 +83,10 @@ struct TrainingResult {
 // A backend, a model on it, and its cohort. `weights` must outlive it.
 class Machine {
  public:
-  Machine(std::unique_ptr<Backend> backend, const RandomModel& weights)
+  Machine(std::unique_ptr<Backend> backend, const RandomModel& weights, int64_t positions = 64)
       : backend_(std::move(backend)) {
     auto model =
-        Llama::Create(*backend_, weights.config(), weights.tensors(), {.positions_max = 64});
+        Llama::Create(*backend_, weights.config(), weights.tensors(), {.positions_max = positions});
     CHECK(model.ok()) << model.status();
     model_ = *std::move(model);
     cohort_ = std::make_unique<Cohort>(*model_);
@@ -129,6 +129,7 @@ class Machine {
   TrainingResult Alone(const TrainingJob& job) { return Train({job})[0]; }
 
   const Llama& model() const { return *model_; }
+  const Backend& backend() const { return *backend_; }
 
  private:
   std::unique_ptr<Backend> backend_;

@@ -3,6 +3,8 @@
 #ifndef DELTAWORKS_SERVICES_WORKER_TESTING_FAULTY_BACKEND_H_
 #define DELTAWORKS_SERVICES_WORKER_TESTING_FAULTY_BACKEND_H_
 
+#include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -46,6 +48,15 @@ class FaultyBackend final : public trainer::Backend {
   trainer::DType compute_type() const override { return backend_->compute_type(); }
   trainer::DType wide_type() const override { return backend_->wide_type(); }
   std::string numerics_class() const override { return backend_->numerics_class(); }
+  int64_t ScratchBytes(const trainer::PassShape& pass) const override {
+    return backend_->ScratchBytes(pass);
+  }
+  absl::Status ReserveScratch(const trainer::PassShape& pass) override {
+    const int64_t bytes = pass.rows == 0 ? 0 : backend_->ScratchBytes(pass);
+    if (!faults_.at_allocate.ok() && bytes > scratch_bytes_) return faults_.at_allocate;
+    scratch_bytes_ = bytes == 0 ? 0 : std::max(bytes, scratch_bytes_);
+    return backend_->ReserveScratch(pass);
+  }
   void CopyToDevice(const void* host, View device) override {
     backend_->CopyToDevice(host, std::move(device));
   }
@@ -124,6 +135,7 @@ class FaultyBackend final : public trainer::Backend {
   void Copy(ConstView from, View to) override { backend_->Copy(from, to); }
 
  private:
+  int64_t scratch_bytes_ = 0;  // Reserved.
   const std::unique_ptr<trainer::Backend> backend_;
   DeviceFaults& faults_;
   bool dead_ = false;

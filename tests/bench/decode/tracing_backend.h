@@ -31,6 +31,10 @@ class TracingBackend final : public Backend {
     ++allocations_;
     return backend_.Allocate(bytes);
   }
+  int64_t ScratchBytes(const PassShape& pass) const override { return backend_.ScratchBytes(pass); }
+  absl::Status ReserveScratch(const PassShape& pass) override {
+    return backend_.ReserveScratch(pass);
+  }
   void CopyToDevice(const void* host, TensorView device) override;
   void CopyToHost(ConstTensorView device, void* host) override;
   std::unique_ptr<FrozenLinear> Pack(ConstTensorView weight) override {

@@ -27,6 +27,29 @@ void CheckInputs(const CpuContext& context, const AttentionInputs& in) {
   }
 }
 
+int64_t PackedRows(int64_t keys) { return CeilDiv(keys, kKeyBlock) * kKeyBlock; }
+
+// Rows of packed keys that exist at a time, unless a single span has more.
+int64_t PackedRowsMax(int64_t queries) { return PackedRows(queries) + kKeyBlock; }
+
+// Cuts the spans into runs that are packed together. No result depends on the cut.
+std::vector<absl::Span<const AttentionSpan>> RunsOf(const AttentionInputs& in) {
+  std::vector<absl::Span<const AttentionSpan>> runs;
+  size_t begin = 0;
+  int64_t rows = 0;
+  for (size_t i = 0; i < in.spans.size(); ++i) {
+    const int64_t own = PackedRows(Keys(in.spans[i]));
+    if (i > begin && rows + own > PackedRowsMax(in.q.dim(0))) {
+      runs.push_back(in.spans.subspan(begin, i - begin));
+      begin = i;
+      rows = 0;
+    }
+    rows += own;
+  }
+  if (begin < in.spans.size()) runs.push_back(in.spans.subspan(begin));
+  return runs;
+}
+
 // Key and value heads of all spans, packed for the kernels; [span * kv_heads + head].
 struct PackedHeads {
   std::vector<PackedHead> heads;
@@ -48,7 +71,7 @@ PackedHeads PackHeads(CpuContext& context, const AttentionInputs& in, Direction 
   };
   std::vector<Block> places;
   for (const AttentionSpan& span : in.spans) {
-    const int64_t floats = CeilDiv(Keys(span), kKeyBlock) * kKeyBlock * width;
+    const int64_t floats = PackedRows(Keys(span)) * width;
     for (int64_t head = 0; head < in.shape.kv_heads; ++head) {
       const bool backward = direction == Direction::kBackward;
       Block place = {};
@@ -264,7 +287,12 @@ void AttendForward(CpuContext& context, const AttentionInputs& in, const TensorV
     (decodes ? single : several).push_back(span);
   }
   AttendSingle(context, {in.shape, single, in.q, in.k, in.v}, out, lse);
-  AttendBlocks(context, {in.shape, several, in.q, in.k, in.v}, out, lse);
+  const AttentionInputs blocks = {in.shape, several, in.q, in.k, in.v};
+  const Workspace::Place mark = context.shared.Mark();
+  for (const auto& run : RunsOf(blocks)) {
+    context.shared.Rewind(mark);
+    AttendBlocks(context, {in.shape, run, in.q, in.k, in.v}, out, lse);
+  }
 }
 
 void AttendBackward(CpuContext& context, const AttentionInputs& in, const ConstTensorView& out,
@@ -279,23 +307,29 @@ void AttendBackward(CpuContext& context, const AttentionInputs& in, const ConstT
   const AttentionShape& shape = in.shape;
   CheckTensor(lse, DType::kF32, {in.q.dim(0), shape.query_heads}, "lse");
   const int64_t width = Width(shape);
-  const PackedHeads packed = PackHeads(context, in, Direction::kBackward);
   std::vector<float*> dkeys;
   std::vector<float*> dvalues;
   for (int64_t head = 0; head < shape.query_heads; ++head) {
     dkeys.push_back(context.shared.Get<float>(in.k.dim(0) * width));
     dvalues.push_back(context.shared.Get<float>(in.k.dim(0) * width));
   }
-  context.ForTasks(in.spans.size() * shape.query_heads, [&](int64_t task, int, Workspace& scratch) {
-    const int64_t head = task % shape.query_heads;
-    const int64_t span_index = task / shape.query_heads;
-    const AttentionSpan& span = in.spans[span_index];
-    const int64_t kv_head = head / (shape.query_heads / shape.kv_heads);
-    const BackwardTask backward = {context, in, span, packed.Of(span_index, kv_head), head, width};
-    backward.Run(out, lse, dout, dq,
-                 {dkeys[head] + span.key_begin * width, dvalues[head] + span.key_begin * width},
-                 scratch);
-  });
+  const Workspace::Place mark = context.shared.Mark();
+  for (const auto& run : RunsOf(in)) {
+    context.shared.Rewind(mark);
+    const AttentionInputs some = {in.shape, run, in.q, in.k, in.v};
+    const PackedHeads packed = PackHeads(context, some, Direction::kBackward);
+    context.ForTasks(run.size() * shape.query_heads, [&](int64_t task, int, Workspace& scratch) {
+      const int64_t head = task % shape.query_heads;
+      const int64_t span_index = task / shape.query_heads;
+      const AttentionSpan& span = run[span_index];
+      const int64_t kv_head = head / (shape.query_heads / shape.kv_heads);
+      const BackwardTask backward = {context, some, span, packed.Of(span_index, kv_head),
+                                     head,    width};
+      backward.Run(out, lse, dout, dq,
+                   {dkeys[head] + span.key_begin * width, dvalues[head] + span.key_begin * width},
+                   scratch);
+    });
+  }
   for (const AttentionSpan& span : in.spans) {
     context.ForBlocks(Keys(span), kKeyBlock, [&](int64_t begin, int64_t end) {
       for (int64_t row = span.key_begin + begin; row < span.key_begin + end; ++row) {
@@ -306,6 +340,24 @@ void AttendBackward(CpuContext& context, const AttentionInputs& in, const ConstT
       }
     });
   }
+}
+
+ScratchNeed AttentionScratch(const PassShape& pass) {
+  const AttentionShape& shape = pass.attention;
+  const int64_t width = Width(shape);
+  const int64_t group = shape.query_heads / shape.kv_heads;
+  // Keys and values, packed; backward packs the keys twice.
+  const int64_t packed = std::max(PackedRowsMax(pass.rows), PackedRows(pass.keys)) * width *
+                         shape.kv_heads * (pass.training ? 3 : 2);
+  const int64_t gradients = pass.training ? 2 * shape.query_heads * pass.rows * width : 0;
+  // A block of queries and its result; the one query of a span, and its scores.
+  const int64_t forward = kQueryBlock * (2 * width + 1 + kKeyBlock) +
+                          group * (2 * width + 1 + CeilDiv(pass.keys, 16) * 16);
+  // q, dout, dq and out of one head, and two numbers of each query.
+  const int64_t backward =
+      pass.training ? pass.rows * (4 * width + 2) + 2 * kQueryBlock * kKeyBlock : 0;
+  constexpr int64_t kFloat = sizeof(float);
+  return {(packed + gradients) * kFloat, std::max(forward, backward) * kFloat};
 }
 
 }  // namespace deltaworks::trainer

@@ -1,4 +1,6 @@
 // Attention over spans of the batch (backend.h has the contract; kernels/attention.cc the sums).
+// Spans are taken some at a time, so that packed keys and values of many short ones, each filled up
+// to whole blocks, need no more memory than those of a long one.
 //
 // Blocks of queries and keys are counted from the span's first row, so a row's bits depend on its
 // span only. Backward computes each query head by itself, then adds the heads that share a key and
@@ -26,6 +28,8 @@ void AttendForward(CpuContext& context, const AttentionInputs& in, const TensorV
 void AttendBackward(CpuContext& context, const AttentionInputs& in, const ConstTensorView& out,
                     const ConstTensorView& lse, const ConstTensorView& dout, const TensorView& dq,
                     const TensorView& dk, const TensorView& dv);
+
+ScratchNeed AttentionScratch(const PassShape& pass);
 
 }  // namespace deltaworks::trainer
 

@@ -18,6 +18,12 @@
 
 namespace deltaworks::trainer {
 
+// What an operation takes of CpuContext::shared and of each worker's scratch, at most.
+struct ScratchNeed {
+  int64_t shared = 0;
+  int64_t worker = 0;
+};
+
 struct CpuContext {
   CpuContext(DType compute, std::unique_ptr<ThreadPool> threads, const KernelSet& kernel_set,
              std::unique_ptr<Products> matrix_products)

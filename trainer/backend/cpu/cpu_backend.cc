@@ -41,6 +41,28 @@ class CpuBackend final : public Backend {
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes) override {
     return HostMemory::Allocate(bytes);
   }
+  int64_t ScratchBytes(const PassShape& pass) const override {
+    const ScratchNeed need = NeedOf(pass);
+    return need.shared + context_.pool->threads() * (need.worker + Products::ScratchBytes());
+  }
+  absl::Status ReserveScratch(const PassShape& pass) override {
+    const ScratchNeed need = pass.rows == 0 ? ScratchNeed() : NeedOf(pass);
+    const int64_t unreserved = ScratchUnreserved();
+    absl::Status status = context_.shared.Reserve(need.shared);
+    for (Workspace& scratch : context_.scratch) {
+      if (status.ok()) status = scratch.Reserve(need.worker);
+    }
+    if (status.ok()) {
+      reserved_bytes_ = ScratchHeld() - unreserved;
+      return status;
+    }
+    // What there is may be too little for another pass, and is too much for one that failed.
+    context_.shared.Reserve(0).IgnoreError();
+    for (Workspace& scratch : context_.scratch) scratch.Reserve(0).IgnoreError();
+    reserved_bytes_ = 0;
+    return status;
+  }
+  int64_t ScratchUnreserved() const { return ScratchHeld() - reserved_bytes_; }
   void CopyToDevice(const void* host, TensorView device) override {
     std::memcpy(device.data, host, device.bytes());
   }
@@ -294,6 +316,26 @@ class CpuBackend final : public Backend {
   absl::Status Synchronize() override { return absl::OkStatus(); }
 
  private:
+  int64_t ScratchHeld() const {
+    int64_t bytes = context_.shared.bytes();
+    for (const Workspace& scratch : context_.scratch) bytes += scratch.bytes();
+    return bytes;
+  }
+
+  // Operations come one after the other, so the largest of each counts.
+  ScratchNeed NeedOf(const PassShape& pass) const {
+    // Norms, sums of squares and the like.
+    constexpr int64_t kOthers = int64_t{64} << 10;
+    ScratchNeed most = {kOthers, kOthers};
+    for (const ScratchNeed& need :
+         {LinearScratch(compute_type(), context_.pool->threads(), pass), AttentionScratch(pass),
+          CrossEntropyScratch(compute_type(), pass.labels, pass.vocabulary, pass.width)}) {
+      most.shared = std::max(most.shared, need.shared + kOthers);
+      most.worker = std::max(most.worker, need.worker + kOthers);
+    }
+    return most;
+  }
+
   const KernelSet& kernels() const { return context_.kernels; }
 
   KernelScope Begin() {
@@ -348,6 +390,7 @@ class CpuBackend final : public Backend {
   }
 
   CpuContext context_;
+  int64_t reserved_bytes_ = 0;
 };
 
 }  // namespace
@@ -358,6 +401,10 @@ absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackendWithKernels(const CpuOptio
   auto products = std::make_unique<Products>(options.compute_type, pool->threads(), kernels);
   return std::make_unique<CpuBackend>(options.compute_type, std::move(pool), kernels,
                                       std::move(products));
+}
+
+int64_t CpuScratchUnreserved(const Backend& backend) {
+  return dynamic_cast<const CpuBackend&>(backend).ScratchUnreserved();
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackend(const CpuOptions& options) {

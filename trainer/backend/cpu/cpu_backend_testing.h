@@ -16,6 +16,9 @@ namespace deltaworks::trainer {
 absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackendWithKernels(const CpuOptions& options,
                                                                   const KernelSet& kernels);
 
+// Scratch that a CpuBackend took beyond what was reserved: what its bound left out.
+int64_t CpuScratchUnreserved(const Backend& backend);
+
 }  // namespace deltaworks::trainer
 
 #endif  // DELTAWORKS_TRAINER_BACKEND_CPU_CPU_BACKEND_TESTING_H_

@@ -15,7 +15,7 @@ constexpr int64_t kSums = 16;
 
 // Rows whose logits are computed at a time; a tile has a multiple of them.
 constexpr int64_t kTileRows = 128;
-// Of the exponentials of one tile.
+// Of the exponentials of one tile, and of the partial sums of its gradient.
 constexpr int64_t kTileBytesMax = int64_t{32} << 20;
 
 // Columns of the widest panel of the softmax.
@@ -158,7 +158,30 @@ struct CrossEntropyTile {
   }
 };
 
+int64_t TileRows(int64_t rows, int64_t vocabulary, int64_t d, int64_t element_bytes) {
+  const int64_t row_bytes =
+      std::max(vocabulary * element_bytes, kSums * d * static_cast<int64_t>(sizeof(float)));
+  const int64_t blocks = std::max<int64_t>(1, kTileBytesMax / (kTileRows * row_bytes));
+  return std::min(rows, kTileRows * blocks);
+}
+
 }  // namespace
+
+ScratchNeed CrossEntropyScratch(DType compute_type, int64_t labels, int64_t vocabulary, int64_t d) {
+  const int64_t element = SizeOf(compute_type);
+  const int64_t rows = TileRows(labels, vocabulary, d, element);
+  const auto panels = static_cast<int64_t>(RangesOf(vocabulary, kPanelMax).size());
+  constexpr int64_t kFloat = sizeof(float);
+  const int64_t floats = kSums * rows * d + 2 * panels * rows + 2 * rows;
+  // Logits of one panel of the softmax; then the gradient of one chunk.
+  const int64_t forward =
+      kPanelMax / kPanelColumns * PanelBytes(d) + kTileRows * kPanelMax * kFloat;
+  constexpr int64_t kChunk = kPanelsPerChunk * kPanelMax;
+  const int64_t backward = rows * kChunk * element + PanelBytes(kChunk);
+  // Sums deeper than one Run of Products.
+  const int64_t partial = std::max(labels, kTileRows) * kPanelColumns * kFloat;
+  return {rows * vocabulary * element + floats * kFloat, std::max(forward, backward) + partial};
+}
 
 void CrossEntropyInTiles(CpuContext& context, const ConstTensorView& weight,
                          const ConstTensorView& x, const ConstTensorView& labels,
@@ -167,9 +190,7 @@ void CrossEntropyInTiles(CpuContext& context, const ConstTensorView& weight,
   const int64_t vocabulary = weight.dim(0);
   const std::vector<ColumnRange> ranges = RangesOf(vocabulary, kPanelMax);
   const auto panels = static_cast<int64_t>(ranges.size());
-  const int64_t tile_bytes = kTileRows * vocabulary * SizeOf(x.dtype);
-  const int64_t tile_rows =
-      std::min(x.dim(0), kTileRows * std::max<int64_t>(1, kTileBytesMax / tile_bytes));
+  const int64_t tile_rows = TileRows(x.dim(0), vocabulary, weight.dim(1), SizeOf(x.dtype));
   Workspace& shared = context.shared;
   void* exponentials = shared.Bytes(tile_rows * vocabulary * SizeOf(x.dtype));
   float* maxima = shared.Get<float>(panels * tile_rows);

@@ -13,6 +13,9 @@ void CrossEntropyInTiles(CpuContext& context, const ConstTensorView& weight,
                          const ConstTensorView& weights, const TensorView& losses,
                          const TensorView& dx);
 
+// Of both, for `labels` rows and a vocabulary of `vocabulary` times `d`.
+ScratchNeed CrossEntropyScratch(DType compute_type, int64_t labels, int64_t vocabulary, int64_t d);
+
 void LogitsInPanels(CpuContext& context, const ConstTensorView& weight, const ConstTensorView& x,
                     const TensorView& logits);
 

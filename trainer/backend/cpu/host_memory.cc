@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "trainer/base/status_macros.h"
 
 namespace deltaworks::trainer {
 namespace {
@@ -69,11 +70,26 @@ void* Workspace::Bytes(int64_t bytes) {
 void Workspace::Reset() {
   used_bytes_ = 0;
   if (blocks_.size() < 2) return;
-  int64_t total = 0;
-  for (const auto& block : blocks_) total += block->bytes();
+  const int64_t total = bytes();
   blocks_.clear();
   Bytes(total);
   used_bytes_ = 0;
+}
+
+absl::Status Workspace::Reserve(int64_t bytes) {
+  Reset();
+  if (bytes == 0) blocks_.clear();
+  if (bytes <= this->bytes()) return absl::OkStatus();
+  blocks_.clear();
+  DW_ASSIGN_OR_RETURN(auto block, HostMemory::Allocate(RoundUp(bytes, kAlignment)));
+  blocks_.push_back(std::move(block));
+  return absl::OkStatus();
+}
+
+int64_t Workspace::bytes() const {
+  int64_t total = 0;
+  for (const auto& block : blocks_) total += block->bytes();
+  return total;
 }
 
 }  // namespace deltaworks::trainer

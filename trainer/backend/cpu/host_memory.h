@@ -60,6 +60,13 @@ class Workspace {
   // time needs one.
   void Reset();
 
+  // One block of at least so many bytes, when nothing is in use; 0 gives all memory back.
+  //   ResourceExhausted  then there is no block at all.
+  absl::Status Reserve(int64_t bytes);
+
+  // Of all blocks.
+  int64_t bytes() const;
+
  private:
   std::vector<std::unique_ptr<HostMemory>> blocks_;  // All but the last are full.
   int64_t used_bytes_ = 0;                           // Of the last block.

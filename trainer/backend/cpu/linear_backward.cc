@@ -56,7 +56,9 @@ void HiddenGradient(const BackwardCall& call, const Piece& piece, int64_t linear
   const int64_t rank = pair.rank();
   const int64_t rows = piece.end - piece.begin;
   float* const out = scratch.Get<float>(rows * rank);
+  const Workspace::Place mark = scratch.Mark();
   for (const ColumnRange& panel : PanelsOf(rank)) {
+    scratch.Rewind(mark);
     std::vector<PanelFactor> factors;
     AppendFactors(call.products(), call.dy[linear], piece.begin, 0, RowsOf(pair.b),
                   call.group[linear]->n(), panel, scratch, factors);

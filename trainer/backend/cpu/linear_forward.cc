@@ -41,7 +41,9 @@ void HiddenOfPiece(const ForwardCall& call, const Piece& piece, int worker, Work
   const int64_t rows = piece.end - piece.begin;
   const int64_t width = a.dim(0);
   float* const out = scratch.Get<float>(rows * width);
+  const Workspace::Place mark = scratch.Mark();
   for (const ColumnRange& panel : PanelsOf(width)) {
+    scratch.Rewind(mark);
     std::vector<PanelFactor> factors;
     AppendFactors(*call.context.products, x, 0, 0, TransposeOf(a), call.k(), panel, scratch,
                   factors);

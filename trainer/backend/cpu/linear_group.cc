@@ -165,4 +165,38 @@ void CheckGroup(const CpuContext& context, LinearGroup group, absl::Span<const S
   }
 }
 
+ScratchNeed LinearScratch(DType compute_type, int threads, const PassShape& pass) {
+  constexpr int64_t kFloat = sizeof(float);
+  const int64_t element = SizeOf(compute_type);
+  const int64_t rows = pass.rows, hidden = pass.hidden, segments = std::min(pass.segments, rows);
+  // Allocations are rounded up, and a factor deeper than a Run is several.
+  const int64_t base = PanelBytes(pass.features + pass.features / Products::kDepthMax + 2);
+  const int64_t column_bytes = rows * kPanelColumns * kFloat;
+  const int64_t hidden_panels = hidden / kPanelColumns + 1;
+
+  ScratchNeed need;
+  // Several A of a segment are one: of linears that read the residual stream.
+  need.shared = segments * (hidden * pass.width * element + 64);
+  if (pass.training) {
+    // hidden of each linear and dhidden, transposed tile by tile.
+    const int64_t tiles = rows / Products::kTokenTile + segments;
+    const int64_t blocks = (hidden_panels + 3) + hidden_panels;
+    need.shared += blocks * PanelBytes(rows + 33 * tiles);
+  }
+  // Outputs and gradients of inputs: sums of the base and of pieces, dropped or deep.
+  const int64_t output = base + segments * (PanelBytes(hidden + 1) + 64) + 4 * column_bytes;
+  const int64_t part = SinglePanelRowsMax(threads, rows);
+  const int64_t hidden_forward =
+      part * (pass.features * element + (hidden + kPanelColumns) * kFloat) + base;
+  need.worker = std::max(output, hidden_forward);
+  if (pass.training) {
+    const int64_t hidden_backward = rows * hidden * kFloat + column_bytes + base;
+    const int64_t token_sums = hidden * kPanelColumns * kFloat +
+                               PanelBytes(rows + 2 * (rows / Products::kTokenTile + 1)) +
+                               rows * kPanelColumns * element;
+    need.worker = std::max({need.worker, hidden_backward, token_sums});
+  }
+  return need;
+}
+
 }  // namespace deltaworks::trainer

@@ -99,6 +99,9 @@ void SumOfPieces(CpuContext& context, absl::Span<const PanelFactor> base,
                  const TensorView& out, int worker, Workspace& scratch);
 
 // Shapes, types and order of everything that forward and backward share.
+// Of all paths.
+ScratchNeed LinearScratch(DType compute_type, int threads, const PassShape& pass);
+
 void CheckGroup(const CpuContext& context, LinearGroup group, absl::Span<const Segment> segments,
                 const ConstTensorView& x, const ConstTensorView& hidden);
 

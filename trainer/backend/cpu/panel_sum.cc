@@ -6,6 +6,8 @@ namespace {
 // Of the panels that are cut.
 constexpr int64_t kPartsPerThread = 4;
 constexpr int64_t kPartRowsMin = 96;
+// Whole blocks of any kernel.
+constexpr int64_t kBlockRowsMax = 32;
 
 }  // namespace
 
@@ -36,6 +38,12 @@ std::vector<PanelTask> TasksOf(const CpuContext& context, int64_t panels, int64_
     }
   }
   return tasks;
+}
+
+int64_t SinglePanelRowsMax(int threads, int64_t rows) {
+  if (threads == 1) return rows;
+  return std::min(rows,
+                  std::max(CeilDiv(rows, kPartsPerThread * threads), kPartRowsMin) + kBlockRowsMax);
 }
 
 void AppendFactors(const Products& products, const ConstTensorView& a, int64_t row,

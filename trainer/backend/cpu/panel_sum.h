@@ -30,6 +30,8 @@ struct PanelTask {
 // Cuts `panels` panels of `rows` rows into tasks: whole panels, each of which is packed once, and
 // in the end parts of panels, so that threads end together. No result depends on the cut.
 std::vector<PanelTask> TasksOf(const CpuContext& context, int64_t panels, int64_t rows);
+// Rows of a task of a single panel, at most.
+int64_t SinglePanelRowsMax(int threads, int64_t rows);
 
 // Appends a [rows,depth], rows a_row elements apart, times the columns of b: several factors if
 // that is deeper than a Run can be.

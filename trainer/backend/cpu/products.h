@@ -76,6 +76,9 @@ class Products {
                                 Workspace& scratch) const;
   void Run(int worker, const PanelSum& sum);
 
+  // Of one worker's Run.
+  static int64_t ScratchBytes() { return PanelProductScratch(kDepthMax); }
+
  private:
   const int64_t element_bytes_;
   const KernelSet& kernels_;

@@ -42,6 +42,8 @@ class ReferenceBackend : public Backend {
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes) override {
     return std::make_unique<HostBuffer>(bytes);
   }
+  int64_t ScratchBytes(const PassShape&) const override { return 0; }
+  absl::Status ReserveScratch(const PassShape&) override { return absl::OkStatus(); }
   void CopyToDevice(const void* host, TensorView device) override {
     std::memcpy(device.data, host, device.bytes());
   }

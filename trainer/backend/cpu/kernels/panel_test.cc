@@ -76,7 +76,7 @@ struct Factor {
 
 class PanelTest : public ::testing::TestWithParam<std::tuple<DType, const KernelSet*>> {
  protected:
-  static constexpr int64_t kRows = 26;  // More than two blocks of any kernel.
+  static constexpr int64_t kRows = 50;  // More than a block of any kernel, and no multiple of one.
 
   Factor Random(int64_t depth, int64_t columns, bool b_transposed, bool a_packed) {
     const DType type = std::get<0>(GetParam());
