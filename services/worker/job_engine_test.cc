@@ -152,6 +152,18 @@ TEST(JobEngineTest, NeighboursThatJoinAndLeaveChangeNothing) {
   EXPECT_FALSE(worker.results.contains(other.job));
 }
 
+TEST(JobEngineTest, AJobThatJoinsIsInTheNextPassAndItsNeighbourMissesNone) {
+  EngineHarness worker;
+  const AttemptKey other = KeyOf("other");
+  worker.engine().Start(other, TinyTask(7));
+  for (int i = 0; i < 3; ++i) worker.RunOnce();
+  const size_t before = worker.metrics[other.job].size();
+  worker.engine().Start(kJ, TinyTask());
+  worker.RunOnce();
+  EXPECT_EQ(worker.metrics[kJ.job].size(), 1u);
+  EXPECT_EQ(worker.metrics[other.job].size(), before + 1);
+}
+
 TEST(JobEngineTest, StopTakesEffectBeforeTheNextPass) {
   EngineHarness worker;
   worker.engine().Start(kJ, TinyTask());

@@ -75,6 +75,18 @@ TEST_F(MemoryPlanTest, TwiceTheTokensIsAboutTwiceTheActivationsAndNothingElse) {
   EXPECT_LE(two.scratch_bytes, 2 * one.scratch_bytes);
 }
 
+// Hidden columns of a pass are those of its widest adapter, on all rows.
+TEST_F(MemoryPlanTest, APassOfTwoNeedsMoreThanBothAloneIfTheOneIsWideAndTheOtherLong) {
+  const MemoryPlan wide = Plan(64, 128), long_one = Plan(1, 2'048);
+  const trainer::WorkspaceSize both = Together(wide.pass, long_one.pass);
+  EXPECT_EQ(both.rows, 2'176);
+  EXPECT_EQ(both.segments, 2);
+  EXPECT_EQ(both.hidden, wide.pass.hidden);
+  // 30 layers, 3 + 1 + 2 + 1 linears, 63 more columns of 2 bytes on 2,048 rows.
+  EXPECT_GT(trainer::Workspace::Bytes(*backend_, Config(), both),
+            wide.activation_bytes + long_one.activation_bytes + 30 * 7 * 63 * 2 * 2'048);
+}
+
 TEST_F(MemoryPlanTest, ExamplesCountWithAtLeastTheirIdsAndFlags) {
   EXPECT_EQ(Plan(8, 2'048).data_bytes, 0);
   EXPECT_GE(Plan(8, 2'048, /*examples=*/1'000).data_bytes, 1'000 * 128 * 4);

@@ -70,7 +70,8 @@ class ScratchTest : public ::testing::TestWithParam<std::tuple<Shape, DType, int
   }
 
   void ExpectNothingUnreserved(const char* what) const {
-    EXPECT_EQ(CpuScratchUnreserved(machine_.backend()), 0) << what;
+    EXPECT_EQ(ScratchOf(machine_.backend()).unreserved, 0) << what;
+    EXPECT_GT(ScratchOf(machine_.backend()).held, 0) << what;
   }
 
   const RandomModel weights_;
@@ -94,6 +95,17 @@ TEST_P(ScratchTest, TrainingAndEvaluatingTakeWhatWasReserved) {
   ExpectNothingUnreserved("with dropout");
   machine_.Train({Job(3, 0.2), Job(4, 0), Job(5, 0.1), Job(6, 0)});
   ExpectNothingUnreserved("four together");
+}
+
+TEST_P(ScratchTest, ReleasedMemoryIsTakenAgainAndChangesNoByte) {
+  const TrainingResult alone = machine_.Alone(Job(1, 0.1));
+  const std::unique_ptr<TrainingRun> run = machine_.NewRun(Job(1, 0.1));
+  while (run->active()) {
+    machine_.Pass({run.get()});
+    machine_.cohort().ReleaseMemory();
+    EXPECT_EQ(ScratchOf(machine_.backend()).held, 0);
+  }
+  EXPECT_EQ(AdapterDigest(*run), alone.digest);
 }
 
 TEST_P(ScratchTest, GeneratingTakesWhatWasReserved) {

@@ -130,6 +130,7 @@ class Machine {
 
   const Llama& model() const { return *model_; }
   const Backend& backend() const { return *backend_; }
+  Cohort& cohort() { return *cohort_; }
 
  private:
   std::unique_ptr<Backend> backend_;

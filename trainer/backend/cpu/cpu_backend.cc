@@ -62,6 +62,11 @@ class CpuBackend final : public Backend {
     reserved_bytes_ = 0;
     return status;
   }
+  int64_t ScratchHeld() const {
+    int64_t bytes = context_.shared.bytes();
+    for (const Workspace& scratch : context_.scratch) bytes += scratch.bytes();
+    return bytes;
+  }
   int64_t ScratchUnreserved() const { return ScratchHeld() - reserved_bytes_; }
   void CopyToDevice(const void* host, TensorView device) override {
     std::memcpy(device.data, host, device.bytes());
@@ -316,12 +321,6 @@ class CpuBackend final : public Backend {
   absl::Status Synchronize() override { return absl::OkStatus(); }
 
  private:
-  int64_t ScratchHeld() const {
-    int64_t bytes = context_.shared.bytes();
-    for (const Workspace& scratch : context_.scratch) bytes += scratch.bytes();
-    return bytes;
-  }
-
   // Operations come one after the other, so the largest of each counts.
   ScratchNeed NeedOf(const PassShape& pass) const {
     // Norms, sums of squares and the like.
@@ -403,8 +402,9 @@ absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackendWithKernels(const CpuOptio
                                       std::move(products));
 }
 
-int64_t CpuScratchUnreserved(const Backend& backend) {
-  return dynamic_cast<const CpuBackend&>(backend).ScratchUnreserved();
+CpuScratch ScratchOf(const Backend& cpu_backend) {
+  const auto& backend = dynamic_cast<const CpuBackend&>(cpu_backend);
+  return {backend.ScratchHeld(), backend.ScratchUnreserved()};
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackend(const CpuOptions& options) {

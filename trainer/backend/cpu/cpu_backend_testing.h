@@ -16,8 +16,13 @@ namespace deltaworks::trainer {
 absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackendWithKernels(const CpuOptions& options,
                                                                   const KernelSet& kernels);
 
-// Scratch that a CpuBackend took beyond what was reserved: what its bound left out.
-int64_t CpuScratchUnreserved(const Backend& backend);
+// Bytes of scratch that a CpuBackend holds, and those beyond what was reserved: what its bound left
+// out.
+struct CpuScratch {
+  int64_t held = 0;
+  int64_t unreserved = 0;
+};
+CpuScratch ScratchOf(const Backend& cpu_backend);
 
 }  // namespace deltaworks::trainer
 
