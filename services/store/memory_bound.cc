@@ -43,10 +43,12 @@ int64_t RowBytes(const trainer::ModelConfig& config, absl::Span<const trainer::L
 int64_t ScratchBytes(const trainer::ModelConfig& config,
                      absl::Span<const trainer::LoraTarget> targets, int64_t rows, int64_t compute) {
   constexpr int64_t kTileBytes = int64_t{32} << 20, kTileRows = 128, kPanel = 64;
-  constexpr int64_t kChunk = 2048;  // Of the vocabulary, in the gradient of the loss.
   const auto groups = trainer::HiddenColumns(targets);
   const int64_t hidden = *std::max_element(groups.begin(), groups.end());
   const int64_t d = config.hidden_size, vocabulary = config.vocab_size;
+  // Of the vocabulary, in the gradient of the loss, and rows of one tile there.
+  const int64_t chunk = std::min<int64_t>(2048, 8 * (vocabulary + kPanel));
+  const int64_t tile_rows = std::min(rows, kTileBytes / (vocabulary * compute) + kTileRows);
   const int64_t width = (config.head_dim + 15) / 16 * 16;
   const int64_t heads = 2 * config.num_attention_heads + 3 * config.num_key_value_heads;
   const int64_t features =
@@ -60,8 +62,7 @@ int64_t ScratchBytes(const trainer::ModelConfig& config,
       hidden * d * compute + (rows + 4 * kPanel) * kPanel * kWide * (2 * hidden / kPanel + 6);
   const int64_t thread = 2 * features * kPanel * kWide + 5 * rows * kPanel * kWide +
                          rows * (4 * width + 2 + hidden) * kWide +
-                         4 * kPanel * kWide * (d + kChunk) +
-                         (kTileBytes / (vocabulary * compute) + 2 * kTileRows) * kChunk * compute;
+                         4 * kPanel * kWide * (d + chunk) + tile_rows * chunk * compute;
   return std::max({loss, attention, adapters}) + rows * features * compute + kThreads * thread;
 }
 

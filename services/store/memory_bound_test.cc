@@ -58,6 +58,21 @@ TEST(MemoryBoundTest, TheTrainersOwnSumIsNeverAboveTheBound) {
   }
 }
 
+// A worker of half a gibibyte can train a toy.
+TEST(MemoryBoundTest, AModelOfFewNumbersNeedsLittle) {
+  trainer::ModelConfig config = SmallLlama();
+  config.vocab_size = 50;
+  config.hidden_size = 24;
+  config.intermediate_size = 40;
+  config.num_hidden_layers = 2;
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 6;
+  const auto targets =
+      *trainer::ResolveTargets(Lora(8, {"all-linear"}), trainer::LlamaModules(config));
+  EXPECT_LE(MemoryBound(config, targets, {.micro_batch_tokens = 256}), int64_t{512} << 20);
+}
+
 TEST(MemoryBoundTest, BaseAndDataCountInFull) {
   const trainer::ModelConfig config = SmallLlama();
   const auto targets =

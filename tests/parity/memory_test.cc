@@ -38,7 +38,7 @@ TEST(MemoryTest, TheStoresBoundIsNeverBelowTheWorkersPlan) {
                     {.ids = std::vector<int32_t>(20), .is_label = std::vector<bool>(20, true)});
   for (const trainer::DType type : {trainer::DType::kF32, trainer::DType::kBF16}) {
     for (const int threads : {1, 2, 64})
-      for (const auto& config : {Config(49'152, 30), Config(151'936, 2)}) {
+      for (const auto& config : {Config(49'152, 30), Config(151'936, 2), Config(300, 2)}) {
         const auto backend = *trainer::NewCpuBackend({.compute_type = type, .threads = threads});
         for (const int64_t rank : {1, 8, 64, 1'024}) {
           for (const std::vector<std::string>& modules :

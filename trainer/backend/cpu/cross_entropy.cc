@@ -170,14 +170,15 @@ int64_t TileRows(int64_t rows, int64_t vocabulary, int64_t d, int64_t element_by
 ScratchNeed CrossEntropyScratch(DType compute_type, int64_t labels, int64_t vocabulary, int64_t d) {
   const int64_t element = SizeOf(compute_type);
   const int64_t rows = TileRows(labels, vocabulary, d, element);
-  const auto panels = static_cast<int64_t>(RangesOf(vocabulary, kPanelMax).size());
+  const std::vector<ColumnRange> ranges = RangesOf(vocabulary, kPanelMax);
+  const auto panels = static_cast<int64_t>(ranges.size());
   constexpr int64_t kFloat = sizeof(float);
   const int64_t floats = kSums * rows * d + 2 * panels * rows + 2 * rows;
   // Logits of one panel of the softmax; then the gradient of one chunk.
   const int64_t forward =
       kPanelMax / kPanelColumns * PanelBytes(d) + kTileRows * kPanelMax * kFloat;
-  constexpr int64_t kChunk = kPanelsPerChunk * kPanelMax;
-  const int64_t backward = rows * kChunk * element + PanelBytes(kChunk);
+  const int64_t chunk = kPanelsPerChunk * ranges[0].width;
+  const int64_t backward = rows * chunk * element + PanelBytes(chunk);
   // Sums deeper than one Run of Products.
   const int64_t partial = std::max(labels, kTileRows) * kPanelColumns * kFloat;
   return {rows * vocabulary * element + floats * kFloat, std::max(forward, backward) + partial};
