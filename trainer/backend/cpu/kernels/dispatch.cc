@@ -65,7 +65,6 @@ KernelSet AmxKernels() {
 
 bool TilesWork(const KernelSet& amx) {
   static const bool work = [&] {
-    if (!TilesAllowed()) return false;
     if (TileTrial(amx)) return true;
     LOG(WARNING) << "AMX gives other bits than TDPBF16PS is defined to; it is not used";
     return false;
@@ -78,26 +77,27 @@ bool TilesWork(const KernelSet& amx) {
 std::vector<const KernelSet*> SupportedKernels(DType compute_type) {
   CHECK(compute_type == DType::kF32 || compute_type == DType::kBF16)
       << "compute type is " << NameOf(compute_type) << ", want F32 or BF16";
-  static const KernelSet sets[4][2] = {
-      {generic::MakeKernels(false), generic::MakeKernels(true)},
-      {avx2::MakeKernels(false), avx2::MakeKernels(true)},
-      {avx512::MakeKernels(false), avx512::MakeKernels(true)},
-      {avx512bf16::MakeKernels(false), avx512bf16::MakeKernels(true)},
-  };
-  static const KernelSet amx = AmxKernels();
   const Isa limit = Limit();
   const bool bf16 = compute_type == DType::kBF16;
-  std::vector<const KernelSet*> supported = {&sets[0][bf16]};
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (!avx2 || limit < Isa::kAvx2) return supported;
-  supported.push_back(&sets[1][bf16]);
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (!avx512 || limit < Isa::kAvx512) return supported;
-  supported.push_back(&sets[2][bf16]);
+  // Each set is made once its processor is found: making it runs its instructions, too.
+  static const KernelSet generic_sets[2] = {generic::MakeKernels(false),
+                                            generic::MakeKernels(true)};
+  std::vector<const KernelSet*> supported = {&generic_sets[bf16]};
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (!has_avx2 || limit < Isa::kAvx2) return supported;
+  static const KernelSet avx2_sets[2] = {avx2::MakeKernels(false), avx2::MakeKernels(true)};
+  supported.push_back(&avx2_sets[bf16]);
+  const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (!has_avx512 || limit < Isa::kAvx512) return supported;
+  static const KernelSet avx512_sets[2] = {avx512::MakeKernels(false), avx512::MakeKernels(true)};
+  supported.push_back(&avx512_sets[bf16]);
   if (!bf16 || !__builtin_cpu_supports("avx512bf16") || limit < Isa::kAvx512Bf16) return supported;
-  supported.push_back(&sets[3][bf16]);
-  if (limit >= Isa::kAmx && TilesWork(amx)) supported.push_back(&amx);
+  static const KernelSet avx512bf16_set = avx512bf16::MakeKernels(true);
+  supported.push_back(&avx512bf16_set);
+  if (limit < Isa::kAmx || !TilesAllowed()) return supported;
+  static const KernelSet amx_set = AmxKernels();
+  if (TilesWork(amx_set)) supported.push_back(&amx_set);
   return supported;
 }
 
