@@ -9,6 +9,7 @@
 #include "trainer/lora/adapter.h"
 #include "trainer/model/llama.h"
 #include "trainer/model/workspace.h"
+#include "trainer/testing/random_model.h"
 
 namespace deltaworks::services {
 namespace {
@@ -60,14 +61,7 @@ TEST(MemoryBoundTest, TheTrainersOwnSumIsNeverAboveTheBound) {
 
 // A worker of half a gibibyte can train a toy.
 TEST(MemoryBoundTest, AModelOfFewNumbersNeedsLittle) {
-  trainer::ModelConfig config = SmallLlama();
-  config.vocab_size = 50;
-  config.hidden_size = 24;
-  config.intermediate_size = 40;
-  config.num_hidden_layers = 2;
-  config.num_attention_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 6;
+  const trainer::ModelConfig config = trainer::SmallConfig();
   const auto targets =
       *trainer::ResolveTargets(Lora(8, {"all-linear"}), trainer::LlamaModules(config));
   EXPECT_LE(MemoryBound(config, targets, {.micro_batch_tokens = 256}), int64_t{512} << 20);

@@ -43,6 +43,9 @@ std::vector<Shape> Shapes() {
   model = add("deep", 30, 60, 9);
   model->intermediate_size = 4'500;
   add("long_sums", 380, 400, 40);
+  model = add("wide_head", 380, 400, 1);
+  model->head_dim = 256;
+  model->num_attention_heads = model->num_key_value_heads = 1;
   return shapes;
 }
 

@@ -4,8 +4,8 @@
 //
 // tests/gpu/README.md has the questions and what was found.
 
-#include <cstring>
 #include <string>
+#include <vector>
 
 #include "tests/gpu/probe/gpu.h"
 #include "tests/gpu/probe/sections.h"
@@ -22,6 +22,7 @@ namespace {
 struct Section {
   const char* name;
   void (*ask)();
+  bool by_name_only = false;
 };
 
 constexpr Section kSections[] = {
@@ -34,41 +35,34 @@ constexpr Section kSections[] = {
     {"graph", AskGraph},
     {"nccl", AskNccl},
     {"rows", [] { AskRows(/*thorough=*/true); }},
-    {"digests", [] { AskRows(/*thorough=*/false); }},  // To compare two libraries.
+    // To compare two libraries: the first shapes of `rows`.
+    {"digests", [] { AskRows(/*thorough=*/false); }, /*by_name_only=*/true},
 };
 
 int Main(int argc, char** argv) {
-  bool asked = false;
-  const auto wanted = [&](const char* name) {
-    bool named = false;
-    bool any = false;
-    for (int i = 1; i < argc; ++i) {
-      if (std::strcmp(argv[i], "--records") == 0) {
-        ++i;
-        continue;
-      }
-      any = true;
-      named = named || std::strcmp(argv[i], name) == 0;
+  std::vector<std::string> wanted;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string(argv[i]) != "--records") {
+      wanted.emplace_back(argv[i]);
+      continue;
     }
-    return named || (!any && std::strcmp(name, "digests") != 0);
-  };
-  for (int i = 1; i + 1 < argc; ++i) {
-    if (std::strcmp(argv[i], "--records") != 0) continue;
-    Records() = std::fopen(argv[i + 1], "a");
+    const char* const path = ++i < argc ? argv[i] : "";
+    Records() = std::fopen(path, "a");
     if (Records() == nullptr) {
-      std::fprintf(stderr, "%s cannot be written\n", argv[i + 1]);
+      std::fprintf(stderr, "records file '%s' cannot be written\n", path);
       return 1;
     }
   }
+  const bool all = wanted.empty();
   for (const Section& section : kSections) {
-    if (!wanted(section.name)) continue;
-    asked = true;
+    if (all ? section.by_name_only : std::erase(wanted, section.name) == 0) continue;
     std::printf("== %s\n", section.name);
     section.ask();
     std::fflush(nullptr);
   }
-  if (!asked) std::fprintf(stderr, "no such section; probe.cc lists them\n");
-  return asked ? 0 : 1;
+  for (const std::string& name : wanted)
+    std::fprintf(stderr, "section is '%s', want one of kSections\n", name.c_str());
+  return wanted.empty() ? 0 : 1;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
+#include "trainer/backend/cpu/cpu_backend_testing.h"
 
 namespace deltaworks::trainer {
 namespace {
@@ -31,6 +32,31 @@ TEST(CpuBackendTest, MemoryThatTheMachineHasNotIsResourceExhausted) {
   ASSERT_TRUE(backend.ok()) << backend.status();
   EXPECT_TRUE(absl::IsResourceExhausted((*backend)->Allocate(int64_t{1} << 50).status()));
   EXPECT_TRUE((*backend)->Synchronize().ok());
+}
+
+TEST(CpuBackendTest, ScratchThatTheSystemRefusesIsAStatusAndTheBackendGoesOn) {
+  const auto backend = *NewCpuBackend({.compute_type = DType::kF32, .threads = 2});
+  PassShape pass = {.rows = 100,
+                    .labels = 50,
+                    .segments = 1,
+                    .keys = 100,
+                    .hidden = 8,
+                    .width = 64,
+                    .features = 256,
+                    .vocabulary = 500,
+                    .attention = {.query_heads = 4, .kv_heads = 2, .head_dim = 16},
+                    .training = true};
+  ASSERT_TRUE(backend->ReserveScratch(pass).ok());
+  const int64_t held = ScratchOf(*backend).held;
+  EXPECT_GT(held, 0);
+  EXPECT_LE(held, backend->ScratchBytes(pass));
+  pass.rows = pass.keys = int64_t{1} << 40;
+  EXPECT_TRUE(absl::IsResourceExhausted(backend->ReserveScratch(pass)));
+  EXPECT_EQ(ScratchOf(*backend).held, 0);
+  pass.rows = pass.keys = 100;
+  ASSERT_TRUE(backend->ReserveScratch(pass).ok());
+  EXPECT_EQ(ScratchOf(*backend).held, held);
+  EXPECT_EQ(ScratchOf(*backend).unreserved, 0);
 }
 
 class CpuBackendDeathTest : public ::testing::Test {

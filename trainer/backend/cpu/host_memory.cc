@@ -77,10 +77,11 @@ void Workspace::Reset() {
 }
 
 absl::Status Workspace::Reserve(int64_t bytes) {
-  Reset();
-  if (bytes == 0) blocks_.clear();
-  if (bytes <= this->bytes()) return absl::OkStatus();
+  used_bytes_ = 0;
+  if (bytes > 0) bytes = std::max(bytes, this->bytes());
+  if (blocks_.size() == 1 && blocks_[0]->bytes() == bytes) return absl::OkStatus();
   blocks_.clear();
+  if (bytes == 0) return absl::OkStatus();
   DW_ASSIGN_OR_RETURN(auto block, HostMemory::Allocate(RoundUp(bytes, kAlignment)));
   blocks_.push_back(std::move(block));
   return absl::OkStatus();

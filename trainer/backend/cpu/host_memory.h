@@ -60,7 +60,8 @@ class Workspace {
   // time needs one.
   void Reset();
 
-  // One block of at least so many bytes, when nothing is in use; 0 gives all memory back.
+  // Forgets all blocks, like Reset, and holds one of at least so many bytes, or of what it held
+  // before if that is more; 0 gives all memory back.
   //   ResourceExhausted  then there is no block at all.
   absl::Status Reserve(int64_t bytes);
 

@@ -74,5 +74,42 @@ TEST(WorkspaceTest, ARewoundLoopFindsItsPlaceAgainAndWhatWasGivenBeforeStays) {
   }
 }
 
+TEST(WorkspaceTest, ReservedMemoryIsOneBlockThatIsKeptUntilZeroIsReserved) {
+  Workspace workspace;
+  ASSERT_TRUE(workspace.Reserve(5'000'000).ok());
+  const int64_t reserved = workspace.bytes();
+  EXPECT_GE(reserved, 5'000'000);
+  EXPECT_LT(reserved, 5'000'064);
+  char* const first = workspace.Get<char>(4'000'000);
+  workspace.Get<char>(1'000'000);
+  EXPECT_EQ(workspace.bytes(), reserved) << "room for all of it";
+  ASSERT_TRUE(workspace.Reserve(1'000).ok());
+  EXPECT_EQ(workspace.bytes(), reserved);
+  EXPECT_EQ(workspace.Get<char>(4'000'000), first);
+  ASSERT_TRUE(workspace.Reserve(0).ok());
+  EXPECT_EQ(workspace.bytes(), 0);
+}
+
+TEST(WorkspaceTest, WhatGrewBeyondTheReservedIsJoinedByTheNextReservation) {
+  Workspace workspace;
+  ASSERT_TRUE(workspace.Reserve(3'000'000).ok());
+  workspace.Get<char>(3'000'000);
+  workspace.Get<char>(2'000'000);
+  const int64_t grown = workspace.bytes();
+  EXPECT_GE(grown, 5'000'000);
+  ASSERT_TRUE(workspace.Reserve(3'000'000).ok());
+  EXPECT_EQ(workspace.bytes(), grown);
+  workspace.Get<char>(grown);
+  EXPECT_EQ(workspace.bytes(), grown) << "in one block";
+}
+
+TEST(WorkspaceTest, AReservationThatTheSystemRefusesHoldsNothingAndCanBeTriedAgain) {
+  Workspace workspace;
+  ASSERT_TRUE(workspace.Reserve(1'000).ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(workspace.Reserve(int64_t{1} << 50)));
+  EXPECT_EQ(workspace.bytes(), 0);
+  EXPECT_TRUE(workspace.Reserve(1'000).ok());
+}
+
 }  // namespace
 }  // namespace deltaworks::trainer

@@ -211,6 +211,9 @@ TEST_P(PanelSumTest, TasksCoverEveryRowOfEveryPanelOnce) {
         for (const PanelTask& task : TasksOf(context, panels, rows)) {
           EXPECT_EQ(task.begin, next.at(task.panel));
           EXPECT_LT(task.begin, task.end);
+          if (panels == 1) {
+            EXPECT_LE(task.end - task.begin, SinglePanelRowsMax(threads, rows));
+          }
           next[task.panel] = task.end;
         }
         EXPECT_EQ(next, std::vector<int64_t>(panels, rows)) << threads << " threads";
