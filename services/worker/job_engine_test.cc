@@ -19,6 +19,7 @@
 #include "services/worker/store_publisher.h"
 #include "services/worker/testing/engine_harness.h"
 #include "services/worker/testing/tiny_world.h"
+#include "trainer/backend/cpu/cpu_backend_testing.h"
 #include "trainer/lora/peft_format.h"
 
 namespace deltaworks::services {
@@ -162,6 +163,24 @@ TEST(JobEngineTest, AJobThatJoinsIsInTheNextPassAndItsNeighbourMissesNone) {
   worker.RunOnce();
   EXPECT_EQ(TheWorld().metrics.cohort_runs.Value(), 2);
   EXPECT_EQ(worker.metrics[kJ.job].size(), 1u) << "the evaluation before its first step";
+}
+
+TEST(JobEngineTest, AJobThatLeavesGivesBackWhatPassesNeededAndTheOthersTakeTheirs) {
+  const trainer::Backend* device = nullptr;
+  EngineHarness worker([&](trainer::DType type) {
+    auto backend = trainer::NewCpuBackend({.compute_type = type});
+    if (backend.ok()) device = backend->get();
+    return backend;
+  });
+  const AttemptKey other = KeyOf("other");
+  worker.engine().Start(other, TinyTask(7));
+  worker.engine().Start(kJ, TinyTask());
+  worker.RunOnce();
+  EXPECT_GT(trainer::ScratchOf(*device).held, 0);
+  worker.engine().Stop(other);
+  EXPECT_EQ(trainer::ScratchOf(*device).held, 0);
+  worker.RunAll();
+  EXPECT_EQ(worker.results[kJ.job].artifact->manifest, Alone().result.artifact->manifest);
 }
 
 TEST(JobEngineTest, StopTakesEffectBeforeTheNextPass) {

@@ -133,6 +133,30 @@ TEST(JobFailuresTest, AJobThatDoesNotFitBesideAnotherIsThePlatformsFault) {
   EXPECT_EQ(worker.failures[second.job].fault(), v1::Failure::PLATFORM);
 }
 
+// The least memory, within a kilobyte, with which `second` may join a tiny job.
+int64_t LeastMemoryBeside(const v1::TrainTask& second) {
+  int64_t refused = 0, enough = int64_t{1} << 30;
+  while (enough - refused > 1024) {
+    const int64_t memory = (refused + enough) / 2;
+    EngineHarness worker(/*threads=*/1, memory);
+    worker.engine().Start(kJ, TinyTask());
+    worker.engine().Start(KeyOf("second"), second);
+    worker.RunOnce();
+    (worker.failures.empty() ? enough : refused) = memory;
+  }
+  return enough;
+}
+
+TEST(JobFailuresTest, WhatTwoNeedTogetherCountsThePassThatTheyShare) {
+  v1::TrainTask longer = TinyTask(7), wider = TinyTask(7);
+  longer.mutable_spec()->set_micro_batch_tokens(512);
+  wider.mutable_spec()->mutable_lora()->set_rank(5);
+  const int64_t alike = LeastMemoryBeside(TinyTask(7));
+  // 256 more rows: at least the residual stream of the two layers, in f32.
+  EXPECT_GT(LeastMemoryBeside(longer), alike + 256 * 2 * 2 * 24 * 4);
+  EXPECT_GT(LeastMemoryBeside(wider), alike);
+}
+
 // Parked while it joins, so that what fails is the pass.
 void StartWithoutRoomForAPass(EngineHarness& worker, const AttemptKey& key, DeviceFaults& faults) {
   worker.engine().Start(key, TinyTask());

@@ -21,6 +21,7 @@ struct Shape {
   ModelConfig model;
   int shortest, longest;  // Tokens of an example.
   int64_t rank;
+  int64_t micro_batch_tokens = 2'048;
 };
 
 std::vector<Shape> Shapes() {
@@ -46,6 +47,7 @@ std::vector<Shape> Shapes() {
   model = add("wide_head", 380, 400, 1);
   model->head_dim = 256;
   model->num_attention_heads = model->num_key_value_heads = 1;
+  shapes.back().micro_batch_tokens = 400;  // One document at a time.
   return shapes;
 }
 
@@ -68,7 +70,7 @@ class ScratchTest : public ::testing::TestWithParam<std::tuple<Shape, DType, int
     job.config.lora.rank = shape().rank;
     job.config.lora.lora_dropout = dropout;
     job.config.per_device_train_batch_size = examples;
-    job.config.micro_batch_tokens = 2'048;
+    job.config.micro_batch_tokens = shape().micro_batch_tokens;
     job.config.max_steps = 1;
     job.config.eval_steps = 1;
     return job;
