@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "proto/deltaworks/v1/operator_service.pb.h"
 #include "proto/deltaworks/v1/registry_service.pb.h"
 #include "proto/deltaworks/v1/store_service.pb.h"
 #include "proto/deltaworks/v1/training_service.pb.h"
@@ -52,14 +54,17 @@ struct GrantAttempt {
   bool alone = true;
 };
 
-struct PreemptAttempt {
-  std::string job;
+// Asks jobs on a worker to make room there for a waiting one; all of them, or nothing happens.
+struct Preempt {
+  std::string worker;
+  std::vector<std::string> victims;
   std::string by;
 };
 
 using Command = std::variant<v1::CreateJobRequest, v1::CancelJobRequest, v1::PauseJobRequest,
-                             v1::ResumeJobRequest, ValidationAnswer, VersionAnswer, WorkerReport,
-                             StartScheduler, EndLease, GrantAttempt, PreemptAttempt>;
+                             v1::ResumeJobRequest, v1::SetQuotaRequest, v1::SetWorkerModeRequest,
+                             ValidationAnswer, VersionAnswer, WorkerReport, StartScheduler,
+                             EndLease, GrantAttempt, Preempt>;
 
 }  // namespace deltaworks::scheduler
 

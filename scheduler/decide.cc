@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <variant>
 
+#include "scheduler/decide_operator.h"
 #include "scheduler/decide_platform.h"
 #include "scheduler/decide_report.h"
 #include "scheduler/decide_request.h"
@@ -18,13 +19,17 @@ struct Decider {
   Result operator()(const v1::CancelJobRequest& c) const { return DecideCancel(c, context); }
   Result operator()(const v1::PauseJobRequest& c) const { return DecidePause(c, context); }
   Result operator()(const v1::ResumeJobRequest& c) const { return DecideResume(c, context); }
+  Result operator()(const v1::SetQuotaRequest& c) const { return DecideSetQuota(c, context); }
+  Result operator()(const v1::SetWorkerModeRequest& c) const {
+    return DecideSetWorkerMode(c, context);
+  }
   Result operator()(const ValidationAnswer& c) const { return DecideValidation(c, context); }
   Result operator()(const VersionAnswer& c) const { return DecideVersion(c, context); }
   Result operator()(const WorkerReport& c) const { return DecideReport(c.report, context); }
   Result operator()(const StartScheduler&) const { return DecideStart(context); }
   Result operator()(const EndLease& c) const { return DecideEndLease(c, context); }
   Result operator()(const GrantAttempt& c) const { return DecideGrant(c, context); }
-  Result operator()(const PreemptAttempt& c) const { return DecidePreempt(c, context); }
+  Result operator()(const Preempt& c) const { return DecidePreempt(c, context); }
 };
 
 }  // namespace

@@ -50,12 +50,18 @@ std::string WhyInfeasible(const JobRecord& record, const DecisionContext& contex
   if (context.now < context.fleet.started_at() + options.lease_duration + options.start_grace) {
     return "";
   }
+  const JobShape shape = ShapeOf(record, options);
   int64_t memory_bytes_max = 0;
-  for (const auto& [name, worker] : context.fleet.workers()) {
-    const Fit fit = CheckWorkerKind(record, worker, /*any_class=*/true);
-    if (fit.verdict == Verdict::kFits) return "";
-    if (fit.reason == v1::NO_WORKER_WITH_MEMORY) {
-      memory_bytes_max = std::max(memory_bytes_max, worker.environment.memory_bytes());
+  if (shape.labels.empty()) {
+    memory_bytes_max = context.fleet.MemoryMax(shape.device_kind);
+    if (shape.memory_bytes <= memory_bytes_max) return "";
+  } else {
+    for (const auto& [name, worker] : context.fleet.workers()) {
+      const Fit fit = CheckWorkerKind(shape, worker, /*any_class=*/true);
+      if (fit.verdict == Verdict::kFits) return "";
+      if (fit.reason == v1::NO_WORKER_WITH_MEMORY) {
+        memory_bytes_max = std::max(memory_bytes_max, worker.environment.memory_bytes());
+      }
     }
   }
   if (memory_bytes_max == 0) return "";  // Nobody of that kind is known yet; one may come.
@@ -224,18 +230,33 @@ Decision DecideGrant(const GrantAttempt& command, const DecisionContext& context
   return Done(&draft);
 }
 
-Decision DecidePreempt(const PreemptAttempt& command, const DecisionContext& context) {
-  const JobRecord* record = context.state.FindJob(command.job);
-  if (record == nullptr || StateOf(*record) != v1::RUNNING ||
-      record->current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED) {
-    return {};
+Decision DecidePreempt(const Preempt& command, const DecisionContext& context) {
+  const JobRecord* waiting = context.state.FindJob(command.by);
+  if (waiting == nullptr || StateOf(*waiting) != v1::QUEUED) return {};
+  Decision decision;
+  for (const std::string& victim : command.victims) {
+    const JobRecord* record = context.state.FindJob(victim);
+    if (record == nullptr || StateOf(*record) != v1::RUNNING ||
+        record->current().worker() != command.worker ||
+        record->current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED) {
+      return {};
+    }
+    JobDraft draft(*record, context.now);
+    Event event = draft.NewEvent(v1::JobEvent::YIELD_ORDERED, v1::RUNNING, v1::PREEMPTED,
+                                 absl::StrCat("makes room for ", command.by));
+    event.mutable_attempt_ordered()->set_desired(v1::Assignment::YIELD);
+    draft.Add(std::move(event));
+    for (Event& drafted : draft.TakeEvents()) decision.events.push_back(std::move(drafted));
   }
-  JobDraft draft(*record, context.now);
-  Event event = draft.NewEvent(v1::JobEvent::YIELD_ORDERED, v1::RUNNING, v1::PREEMPTED,
-                               absl::StrCat("makes room for ", command.by));
-  event.mutable_attempt_ordered()->set_desired(v1::Assignment::YIELD);
+  JobDraft draft(*waiting, context.now);
+  Event event = draft.NewEvent(
+      v1::JobEvent::NOTE, v1::QUEUED, waiting->job().status().reason(),
+      absl::StrCat(command.victims.size() == 1 ? "a job" : "jobs", " on ", command.worker,
+                   command.victims.size() == 1 ? " was" : " were", " told to make room"));
+  event.mutable_worker_promised()->set_worker(command.worker);
   draft.Add(std::move(event));
-  return Done(&draft);
+  for (Event& drafted : draft.TakeEvents()) decision.events.push_back(std::move(drafted));
+  return decision;
 }
 
 }  // namespace deltaworks::scheduler

@@ -13,7 +13,7 @@ Decision DecideValidation(const ValidationAnswer& answer, const DecisionContext&
 Decision DecideVersion(const VersionAnswer& answer, const DecisionContext& context);
 Decision DecideEndLease(const EndLease& command, const DecisionContext& context);
 Decision DecideGrant(const GrantAttempt& command, const DecisionContext& context);
-Decision DecidePreempt(const PreemptAttempt& command, const DecisionContext& context);
+Decision DecidePreempt(const Preempt& command, const DecisionContext& context);
 
 }  // namespace deltaworks::scheduler
 

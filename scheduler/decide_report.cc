@@ -19,6 +19,8 @@
 namespace deltaworks::scheduler {
 namespace {
 
+constexpr absl::Duration kDeviceTimeUnsaidMax = absl::Seconds(10);
+
 // The worker will say nothing more of this attempt, so nothing may wait for the next report.
 bool IsLastWord(const v1::AttemptReport& report) {
   return report.phase() == v1::AttemptReport::LEFT || report.phase() == v1::AttemptReport::FAILED ||
@@ -201,6 +203,27 @@ void TakeDrain(const v1::SyncRequest& sync, JobDraft* draft) {
   draft->Add(std::move(event));
 }
 
+// With the next event; a worker cannot claim more than has passed since the grant.
+void TakeDeviceTime(const v1::AttemptReport& report, JobDraft* draft) {
+  const JobRecord& record = draft->record();
+  const v1::Attempt& attempt = *record.job().status().attempts().rbegin();
+  const int64_t passed = absl::ToInt64Milliseconds(draft->now() - FromProto(attempt.grant_time()));
+  const int64_t device_ms = std::min(report.device_ms(), passed);
+  if (device_ms > record.current().device_ms()) draft->CountDeviceTime(device_ms);
+}
+
+// Where nothing else was to be said for long, as in a step that takes minutes.
+void WriteDeviceTime(const v1::AttemptReport& report, JobDraft* draft) {
+  if (!draft->counts_device_time()) return;
+  const JobRecord& record = draft->record();
+  const absl::Duration more = absl::Milliseconds(report.device_ms() - record.current().device_ms());
+  if (more >= kDeviceTimeUnsaidMax) {
+    draft->Add(draft->NewEvent());
+  } else {
+    draft->CountDeviceTime(0);
+  }
+}
+
 void TakeAttempt(const v1::AttemptReport& report, const v1::SyncRequest& sync,
                  const DecisionContext& context, JobDraft* draft) {
   const JobRecord& record = draft->record();
@@ -209,6 +232,7 @@ void TakeAttempt(const v1::AttemptReport& report, const v1::SyncRequest& sync,
     TakeRepeatedResult(report, draft);
     return;
   }
+  TakeDeviceTime(report, draft);
   TakeStart(report, draft);
   if (MayWriteNow(record, report, context)) {
     TakeLogs(report, context.options, draft);
@@ -216,6 +240,7 @@ void TakeAttempt(const v1::AttemptReport& report, const v1::SyncRequest& sync,
   }
   TakeCheckpoint(report, draft);
   TakeEnd(report, sync, context.options, draft);
+  WriteDeviceTime(report, draft);
 }
 
 // Drafts of one report, by job.

@@ -9,10 +9,12 @@
 #include "absl/container/btree_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "scheduler/fair_share.h"
+#include "scheduler/grant_planner.h"
 #include "scheduler/job_record.h"
 #include "scheduler/placement.h"
-#include "scheduler/preemption.h"
 #include "scheduler/queue_order.h"
+#include "scheduler/resource_name.h"
 
 namespace deltaworks::scheduler {
 namespace {
@@ -37,15 +39,16 @@ struct Survey {
 
 Survey LookAt(const JobRecord& record, const State& state, const Fleet& fleet,
               const Options& options, absl::Time now) {
-  const Slots slots(state, options);
-  const bool any_class = MayChangeClass(record, fleet, options, now);
+  const JobShape shape = ShapeOf(record, options);
+  const bool any_class = MayChangeClass(shape, fleet, options, now);
   Survey survey;
   for (const auto& [name, worker] : fleet.workers()) {
     ++survey.seen;
-    const Fit fit = CheckWorker(record, worker, any_class, slots);
+    const Fit fit =
+        CheckWorker(shape, worker, state.WorkerMode(name), state.LoadOf(name), any_class, options);
     if (CheckOrder(fit.reason) > CheckOrder(survey.furthest)) survey.furthest = fit.reason;
     if (!worker.online) continue;
-    if (worker.draining) {
+    if (!TakesJobs(worker, state.WorkerMode(name))) {
       ++survey.draining;
       continue;
     }
@@ -85,6 +88,15 @@ std::string Workers(int64_t count) {
   return absl::StrCat(count, count == 1 ? " worker" : " workers");
 }
 
+std::string EmptyWorkerSentence(const JobRecord& record, const Survey& survey) {
+  const std::string none = absl::StrCat("; ", Workers(survey.suitable), " would do, none is empty");
+  if (record.run_alone()) {
+    return absl::StrCat("runs alone after ", record.job().status().deaths_without_checkpoint(),
+                        " deaths in a row", none);
+  }
+  return absl::StrCat("shares no worker", none);
+}
+
 }  // namespace
 
 v1::Job Explainer::Show(const JobRecord& record) {
@@ -94,7 +106,7 @@ v1::Job Explainer::Show(const JobRecord& record) {
 }
 
 int64_t Explainer::PositionOf(const JobRecord& record) {
-  const absl::btree_set<QueueKey>& queue = state_.queue();
+  const JobQueue::Keys& queue = state_.queue().keys();
   if (!was_asked_) {
     was_asked_ = true;
     return std::distance(queue.begin(), queue.find(MakeQueueKey(record.job(), options_))) + 1;
@@ -106,6 +118,21 @@ int64_t Explainer::PositionOf(const JobRecord& record) {
     }
   }
   return positions_.at(record.job().name());
+}
+
+// There is room, and the last plan did not give it to the job.
+void Explainer::ExplainRoom(const JobRecord& record, v1::Waiting* waiting) const {
+  const TenantShare share =
+      ShareOf(std::string(TenantOf(record.job().name())), state_, options_, now_);
+  if (share.at_limit()) {
+    waiting->set_reason(v1::QUOTA_REACHED);
+    waiting->set_message(absl::StrCat("the tenant is on ", share.devices,
+                                      share.devices == 1 ? " device" : " devices",
+                                      ", as many as its quota allows"));
+  } else {
+    waiting->set_reason(v1::WORKERS_HELD);
+    waiting->set_message("a worker has room, and it is kept for jobs ahead that need more of it");
+  }
 }
 
 v1::Waiting Explainer::Explain(const JobRecord& record) {
@@ -139,14 +166,13 @@ v1::Waiting Explainer::Explain(const JobRecord& record) {
       waiting.set_message(ClassSentence(record, survey, fleet_, options_, now_));
       break;
     case v1::WAITING_FOR_EMPTY_WORKER:
-      waiting.set_message(absl::StrCat("runs alone after ",
-                                       record.job().status().deaths_without_checkpoint(),
-                                       " deaths in a row, and no worker is empty"));
-      break;
     case v1::WORKERS_BUSY:
-      if (IsBeingClearedFor(record, state_, fleet_, options_, now_)) {
+      if (PromiseStands(record, state_, fleet_, options_, now_)) {
         waiting.set_reason(v1::WAITING_FOR_PREEMPTION);
-        waiting.set_message("a job of a lower class was told to make room");
+        waiting.set_message(
+            absl::StrCat("jobs on ", record.promised_worker(), " were told to make room"));
+      } else if (survey.furthest == v1::WAITING_FOR_EMPTY_WORKER) {
+        waiting.set_message(EmptyWorkerSentence(record, survey));
       } else if (position > 1) {
         waiting.set_reason(v1::WAITING_FOR_TURN);
         waiting.set_message(absl::StrCat(position - 1, position == 2 ? " job is" : " jobs are",
@@ -158,7 +184,7 @@ v1::Waiting Explainer::Explain(const JobRecord& record) {
       }
       break;
     default:
-      waiting.set_message("a worker is free; the job is about to be placed");
+      ExplainRoom(record, &waiting);
       break;
   }
   return waiting;

@@ -34,6 +34,7 @@ class Explainer {
  private:
   // From 1, in the queue.
   int64_t PositionOf(const JobRecord& record);
+  void ExplainRoom(const JobRecord& record, v1::Waiting* waiting) const;
 
   const State& state_;
   const Fleet& fleet_;

@@ -9,6 +9,22 @@ namespace {
 
 constexpr absl::Duration kForgetAfter = absl::Hours(24);
 
+bool SameEnvironment(const v1::WorkerEnvironment& a, const v1::WorkerEnvironment& b) {
+  const auto same_labels = [&] {
+    return a.labels().size() == b.labels().size() &&
+           std::all_of(a.labels().begin(), a.labels().end(), [&](const auto& label) {
+             const auto other = b.labels().find(label.first);
+             return other != b.labels().end() && other->second == label.second;
+           });
+  };
+  return a.numerics_class() == b.numerics_class() && a.device() == b.device() &&
+         a.device_kind() == b.device_kind() && a.device_description() == b.device_description() &&
+         a.memory_bytes() == b.memory_bytes() && a.build_version() == b.build_version() &&
+         same_labels() &&
+         std::equal(a.bases_cached().begin(), a.bases_cached().end(), b.bases_cached().begin(),
+                    b.bases_cached().end());
+}
+
 }  // namespace
 
 absl::Status Fleet::Accept(const v1::SyncRequest& report, int64_t incarnation_min, absl::Time now) {
@@ -28,14 +44,50 @@ absl::Status Fleet::Accept(const v1::SyncRequest& report, int64_t incarnation_mi
                                            " after report ", numbers.report_number));
   }
   numbers.report_number = report.report_number();
+  const bool is_new = worker.name.empty();
+  if (!is_new) Index(worker, /*in=*/false);
+  const bool changed = is_new || !worker.online || worker.incarnation != report.incarnation() ||
+                       worker.draining != report.draining() ||
+                       !SameEnvironment(worker.environment, report.environment());
   worker.name = report.worker();
   worker.incarnation = report.incarnation();
-  worker.environment = report.environment();
+  if (changed) worker.environment = report.environment();
+  worker.pass_times.assign(report.pass_times().begin(), report.pass_times().end());
   worker.draining = report.draining();
   worker.last_seen = now;
   worker.online = true;
+  Index(worker, /*in=*/true);
+  if (changed) changed_.insert(worker.name);
   class_last_seen_[report.environment().numerics_class()] = now;
   return absl::OkStatus();
+}
+
+void Fleet::Index(const WorkerInfo& worker, bool in) {
+  LastSeen& seen = worker.online ? online_ : offline_;
+  absl::btree_map<int64_t, int64_t>& memory = memory_[worker.environment.device_kind()];
+  int64_t& count = memory[worker.environment.memory_bytes()];
+  count += in ? 1 : -1;
+  if (in) {
+    seen.emplace(worker.last_seen, worker.name);
+    return;
+  }
+  seen.erase({worker.last_seen, worker.name});
+  if (count == 0) memory.erase(worker.environment.memory_bytes());
+  if (memory.empty()) memory_.erase(worker.environment.device_kind());
+}
+
+const WorkerInfo* Fleet::Find(const std::string& worker) const {
+  const auto found = workers_.find(worker);
+  return found == workers_.end() ? nullptr : &found->second;
+}
+
+int64_t Fleet::MemoryMax(const std::string& device_kind) const {
+  int64_t bytes = 0;
+  for (const auto& [kind, memory] : memory_) {
+    if (!device_kind.empty() && kind != device_kind) continue;
+    bytes = std::max(bytes, memory.rbegin()->first);
+  }
+  return bytes;
 }
 
 int64_t Fleet::Revise(absl::string_view worker, const std::string& content) {
@@ -48,14 +100,19 @@ int64_t Fleet::Revise(absl::string_view worker, const std::string& content) {
 }
 
 void Fleet::Advance(absl::Time now) {
-  for (auto it = workers_.begin(); it != workers_.end();) {
-    if (it->second.last_seen + kForgetAfter < now) {
-      numbers_.erase(it->first);
-      it = workers_.erase(it);
-    } else {
-      it->second.online = it->second.last_seen + online_for_ > now;
-      ++it;
-    }
+  while (!online_.empty() && online_.begin()->first + online_for_ <= now) {
+    WorkerInfo& worker = workers_.at(online_.begin()->second);
+    Index(worker, /*in=*/false);
+    worker.online = false;
+    Index(worker, /*in=*/true);
+    changed_.insert(worker.name);
+  }
+  while (!offline_.empty() && offline_.begin()->first + kForgetAfter < now) {
+    const std::string name = offline_.begin()->second;
+    Index(workers_.at(name), /*in=*/false);
+    numbers_.erase(name);
+    workers_.erase(name);
+    changed_.insert(name);
   }
   for (auto it = class_last_seen_.begin(); it != class_last_seen_.end();) {
     it = it->second + kForgetAfter < now ? class_last_seen_.erase(it) : std::next(it);

@@ -10,9 +10,13 @@
 #define DELTAWORKS_SCHEDULER_FLEET_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -24,6 +28,9 @@ struct WorkerInfo {
   std::string name;
   int64_t incarnation = 0;
   v1::WorkerEnvironment environment;
+  // By base, as measured.
+  std::vector<v1::PassTime> pass_times;
+  // It said so.
   bool draining = false;
   // Reported within the last lease.
   bool online = false;
@@ -50,8 +57,17 @@ class Fleet {
   // Says who is online at `now`, and forgets who was silent for a day.
   void Advance(absl::Time now);
 
-  // By name, as of the last Advance.
-  const absl::btree_map<std::string, WorkerInfo>& workers() const { return workers_; }
+  // By name, as of the last Advance. Addresses stay until the worker is forgotten.
+  const std::map<std::string, WorkerInfo>& workers() const { return workers_; }
+  // nullptr if it is not known.
+  const WorkerInfo* Find(const std::string& worker) const;
+  // Workers of which anything but pass_times changed since the last call, or that were forgotten;
+  // by name.
+  absl::btree_set<std::string> TakeChanged() { return std::exchange(changed_, {}); }
+
+  // The largest memory of a worker of this kind ("": any) that is online or was within a day; 0 if
+  // there is none.
+  int64_t MemoryMax(const std::string& device_kind) const;
 
   // When a worker of this numerics class last reported; started_at if none did.
   absl::Time ClassLastSeen(absl::string_view numerics_class) const;
@@ -65,9 +81,19 @@ class Fleet {
     std::string content;
   };
 
+  using LastSeen = absl::btree_set<std::pair<absl::Time, std::string>>;
+
+  // Into the derived sets, or out of them.
+  void Index(const WorkerInfo& worker, bool in);
+
   const absl::Duration online_for_;
   const absl::Time started_at_;
-  absl::btree_map<std::string, WorkerInfo> workers_;
+  std::map<std::string, WorkerInfo> workers_;
+  LastSeen online_;
+  LastSeen offline_;
+  // By device kind: how many have how much.
+  absl::btree_map<std::string, absl::btree_map<int64_t, int64_t>> memory_;
+  absl::btree_set<std::string> changed_;
   absl::btree_map<std::string, Numbers> numbers_;
   absl::btree_map<std::string, absl::Time> class_last_seen_;
   int64_t last_revision_ = 0;

@@ -34,6 +34,7 @@ Event JobDraft::NewEvent(v1::JobEvent::Type type, v1::JobState state, v1::JobRea
 }
 
 void JobDraft::Add(Event event) {
+  if (device_ms_ != 0) event.set_attempt_device_ms(std::exchange(device_ms_, 0));
   const absl::Status folded = FoldIntoJob(event, &record_);
   CHECK(folded.ok()) << folded;
   events_.push_back(std::move(event));

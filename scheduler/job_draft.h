@@ -7,7 +7,9 @@
 #ifndef DELTAWORKS_SCHEDULER_JOB_DRAFT_H_
 #define DELTAWORKS_SCHEDULER_JOB_DRAFT_H_
 
+#include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -34,6 +36,10 @@ class JobDraft {
   Event NewEvent(v1::JobEvent::Type type, v1::JobState state, v1::JobReason reason,
                  const std::string& message) const;
 
+  // The next event says so: device time of the current attempt so far.
+  void CountDeviceTime(int64_t device_ms) { device_ms_ = device_ms; }
+  bool counts_device_time() const { return device_ms_ != 0; }
+
   // Folds `event` into the draft and keeps it. Dies if it cannot follow: a bug in a decision.
   void Add(Event event);
 
@@ -43,6 +49,7 @@ class JobDraft {
   JobRecord record_;
   const absl::Time now_;
   std::vector<Event> events_;
+  int64_t device_ms_ = 0;  // Of the next event; 0: it says nothing.
 };
 
 }  // namespace deltaworks::scheduler

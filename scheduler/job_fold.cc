@@ -182,6 +182,19 @@ void FoldResult(const v1::ResultReport& report, const Event& event, JobRecord* r
   CloseAttempt(v1::Attempt::COMPLETED, event, record);
 }
 
+absl::Status FoldDeviceTime(const Event& event, JobRecord* record) {
+  if (event.attempt_device_ms() == 0) return absl::OkStatus();
+  if (!record->has_current() || event.attempt_device_ms() < record->current().device_ms()) {
+    return Damaged(event, absl::StrCat("device time of ", event.attempt_device_ms(), " ms follows ",
+                                       record->current().device_ms(), " ms"));
+  }
+  v1::JobStatus& status = *record->mutable_job()->mutable_status();
+  status.set_device_ms(status.device_ms() + event.attempt_device_ms() -
+                       record->current().device_ms());
+  record->mutable_current()->set_device_ms(event.attempt_device_ms());
+  return absl::OkStatus();
+}
+
 bool NeedsCurrentAttempt(Event::KindCase kind) {
   return kind == Event::kAttemptStarted || kind == Event::kAttemptOrdered ||
          kind == Event::kAttemptEnded || kind == Event::kCheckpointCommitted ||
@@ -252,8 +265,14 @@ absl::Status FoldKind(const Event& event, JobRecord* record) {
     case Event::kJobFailed:
       *record->mutable_job()->mutable_status()->mutable_failure() = event.job_failed().failure();
       break;
+    case Event::kWorkerPromised:
+      record->set_promised_worker(event.worker_promised().worker());
+      *record->mutable_promise_time() = event.time();
+      break;
     case Event::kSchedulerStarted:
     case Event::kWorkerJoined:
+    case Event::kQuotaSet:
+    case Event::kWorkerModeSet:
       return Damaged(event, "an event of the platform names a job");
     case Event::KIND_NOT_SET:
       break;
@@ -265,6 +284,7 @@ absl::Status FoldKind(const Event& event, JobRecord* record) {
 
 absl::Status FoldIntoJob(const Event& event, JobRecord* record) {
   DW_RETURN_IF_ERROR(CheckFollows(event, *record));
+  DW_RETURN_IF_ERROR(FoldDeviceTime(event, record));
   DW_RETURN_IF_ERROR(FoldKind(event, record));
 
   v1::Job& job = *record->mutable_job();
@@ -274,6 +294,10 @@ absl::Status FoldIntoJob(const Event& event, JobRecord* record) {
   job.mutable_status()->set_last_event_seq(shown.seq());
   if (shown.state() == job.status().state()) return absl::OkStatus();
   DW_RETURN_IF_ERROR(JobStateMachine::Move(shown.state(), shown.reason(), shown.message(), &job));
+  if (shown.state() != v1::QUEUED) {
+    record->clear_promised_worker();
+    record->clear_promise_time();
+  }
   if (IsFinal(shown.state())) {
     record->clear_recent_metrics();
     record->clear_missing_blobs();

@@ -1,5 +1,7 @@
 #include "scheduler/job_record.h"
 
+#include <algorithm>
+
 namespace deltaworks::scheduler {
 namespace {
 
@@ -30,6 +32,17 @@ std::string ResultWorker(const JobRecord& record) {
 
 int64_t CheckpointStep(const JobRecord& record) {
   return record.job().status().checkpoint().step();
+}
+
+double RemainingFlops(const JobRecord& record) {
+  const v1::JobStatus& status = record.job().status();
+  const auto steps = static_cast<double>(
+      std::max<int64_t>(0, status.progress().total_steps() - status.progress().step()));
+  const auto tokens = static_cast<double>(std::max<int64_t>(1, status.facts().step_tokens()));
+  // Forward and backward of the frozen weights, and one product more for A and B.
+  return steps * tokens *
+         (4 * static_cast<double>(status.facts().total_parameters()) +
+          6 * static_cast<double>(status.facts().trainable_parameters()));
 }
 
 std::vector<std::string> NeededDigests(const JobRecord& record) {

@@ -26,6 +26,9 @@ std::string ResultWorker(const JobRecord& record);
 // Step of the last committed checkpoint; 0 without one.
 int64_t CheckpointStep(const JobRecord& record);
 
+// FLOPs of its training that are not in its last checkpoint or report; 0 before it is validated.
+double RemainingFlops(const JobRecord& record);
+
 // Manifests that the job itself must keep pinned: its kept checkpoints and, until it is a version,
 // its result. Whatever else is pinned with the job as owner may be unpinned.
 std::vector<std::string> NeededDigests(const JobRecord& record);

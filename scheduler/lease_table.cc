@@ -11,6 +11,7 @@ void LeaseTable::Grant(Lease lease, absl::Time now) {
   lease.expires_at = now + lease_duration_;
   lease.heard_at = now;
   const std::string job = lease.job;
+  deadlines_.emplace(lease.expires_at, job);
   CHECK(leases_.emplace(job, std::move(lease)).second) << job << " holds a lease already";
 }
 
@@ -23,6 +24,7 @@ void LeaseTable::SetDesired(absl::string_view job, v1::Assignment::Desired desir
 void LeaseTable::End(absl::string_view job) {
   const auto found = leases_.find(job);
   CHECK(found != leases_.end()) << job << " holds no lease";
+  deadlines_.erase({found->second.expires_at, found->first});
   leases_.erase(found);
 }
 
@@ -53,7 +55,11 @@ bool LeaseTable::Renew(absl::string_view job, int64_t lease_epoch, absl::string_
                        absl::Time received_at) {
   Lease* lease = FindMutable(job, lease_epoch, attempt_id);
   if (lease == nullptr) return false;
-  lease->expires_at = std::max(lease->expires_at, received_at + lease_duration_);
+  const absl::Time deadline = received_at + lease_duration_;
+  if (deadline <= lease->expires_at) return true;
+  deadlines_.erase({lease->expires_at, lease->job});
+  lease->expires_at = deadline;
+  deadlines_.emplace(deadline, lease->job);
   return true;
 }
 
@@ -72,20 +78,23 @@ void LeaseTable::Reconcile(const std::vector<Lease>& attempts, absl::Time now,
     }
   }
   leases_ = std::move(kept);
+  deadlines_.clear();
+  for (const auto& [job, lease] : leases_) deadlines_.emplace(lease.expires_at, job);
 }
 
 std::vector<Lease> LeaseTable::Expired(absl::Time now) const {
   std::vector<Lease> expired;
-  for (const auto& [job, lease] : leases_) {
-    if (lease.expires_at <= now) expired.push_back(lease);
+  for (const auto& [deadline, job] : deadlines_) {
+    if (deadline > now) break;
+    expired.push_back(leases_.at(job));
   }
+  std::sort(expired.begin(), expired.end(),
+            [](const Lease& a, const Lease& b) { return a.job < b.job; });
   return expired;
 }
 
 absl::Time LeaseTable::NextDeadline() const {
-  absl::Time next = absl::InfiniteFuture();
-  for (const auto& [job, lease] : leases_) next = std::min(next, lease.expires_at);
-  return next;
+  return deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first;
 }
 
 }  // namespace deltaworks::scheduler

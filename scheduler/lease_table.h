@@ -17,9 +17,11 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "proto/deltaworks/v1/worker_service.pb.h"
@@ -81,6 +83,8 @@ class LeaseTable {
   const absl::Duration lease_duration_;
   // By job; ordered, so that iteration, and therefore a simulation, is deterministic.
   absl::btree_map<std::string, Lease> leases_;
+  // Of each its deadline and job.
+  absl::btree_set<std::pair<absl::Time, std::string>> deadlines_;
 };
 
 }  // namespace deltaworks::scheduler

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "proto/deltaworks/v1/job.pb.h"
 
 namespace deltaworks::scheduler {
 
@@ -25,6 +26,13 @@ struct Options {
   // Order of the queue: submit time minus the bonus of the class; LOW has none.
   absl::Duration bonus_high = absl::Hours(4);
   absl::Duration bonus_normal = absl::Hours(1);
+  // Tenants take turns by fair share until a job has waited for so long, and the largest bonus
+  // longer in its class's favour: from then on the smallest key goes first.
+  absl::Duration max_overtake = absl::Hours(24);
+  // Device time used counts half after so long.
+  absl::Duration fair_share_half_life = absl::Hours(24);
+  // What a running attempt counts for at once: see fair_share.h.
+  absl::Duration attempt_charge = absl::Minutes(10);
   // Jobs that are not final; more are refused.
   int64_t active_jobs_max = 10'000;
 
@@ -46,8 +54,13 @@ struct Options {
   // Lines of log kept by job; what follows is dropped, and an event says so.
   int64_t log_lines_max = 10'000;
 
-  // Attempts that one worker holds at a time.
-  int64_t attempts_per_worker = 1;
+  // Attempts that one worker holds at a time; 1: nobody trains together.
+  int64_t attempts_per_worker = 32;
+  // A job may want less company than this, never more.
+  v1::Placement::Cohort cohort_floor = v1::Placement::COHORT_ANY;
+  // See worker_load.h.
+  double cohort_gain_min = 1.05;
+  double cohort_slowdown_max = 8;
 };
 
 }  // namespace deltaworks::scheduler

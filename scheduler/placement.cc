@@ -1,26 +1,20 @@
 #include "scheduler/placement.h"
 
 #include <algorithm>
-#include <tuple>
-
-#include "scheduler/job_record.h"
 
 namespace deltaworks::scheduler {
 namespace {
 
-bool HasLabels(const JobRecord& record, const WorkerInfo& worker) {
-  const auto& wanted = record.job().placement().worker_labels();
-  const auto& offered = worker.environment.labels();
-  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& label) {
-    const auto found = offered.find(label.first);
-    return found != offered.end() && found->second == label.second;
-  });
-}
+// Tokens for which a pass's products take as long as reading the weights does: what a device can
+// compute a byte of memory that it reads.
+constexpr double kOverheadTokensCpu = 64;
+constexpr double kOverheadTokensGpu = 512;
+// A measured one is believed up to here.
+constexpr double kOverheadTokensMax = 4096;
 
-bool HoldsBase(const JobRecord& record, const WorkerInfo& worker) {
+bool HoldsBase(const JobShape& shape, const WorkerInfo& worker) {
   const auto& cached = worker.environment.bases_cached();
-  return std::find(cached.begin(), cached.end(),
-                   record.job().status().facts().base_manifest_digest()) != cached.end();
+  return std::find(cached.begin(), cached.end(), shape.base_manifest_digest) != cached.end();
 }
 
 }  // namespace
@@ -46,82 +40,73 @@ int CheckOrder(v1::JobReason reason) {
   }
 }
 
-int64_t Slots::Held(absl::string_view worker) const {
-  const auto planned = planned_.find(worker);
-  return static_cast<int64_t>(state_.JobsOn(worker).size()) +
-         (planned == planned_.end() ? 0 : planned->second.count);
+bool TakesJobs(const WorkerInfo& worker, v1::WorkerMode mode) {
+  return worker.online && !worker.draining && mode == v1::WORKER_ACTIVE;
 }
 
-bool Slots::Full(absl::string_view worker) const {
-  if (Held(worker) >= options_.attempts_per_worker) return true;
-  const auto planned = planned_.find(worker);
-  if (planned != planned_.end() && planned->second.alone) return true;
-  const State::Names& jobs = state_.JobsOn(worker);
-  return std::any_of(jobs.begin(), jobs.end(), [&](const std::string& job) {
-    return state_.FindJob(job)->current().alone();
+bool HasLabels(const JobShape& shape, const WorkerInfo& worker) {
+  const auto& offered = worker.environment.labels();
+  return std::all_of(shape.labels.begin(), shape.labels.end(), [&](const auto& label) {
+    const auto found = offered.find(label.first);
+    return found != offered.end() && found->second == label.second;
   });
 }
 
-void Slots::Take(absl::string_view worker, const JobRecord& record) {
-  Planned& planned = planned_[std::string(worker)];
-  ++planned.count;
-  planned.alone = planned.alone || record.run_alone();
-}
-
-Fit CheckWorkerKind(const JobRecord& record, const WorkerInfo& worker, bool any_class) {
+Fit CheckWorkerKind(const JobShape& shape, const WorkerInfo& worker, bool any_class) {
   const auto infeasible = [](v1::JobReason reason) {
     return Fit{.verdict = Verdict::kInfeasible, .reason = reason};
   };
-  const std::string& kind = record.job().placement().device_kind();
-  if (!kind.empty() && kind != worker.environment.device_kind()) {
+  const v1::WorkerEnvironment& is = worker.environment;
+  if (!shape.device_kind.empty() && shape.device_kind != is.device_kind()) {
     return infeasible(v1::NO_WORKER_WITH_DEVICE_KIND);
   }
-  if (!HasLabels(record, worker)) return infeasible(v1::NO_WORKER_WITH_LABELS);
-  if (record.job().status().facts().memory_bytes_max() > worker.environment.memory_bytes()) {
-    return infeasible(v1::NO_WORKER_WITH_MEMORY);
-  }
-  const std::string& numerics_class = record.job().status().numerics_class();
-  if (!any_class && !numerics_class.empty() &&
-      numerics_class != worker.environment.numerics_class()) {
+  if (!HasLabels(shape, worker)) return infeasible(v1::NO_WORKER_WITH_LABELS);
+  if (shape.memory_bytes > is.memory_bytes()) return infeasible(v1::NO_WORKER_WITH_MEMORY);
+  if (!any_class && !shape.numerics_class.empty() && shape.numerics_class != is.numerics_class()) {
     return infeasible(v1::NO_WORKER_WITH_NUMERICS_CLASS);
   }
   return {.verdict = Verdict::kFits, .reason = v1::READY_TO_RUN};
 }
 
-Fit CheckWorker(const JobRecord& record, const WorkerInfo& worker, bool any_class,
-                const Slots& slots) {
+Fit CheckWorker(const JobShape& shape, const WorkerInfo& worker, v1::WorkerMode mode,
+                const WorkerLoad& load, bool any_class, const Options& options) {
   const auto later = [](v1::JobReason reason) {
     return Fit{.verdict = Verdict::kRetryLater, .reason = reason};
   };
-  if (!worker.online || worker.draining) return later(v1::NO_WORKER_ONLINE);
-  const Fit kind = CheckWorkerKind(record, worker, any_class);
-  if (kind.verdict != Verdict::kFits) return kind;
-  if (record.run_alone() && slots.Held(worker.name) > 0) {
-    return later(v1::WAITING_FOR_EMPTY_WORKER);
+  if (!TakesJobs(worker, mode)) return later(v1::NO_WORKER_ONLINE);
+  const Fit kind = CheckWorkerKind(shape, worker, any_class);
+  if (kind.verdict != Verdict::kFits || load.empty()) return kind;
+  // Beside others only what shares could ever join.
+  if (shape.alone() && !load.cohort().empty()) return later(v1::WAITING_FOR_EMPTY_WORKER);
+  if (!load.Admits(shape, worker.environment.memory_bytes(), OverheadTokens(shape, worker),
+                   options)) {
+    return later(v1::WORKERS_BUSY);
   }
-  if (slots.Full(worker.name)) return later(v1::WORKERS_BUSY);
   return kind;
 }
 
-bool MayChangeClass(const JobRecord& record, const Fleet& fleet, const Options& options,
-                    absl::Time now) {
-  const std::string& numerics_class = record.job().status().numerics_class();
-  if (numerics_class.empty()) return true;
-  return record.job().placement().resume_policy() != v1::Placement::EXACT &&
-         now - fleet.ClassLastSeen(numerics_class) >= options.numerics_class_patience;
+double OverheadTokens(const JobShape& shape, const WorkerInfo& worker) {
+  for (const v1::PassTime& time : worker.pass_times) {
+    if (time.base_manifest_digest() != shape.base_manifest_digest) continue;
+    const double tokens = time.fixed_seconds() / time.seconds_per_token();
+    // Also false for NaN.
+    if (tokens >= 0) return std::min(tokens, kOverheadTokensMax);
+  }
+  return worker.environment.device_kind() == "cpu" ? kOverheadTokensCpu : kOverheadTokensGpu;
 }
 
-const WorkerInfo* ChooseWorker(const JobRecord& record, absl::Span<const WorkerInfo* const> workers,
-                               bool any_class, const Slots& slots) {
-  const auto cost = [&](const WorkerInfo& worker) {
-    return std::make_tuple(!HoldsBase(record, worker), slots.Held(worker.name));
-  };
-  const WorkerInfo* best = nullptr;
-  for (const WorkerInfo* worker : workers) {
-    if (CheckWorker(record, *worker, any_class, slots).verdict != Verdict::kFits) continue;
-    if (best == nullptr || cost(*worker) < cost(*best)) best = worker;
-  }
-  return best;
+PlacementCost CostOf(const JobShape& shape, const WorkerInfo& worker, const WorkerLoad& load) {
+  return {.shared = !load.empty(),
+          .lacks_base = load.empty() && !HoldsBase(shape, worker),
+          .pass_tokens = load.pass_tokens(),
+          .worker = worker.name};
+}
+
+bool MayChangeClass(const JobShape& shape, const Fleet& fleet, const Options& options,
+                    absl::Time now) {
+  if (shape.numerics_class.empty()) return true;
+  return !shape.exact &&
+         now - fleet.ClassLastSeen(shape.numerics_class) >= options.numerics_class_patience;
 }
 
 }  // namespace deltaworks::scheduler

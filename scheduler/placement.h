@@ -1,4 +1,4 @@
-// Placement: may this job run on that worker?
+// Placement: may a job of this shape run on that worker?
 //
 // "Not now" and "never" are different answers. The checks of one worker come in a fixed order, from
 // what it is to what it does at the moment, and the first that fails is the reason; so the reason
@@ -7,17 +7,16 @@
 #ifndef DELTAWORKS_SCHEDULER_PLACEMENT_H_
 #define DELTAWORKS_SCHEDULER_PLACEMENT_H_
 
+#include <compare>
 #include <cstdint>
 #include <string>
 
-#include "absl/container/btree_map.h"
-#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
-#include "scheduler/event.pb.h"
+#include "proto/deltaworks/v1/operator_service.pb.h"
 #include "scheduler/fleet.h"
+#include "scheduler/job_shape.h"
 #include "scheduler/options.h"
-#include "scheduler/state.h"
+#include "scheduler/worker_load.h"
 
 namespace deltaworks::scheduler {
 
@@ -38,44 +37,39 @@ struct Fit {
 // How far the checks got: larger is further. For comparing the reasons of two workers.
 int CheckOrder(v1::JobReason reason);
 
-// What a worker is asked to hold: the state, plus grants that are planned but not folded yet.
-class Slots {
- public:
-  Slots(const State& state, const Options& options) : state_(state), options_(options) {}
+// Online, not draining, and not cordoned or drained by the operator.
+bool TakesJobs(const WorkerInfo& worker, v1::WorkerMode mode);
 
-  // Attempts on `worker`.
-  int64_t Held(absl::string_view worker) const;
-  // No room for `record`: all slots taken, or one of the two wants the worker for itself.
-  bool Full(absl::string_view worker) const;
-  void Take(absl::string_view worker, const JobRecord& record);
-
- private:
-  const State& state_;
-  const Options& options_;
-  struct Planned {
-    int64_t count = 0;
-    bool alone = false;
-  };
-  absl::btree_map<std::string, Planned> planned_;
-};
+bool HasLabels(const JobShape& shape, const WorkerInfo& worker);
 
 // What the worker is, whatever it does now: kFits or kInfeasible. `any_class`: the numerics class
 // does not count.
-Fit CheckWorkerKind(const JobRecord& record, const WorkerInfo& worker, bool any_class);
+Fit CheckWorkerKind(const JobShape& shape, const WorkerInfo& worker, bool any_class);
 
-// Whether to grant now.
-Fit CheckWorker(const JobRecord& record, const WorkerInfo& worker, bool any_class,
-                const Slots& slots);
+// Whether to grant now, beside `load`.
+Fit CheckWorker(const JobShape& shape, const WorkerInfo& worker, v1::WorkerMode mode,
+                const WorkerLoad& load, bool any_class, const Options& options);
+
+// The worker's overhead of a pass in tokens (worker_load.h): as it measured on this base, else that
+// of its kind of device.
+double OverheadTokens(const JobShape& shape, const WorkerInfo& worker);
+
+// Of workers that fit the smaller is better: an empty one first, then one that holds the base, then
+// the one with the shortest pass, then the first by name.
+struct PlacementCost {
+  bool shared = false;
+  bool lacks_base = false;
+  int64_t pass_tokens = 0;
+  std::string worker;
+
+  auto operator<=>(const PlacementCost&) const = default;
+};
+PlacementCost CostOf(const JobShape& shape, const WorkerInfo& worker, const WorkerLoad& load);
 
 // True if the job may leave its numerics class: it has none yet, or its policy is ANY and no worker
 // of the class was seen for options.numerics_class_patience.
-bool MayChangeClass(const JobRecord& record, const Fleet& fleet, const Options& options,
+bool MayChangeClass(const JobShape& shape, const Fleet& fleet, const Options& options,
                     absl::Time now);
-
-// The best of `workers` that fit: one that holds the base already, then the emptiest, then the
-// first; nullptr if none fits.
-const WorkerInfo* ChooseWorker(const JobRecord& record, absl::Span<const WorkerInfo* const> workers,
-                               bool any_class, const Slots& slots);
 
 }  // namespace deltaworks::scheduler
 

@@ -16,11 +16,12 @@
 #include "scheduler/lease_table.h"
 #include "scheduler/options.h"
 #include "scheduler/state.h"
+#include "scheduler/worker_index.h"
 
 namespace deltaworks::scheduler {
 
 struct Plan {
-  // EndLease, GrantAttempt and PreemptAttempt, in this order. Ends make room that only the next
+  // EndLease, GrantAttempt and Preempt, in this order. Ends make room that only the next
   // plan gives away.
   std::vector<Command> commands;
   // VALIDATING jobs, to be asked of the store (ValidateTraining).
@@ -30,10 +31,13 @@ struct Plan {
   std::vector<std::string> versions;
 };
 
-// In the order of the queue each job gets the best free worker that it fits; a job that fits no
-// free one is passed over by those behind, who could not have waited on its behalf.
-Plan MakePlan(const State& state, const Fleet& fleet, const LeaseTable& leases,
-              const Options& options, absl::Time now);
+// `workers` must be up to date with state and fleet. A plan has a bounded number of grants: after
+// it is carried out, the next goes on. What is named at most to be asked, kAsksMax each, is bounded
+// the registry.
+Plan MakePlan(const State& state, const Fleet& fleet, const WorkerIndex& workers,
+              const LeaseTable& leases, const Options& options, absl::Time now);
+
+inline constexpr size_t kAsksMax = 1'000;
 
 }  // namespace deltaworks::scheduler
 

@@ -192,8 +192,8 @@ TEST(PlacementTest, TheFirstCheckThatFailsIsTheReason) {
     WorkerInfo worker = MakeWorker();
     c.spoil(&record, &worker);
     const Options options;
-    const State state(options);
-    const Fit fit = CheckWorker(record, worker, /*any_class=*/false, Slots(state, options));
+    const Fit fit = CheckWorker(ShapeOf(record, options), worker, v1::WORKER_ACTIVE, WorkerLoad(),
+                                /*any_class=*/false, options);
     EXPECT_EQ(fit.reason, c.reason);
     EXPECT_EQ(fit.verdict, c.verdict) << v1::JobReason_Name(c.reason);
   }
@@ -207,28 +207,6 @@ TEST(PlacementTest, AWorkerThatHoldsTheBaseIsPreferred) {
   ASSERT_TRUE(h.Sync(&a).ok());
   ASSERT_TRUE(h.Sync(&b).ok());
   EXPECT_EQ(h.Record(h.Submit("job")).current().worker(), "workers/b");
-}
-
-TEST(PlacementTest, AJobThatRunsAloneWaitsForAnEmptyWorkerAndThenKeepsOthersOut) {
-  Options options;
-  options.attempts_per_worker = 2;
-  Harness h(options);
-  FakeWorker worker("w");
-  ASSERT_TRUE(h.Sync(&worker).ok());
-  JobRecord alone;
-  alone.set_run_alone(true);
-  Slots slots(*h.scheduler->state(), options);
-  const WorkerInfo& info = h.scheduler->fleet().workers().begin()->second;
-  EXPECT_EQ(CheckWorker(alone, info, true, slots).verdict, Verdict::kFits);
-
-  slots.Take("workers/w", alone);
-  EXPECT_EQ(CheckWorker(JobRecord(), info, true, slots).reason, v1::WORKERS_BUSY);
-
-  h.Submit("job");
-  EXPECT_EQ(CheckWorker(alone, info, true, Slots(*h.scheduler->state(), options)).reason,
-            v1::WAITING_FOR_EMPTY_WORKER);
-  EXPECT_EQ(CheckWorker(JobRecord(), info, true, Slots(*h.scheduler->state(), options)).verdict,
-            Verdict::kFits);
 }
 
 // ---- Preemption ----
@@ -321,7 +299,7 @@ TEST(PreemptionTest, OneWaitingJobClearsOneWorkerOnly) {
   }
   SubmitClass(&h, "high", v1::HIGH);
   h.Tick();
-  // Of two of one class, the one that is further behind.
+  // Of two of one class, the one that did less since its last checkpoint.
   EXPECT_EQ(h.Record(first).current().ordered(), v1::Assignment::DESIRED_UNSPECIFIED);
   EXPECT_EQ(h.Record(second).current().ordered(), v1::Assignment::YIELD);
 }

@@ -1,130 +1,199 @@
 #include "scheduler/preemption.h"
 
 #include <algorithm>
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
 
-#include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
+#include "scheduler/fair_share.h"
+#include "scheduler/grant_planner.h"
 #include "scheduler/job_record.h"
 #include "scheduler/placement.h"
 #include "scheduler/proto_time.h"
-#include "scheduler/queue_order.h"
+#include "scheduler/resource_name.h"
 
 namespace deltaworks::scheduler {
 namespace {
 
-// Waiting jobs looked at in one turn; those behind get theirs when these are served.
-constexpr int kScanMax = 100;
+constexpr size_t kWaitingMax = 100;
+// Workers looked at in one plan.
+constexpr int kWorkersMax = 2'000;
 
-// The job whose attempt is all that `worker` holds, nullptr if there is no such one.
-const JobRecord* OnlyJobOn(const State& state, const std::string& worker) {
-  const State::Names& jobs = state.JobsOn(worker);
-  return jobs.size() == 1 ? state.FindJob(*jobs.begin()) : nullptr;
+// Since its last checkpoint, or since it came.
+absl::Duration LossOf(const JobRecord& running, absl::Time now) {
+  const v1::JobStatus& status = running.job().status();
+  const absl::Time granted = FromProto(status.attempts().rbegin()->grant_time());
+  const absl::Time saved = FromProto(status.checkpoint().commit_time());
+  return now - std::max(granted, saved);
 }
 
-bool IsCleared(const JobRecord& running) {
-  return running.current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED &&
-         running.current().order_reason() == v1::PREEMPTED;
-}
-
-bool CouldUse(const JobRecord& waiting, const WorkerInfo& worker, bool any_class) {
-  return worker.online && !worker.draining &&
-         CheckWorkerKind(waiting, worker, any_class).verdict == Verdict::kFits;
-}
-
-bool IsCandidate(const JobRecord& running, const Options& options, absl::Time now) {
-  const v1::Attempt& attempt = *running.job().status().attempts().rbegin();
-  return StateOf(running) == v1::RUNNING &&
-         running.current().ordered() == v1::Assignment::DESIRED_UNSPECIFIED &&
-         now - FromProto(attempt.grant_time()) >= options.preempt_after;
-}
-
-bool MayTake(const JobRecord& waiting, const JobRecord& running, const Options& options) {
-  return waiting.job().priority_class() > running.job().priority_class() &&
-         MakeQueueKey(waiting.job(), options) < MakeQueueKey(running.job(), options);
-}
-
-// True if `a` is a better victim than `b`.
-bool RatherTake(const JobRecord& a, const JobRecord& b, const Options& options) {
-  if (a.job().priority_class() != b.job().priority_class()) {
-    return a.job().priority_class() < b.job().priority_class();
+class Chooser {
+ public:
+  Chooser(const State& state, const Fleet& fleet, const Options& options, absl::Time now)
+      : state_(state), fleet_(fleet), options_(options), now_(now) {
+    for (const std::string& job : state.promised()) {
+      const JobRecord& record = *state.FindJob(job);
+      if (PromiseStands(record, state, fleet, options, now))
+        taken_.insert(record.promised_worker());
+    }
   }
-  return MakeQueueKey(b.job(), options) < MakeQueueKey(a.job(), options);
-}
 
-using Workers = absl::btree_set<std::string>;
-
-// Takes the first worker that `waiting` could use out of `cleared`; false if there is none.
-bool ClaimCleared(const JobRecord& waiting, const Fleet& fleet, bool any_class, Workers* cleared) {
-  for (const std::string& name : *cleared) {
-    const auto worker = fleet.workers().find(name);
-    if (worker == fleet.workers().end() || !CouldUse(waiting, worker->second, any_class)) continue;
-    cleared->erase(name);
-    return true;
+  std::vector<Preempt> Run() {
+    std::vector<Preempt> chosen;
+    for (const QueueKey& key : Waiting()) {
+      const JobRecord& waiting = *state_.FindJob(key.job);
+      if (PromiseStands(waiting, state_, fleet_, options_, now_)) continue;
+      if (std::optional<Preempt> preempt = ChooseFor(waiting)) {
+        taken_.insert(preempt->worker);
+        chosen.push_back(*std::move(preempt));
+      }
+      if (looked_at_ >= kWorkersMax) break;
+    }
+    return chosen;
   }
-  return false;
-}
 
-// Running jobs that may be asked to leave, by worker.
-using Candidates = absl::btree_map<std::string, const JobRecord*>;
+ private:
+  // What is given up on one worker; smaller is better.
+  struct Price {
+    int victim_class = 0;
+    size_t victims = 0;
+    absl::Duration loss;
 
-Candidates FindCandidates(const State& state, const Options& options, absl::Time now) {
-  Candidates candidates;
-  for (const auto& [worker, jobs] : state.jobs_by_worker()) {
-    const JobRecord* running = OnlyJobOn(state, worker);
-    if (running != nullptr && IsCandidate(*running, options, now)) candidates[worker] = running;
+    friend bool operator<(const Price& a, const Price& b) {
+      return std::tie(a.victim_class, a.victims, a.loss) <
+             std::tie(b.victim_class, b.victims, b.loss);
+    }
+  };
+
+  const TenantShare& ShareOfTenantOf(const JobRecord& record) {
+    const std::string tenant(TenantOf(record.job().name()));
+    const auto [share, is_new] = shares_.try_emplace(tenant);
+    if (is_new) share->second = ShareOf(tenant, state_, options_, now_);
+    return share->second;
   }
-  return candidates;
-}
 
-const JobRecord* ChooseVictim(const JobRecord& waiting, const Candidates& candidates,
-                              const Fleet& fleet, const Options& options, absl::Time now) {
-  const bool any_class = MayChangeClass(waiting, fleet, options, now);
-  const JobRecord* victim = nullptr;
-  for (const auto& [name, running] : candidates) {
-    if (!MayTake(waiting, *running, options)) continue;
-    const auto worker = fleet.workers().find(name);
-    if (worker == fleet.workers().end() || !CouldUse(waiting, worker->second, any_class)) continue;
-    if (victim == nullptr || RatherTake(*running, *victim, options)) victim = running;
+  // The first of each tenant and shape that could take anything, by key.
+  std::vector<QueueKey> Waiting() {
+    std::vector<QueueKey> waiting;
+    for (const auto& [tenant, queue] : state_.queue().tenants()) {
+      for (const auto& [shape, keys] : queue) {
+        const JobRecord& head = *state_.FindJob(keys.begin()->job);
+        if (head.job().priority_class() > state_.running().begin()->priority_class ||
+            ShareOfTenantOf(head).below_guaranteed()) {
+          waiting.push_back(*keys.begin());
+        }
+      }
+    }
+    std::sort(waiting.begin(), waiting.end());
+    if (waiting.size() > kWaitingMax) waiting.resize(kWaitingMax);
+    return waiting;
   }
-  return victim;
-}
 
-Workers ClearedWorkers(const State& state) {
-  Workers cleared;
-  for (const auto& [worker, jobs] : state.jobs_by_worker()) {
-    const JobRecord* running = OnlyJobOn(state, worker);
-    if (running != nullptr && IsCleared(*running)) cleared.insert(worker);
+  bool MayTake(const JobRecord& waiting, const JobRecord& running) {
+    const v1::Attempt& attempt = *running.job().status().attempts().rbegin();
+    if (StateOf(running) != v1::RUNNING ||
+        running.current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED ||
+        now_ - FromProto(attempt.grant_time()) < options_.preempt_after) {
+      return false;
+    }
+    const bool higher = waiting.job().priority_class() > running.job().priority_class();
+    if (TenantOf(waiting.job().name()) == TenantOf(running.job().name())) {
+      return higher &&
+             MakeQueueKey(waiting.job(), options_) < MakeQueueKey(running.job(), options_);
+    }
+    const TenantShare& mine = ShareOfTenantOf(waiting);
+    const TenantShare& theirs = ShareOfTenantOf(running);
+    if (mine.below_guaranteed() && theirs.devices > theirs.guaranteed_devices) return true;
+    return higher && GoesBefore(mine, theirs, options_.attempt_charge);
   }
-  return cleared;
-}
+
+  // Who would have to leave `worker` for `shape` to come; nothing if that does not help.
+  std::optional<std::pair<Price, Preempt>> Clear(const JobRecord& waiting, const JobShape& shape,
+                                                 bool any_class, const WorkerInfo& worker) {
+    struct Victim {
+      const JobRecord* record;
+      absl::Duration loss;
+    };
+    std::vector<Victim> victims;
+    for (const WorkerLoad::Piece& piece : state_.LoadOf(worker.name).pieces()) {
+      const JobRecord& running = *state_.FindJob(piece.job);
+      if (MayTake(waiting, running)) victims.push_back({&running, LossOf(running, now_)});
+    }
+    std::sort(victims.begin(), victims.end(), [&](const Victim& a, const Victim& b) {
+      const auto order = [&](const Victim& v) {
+        return std::make_tuple(v.record->job().priority_class(), v.loss);
+      };
+      if (order(a) != order(b)) return order(a) < order(b);
+      return MakeQueueKey(b.record->job(), options_) < MakeQueueKey(a.record->job(), options_);
+    });
+    WorkerLoad load = state_.LoadOf(worker.name);
+    std::pair<Price, Preempt> cleared;
+    cleared.second = {.worker = worker.name, .by = waiting.job().name()};
+    for (const Victim& victim : victims) {
+      load.Remove(victim.record->job().name());
+      Price& price = cleared.first;
+      price.victim_class = std::max<int>(price.victim_class, victim.record->job().priority_class());
+      price.loss += victim.loss;
+      ++price.victims;
+      cleared.second.victims.push_back(victim.record->job().name());
+      const Fit fit =
+          CheckWorker(shape, worker, state_.WorkerMode(worker.name), load, any_class, options_);
+      if (fit.verdict == Verdict::kFits) return cleared;
+    }
+    return std::nullopt;
+  }
+
+  std::optional<Preempt> ChooseFor(const JobRecord& waiting) {
+    const JobShape shape = ShapeOf(waiting, options_);
+    const bool any_class = MayChangeClass(shape, fleet_, options_, now_);
+    const TenantShare& mine = ShareOfTenantOf(waiting);
+    const std::string tenant(TenantOf(waiting.job().name()));
+    std::optional<std::pair<Price, Preempt>> best;
+    absl::btree_set<std::string> seen;
+    for (const RunningKey& running : state_.running()) {
+      // From here on no class is lower.
+      if (running.priority_class >= waiting.job().priority_class() && !mine.below_guaranteed()) {
+        break;
+      }
+      // Nor can a later one be cheaper.
+      if (best.has_value() && running.priority_class > best->first.victim_class) break;
+      const std::string& name = state_.FindJob(running.job)->current().worker();
+      if (taken_.contains(name) || !seen.insert(name).second) continue;
+      if (++looked_at_ > kWorkersMax) break;
+      if (mine.at_limit() && !state_.DevicesOf(tenant).contains(name)) continue;
+      const WorkerInfo* const worker = fleet_.Find(name);
+      if (worker == nullptr || !TakesJobs(*worker, state_.WorkerMode(name)) ||
+          CheckWorkerKind(shape, *worker, any_class).verdict != Verdict::kFits) {
+        continue;
+      }
+      auto cleared = Clear(waiting, shape, any_class, *worker);
+      if (cleared.has_value() && (!best.has_value() || cleared->first < best->first)) {
+        best = std::move(cleared);
+      }
+    }
+    if (!best.has_value()) return std::nullopt;
+    return std::move(best->second);
+  }
+
+  const State& state_;
+  const Fleet& fleet_;
+  const Options& options_;
+  const absl::Time now_;
+  // Promised to others.
+  absl::btree_set<std::string> taken_;
+  std::map<std::string, TenantShare> shares_;
+  int looked_at_ = 0;
+};
 
 }  // namespace
 
-std::vector<Preemption> ChoosePreemptions(const State& state, const Fleet& fleet,
-                                          const Options& options, absl::Time now) {
-  std::vector<Preemption> chosen;
-  if (!options.preemption) return chosen;
-  Workers cleared = ClearedWorkers(state);
-  Candidates candidates = FindCandidates(state, options, now);
-  int scanned = 0;
-  for (const QueueKey& key : state.queue()) {
-    if (++scanned > kScanMax || candidates.empty()) break;
-    const JobRecord& waiting = *state.FindJob(key.job);
-    if (ClaimCleared(waiting, fleet, MayChangeClass(waiting, fleet, options, now), &cleared)) {
-      continue;
-    }
-    const JobRecord* victim = ChooseVictim(waiting, candidates, fleet, options, now);
-    if (victim == nullptr) continue;
-    candidates.erase(victim->current().worker());
-    chosen.push_back({.victim = victim->job().name(), .by = key.job});
-  }
-  return chosen;
-}
-
-bool IsBeingClearedFor(const JobRecord& record, const State& state, const Fleet& fleet,
-                       const Options& options, absl::Time now) {
-  Workers cleared = ClearedWorkers(state);
-  return ClaimCleared(record, fleet, MayChangeClass(record, fleet, options, now), &cleared);
+std::vector<Preempt> ChoosePreemptions(const State& state, const Fleet& fleet,
+                                       const Options& options, absl::Time now) {
+  if (!options.preemption || state.queue().empty() || state.running().empty()) return {};
+  return Chooser(state, fleet, options, now).Run();
 }
 
 }  // namespace deltaworks::scheduler

@@ -47,6 +47,14 @@ absl::StatusOr<std::string> ParseTenant(absl::string_view field, absl::string_vi
   return std::string(parts[1]);
 }
 
+absl::StatusOr<std::string> ParseQuotaName(absl::string_view field, absl::string_view name) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(name, '/');
+  if (parts.size() != 3 || parts[0] != kTenants || !IsResourceId(parts[1]) || parts[2] != "quota") {
+    return Malformed(field, name, "tenants/{tenant}/quota");
+  }
+  return std::string(parts[1]);
+}
+
 absl::string_view TenantOf(absl::string_view name) {
   const std::vector<absl::string_view> parts = absl::StrSplit(name, absl::MaxSplits('/', 2));
   return parts.size() == 3 && parts[0] == kTenants ? parts[1] : absl::string_view();

@@ -28,6 +28,9 @@ absl::StatusOr<ResourceName> ParseResourceName(absl::string_view field, absl::st
 // Takes "tenants/T" apart and returns T.
 absl::StatusOr<std::string> ParseTenant(absl::string_view field, absl::string_view name);
 
+// Takes "tenants/T/quota" apart and returns T.
+absl::StatusOr<std::string> ParseQuotaName(absl::string_view field, absl::string_view name);
+
 // The T of any "tenants/T/..."; empty if `name` has another form.
 absl::string_view TenantOf(absl::string_view name);
 

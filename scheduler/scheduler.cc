@@ -12,9 +12,6 @@
 namespace deltaworks::scheduler {
 namespace {
 
-// More rounds than a plan can need: ends, then grants and preemptions, then nothing.
-constexpr int kPlanRoundsMax = 8;
-
 v1::Assignment::Desired DesiredOf(const CurrentAttempt& current) {
   return current.ordered() == v1::Assignment::DESIRED_UNSPECIFIED ? v1::Assignment::RUN
                                                                   : current.ordered();
@@ -70,7 +67,9 @@ Scheduler::Scheduler(const Options& options, absl::Time started_at)
 void Scheduler::Load(std::unique_ptr<State> state, absl::Time now) {
   CHECK(state != nullptr);
   const bool is_start = term_ == 0;
+  workers_.reset();
   state_ = std::move(state);
+  workers_ = std::make_unique<WorkerIndex>(*state_, fleet_, options_);
   untaken_.clear();
   uncommitted_.clear();
   committed_ = state_->event_count();
@@ -87,6 +86,7 @@ void Scheduler::Load(std::unique_ptr<State> state, absl::Time now) {
 }
 
 void Scheduler::Unload() {
+  workers_.reset();
   state_.reset();
   untaken_.clear();
   uncommitted_.clear();
@@ -117,20 +117,28 @@ Scheduler::Result Scheduler::Fold(Decision decision) {
 Scheduler::Due Scheduler::Tick(absl::Time now, RandomBits random) {
   if (!loaded()) return {};
   fleet_.Advance(now);
-  for (int round = 0;; ++round) {
-    CHECK_LT(round, kPlanRoundsMax) << "the plan does not come to an end";
-    Plan plan = MakePlan(*state_, fleet_, leases_, options_, now);
+  for (int plans = 1;; ++plans) {
+    UpdateWorkers();
+    Plan plan = MakePlan(*state_, fleet_, *workers_, leases_, options_, now);
     const int64_t before = state_->event_count();
     for (const Command& command : plan.commands) {
       const absl::StatusOr<Result> result = Execute(command, now, random);
       CHECK(result.ok()) << result.status();
     }
-    if (state_->event_count() == before) {
-      return {.position = before,
+    const bool more = state_->event_count() != before;
+    if (!more || plans == kPlansMax) {
+      return {.position = state_->event_count(),
+              .more = more,
               .validations = std::move(plan.validations),
               .versions = std::move(plan.versions)};
     }
   }
+}
+
+void Scheduler::UpdateWorkers() {
+  State::Names changed = state_->TakeChangedWorkers();
+  changed.merge(fleet_.TakeChanged());
+  for (const std::string& worker : changed) workers_->Update(worker);
 }
 
 absl::StatusOr<Scheduler::Result> Scheduler::ReceiveSync(const v1::SyncRequest& report,

@@ -38,6 +38,7 @@
 #include "scheduler/options.h"
 #include "scheduler/plan.h"
 #include "scheduler/state.h"
+#include "scheduler/worker_index.h"
 
 namespace deltaworks::scheduler {
 
@@ -69,10 +70,14 @@ class Scheduler {
   // Decides and folds. Errors as Decide, or UNAVAILABLE while unloaded; nothing was folded then.
   absl::StatusOr<Result> Execute(const Command& command, absl::Time now, RandomBits random);
 
-  // Carries out the plan until it has no more commands; returns what is to be asked of store and
-  // registry. To be called after every change, and once a second for the deadlines.
+  // Carries out plans until they have no more commands, or for kPlansMax; returns what is to be
+  // asked of store and registry. To be called after every change, and once a second for the
+  // deadlines.
+  static constexpr int kPlansMax = 8;
   struct Due {
     int64_t position = 0;
+    // There is more to carry out: call it again.
+    bool more = false;
     std::vector<std::string> validations;
     std::vector<std::string> versions;
   };
@@ -98,15 +103,20 @@ class Scheduler {
 
   const Fleet& fleet() const { return fleet_; }
   const LeaseTable& leases() const { return leases_; }
+  // Valid while loaded; up to date after Tick.
+  const WorkerIndex& workers() const { return *workers_; }
   const Options& options() const { return options_; }
 
  private:
   Result Fold(Decision decision);
+  // Tells the index what changed.
+  void UpdateWorkers();
 
   const Options options_;
   std::unique_ptr<State> state_;
   LeaseTable leases_;
   Fleet fleet_;
+  std::unique_ptr<WorkerIndex> workers_;  // Of *state_ and fleet_.
   // Of this process; 0 before the first Load.
   int64_t term_ = 0;
   std::vector<Event> untaken_;

@@ -7,6 +7,7 @@
 #include "scheduler/job_record.h"
 #include "scheduler/job_state.h"
 #include "scheduler/proto_time.h"
+#include "scheduler/resource_name.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::scheduler {
@@ -43,6 +44,11 @@ absl::StatusOr<std::unique_ptr<State>> State::FromSnapshot(const Snapshot& snaps
   for (const WorkerJoined& worker : snapshot.workers()) {
     state->workers_[worker.worker()] = worker.incarnation();
   }
+  for (const TenantUsage& usage : snapshot.usage()) state->usage_.Restore(usage);
+  for (const v1::Quota& quota : snapshot.quotas()) state->quotas_[TenantOf(quota.name())] = quota;
+  for (const WorkerModeSet& set : snapshot.worker_modes()) {
+    state->worker_modes_[set.worker()] = set.mode();
+  }
   return state;
 }
 
@@ -57,6 +63,13 @@ Snapshot State::ToSnapshot() const {
     WorkerJoined& joined = *snapshot.add_workers();
     joined.set_worker(worker);
     joined.set_incarnation(incarnation);
+  }
+  usage_.AppendTo(snapshot.mutable_usage());
+  for (const auto& [tenant, quota] : quotas_) *snapshot.add_quotas() = quota;
+  for (const auto& [worker, mode] : worker_modes_) {
+    WorkerModeSet& set = *snapshot.add_worker_modes();
+    set.set_worker(worker);
+    set.set_mode(mode);
   }
   return snapshot;
 }
@@ -83,17 +96,32 @@ absl::Status State::FoldPlatform(const Event& event) {
     term_ = event.scheduler_started().term();
     return absl::OkStatus();
   }
-  if (event.has_worker_joined()) {
-    int64_t& incarnation = workers_[event.worker_joined().worker()];
-    if (event.worker_joined().incarnation() <= incarnation) {
-      return absl::DataLossError(absl::StrCat(event.worker_joined().worker(), ": incarnation ",
-                                              event.worker_joined().incarnation(),
-                                              " follows incarnation ", incarnation));
+  if (event.has_worker_joined()) return FoldWorkerJoined(event.worker_joined());
+  if (event.has_quota_set()) {
+    quotas_[TenantOf(event.quota_set().quota().name())] = event.quota_set().quota();
+    return absl::OkStatus();
+  }
+  if (event.has_worker_mode_set()) {
+    const WorkerModeSet& set = event.worker_mode_set();
+    if (set.mode() == v1::WORKER_ACTIVE) {
+      worker_modes_.erase(set.worker());
+    } else {
+      worker_modes_[set.worker()] = set.mode();
     }
-    incarnation = event.worker_joined().incarnation();
+    changed_workers_.insert(set.worker());
     return absl::OkStatus();
   }
   return absl::DataLossError(absl::StrCat("event ", event_count_ + 1, " names no job"));
+}
+
+absl::Status State::FoldWorkerJoined(const WorkerJoined& joined) {
+  int64_t& incarnation = workers_[joined.worker()];
+  if (joined.incarnation() <= incarnation) {
+    return absl::DataLossError(absl::StrCat(joined.worker(), ": incarnation ", joined.incarnation(),
+                                            " follows incarnation ", incarnation));
+  }
+  incarnation = joined.incarnation();
+  return absl::OkStatus();
 }
 
 absl::Status State::FoldJob(const Event& event) {
@@ -104,9 +132,18 @@ absl::Status State::FoldJob(const Event& event) {
     Index(jobs_.emplace(event.job(), std::move(record)).first->second, /*in=*/true);
     return absl::OkStatus();
   }
-  Index(found->second, /*in=*/false);
-  DW_RETURN_IF_ERROR(FoldIntoJob(event, &found->second));
-  Index(found->second, /*in=*/true);
+  JobRecord& record = found->second;
+  const v1::JobStatus& status = record.job().status();
+  const Usage::Amount before = {.device_ms = status.device_ms(),
+                                .tokens = status.progress().tokens()};
+  Index(record, /*in=*/false);
+  DW_RETURN_IF_ERROR(FoldIntoJob(event, &record));
+  Index(record, /*in=*/true);
+  const Usage::Amount used = {.device_ms = status.device_ms() - before.device_ms,
+                              .tokens = status.progress().tokens() - before.tokens};
+  if (used.device_ms != 0 || used.tokens != 0) {
+    usage_.Add(TenantOf(event.job()), used, FromProto(event.time()));
+  }
   return absl::OkStatus();
 }
 
@@ -116,12 +153,45 @@ void State::Index(const JobRecord& record, bool in) {
   if (!IsFinal(state)) active_jobs_ += in ? 1 : -1;
   if (state == v1::VALIDATING) Put(in, name, &validating_);
   if (state == v1::FINALIZING) Put(in, name, &finalizing_);
-  if (state == v1::QUEUED) Put(in, MakeQueueKey(record.job(), options_), &queue_);
-  if (record.has_current()) {
-    const auto on_worker = jobs_by_worker_.try_emplace(record.current().worker()).first;
-    Put(in, name, &on_worker->second);
-    if (on_worker->second.empty()) jobs_by_worker_.erase(on_worker);
+  if (state == v1::QUEUED) {
+    if (in) {
+      queue_.Insert(record);
+    } else {
+      queue_.Erase(record);
+    }
+    if (!record.promised_worker().empty()) Put(in, name, &promised_);
   }
+  if (state == v1::RUNNING) {
+    Put(in, RunningKey{.priority_class = record.job().priority_class(), .job = name}, &running_);
+  }
+  if (record.has_current()) IndexCurrent(record, in);
+}
+
+void State::IndexCurrent(const JobRecord& record, bool in) {
+  const std::string& name = record.job().name();
+  const std::string& worker = record.current().worker();
+  changed_workers_.insert(worker);
+  Devices& devices = devices_[TenantOf(name)];
+  int64_t& on_worker = devices.by_worker[worker];
+  devices.attempts += in ? 1 : -1;
+  on_worker += in ? 1 : -1;
+  if (on_worker == 0) devices.by_worker.erase(worker);
+  if (devices.attempts == 0) devices_.erase(TenantOf(name));
+
+  Names& jobs = jobs_by_worker_[worker];
+  WorkerLoad& load = loads_[worker];
+  Put(in, name, &jobs);
+  if (in) {
+    load.Add({.job = name,
+              .shape = ShapeOf(record, options_),
+              .alone = record.current().alone(),
+              .remaining_flops = RemainingFlops(record)});
+  } else {
+    load.Remove(name);
+  }
+  if (!jobs.empty()) return;
+  jobs_by_worker_.erase(worker);
+  loads_.erase(worker);
 }
 
 const JobRecord* State::FindJob(absl::string_view name) const {
@@ -133,6 +203,28 @@ const State::Names& State::JobsOn(absl::string_view worker) const {
   static const Names* const kNone = new Names();
   const auto found = jobs_by_worker_.find(worker);
   return found == jobs_by_worker_.end() ? *kNone : found->second;
+}
+
+const WorkerLoad& State::LoadOf(absl::string_view worker) const {
+  static const WorkerLoad* const kNone = new WorkerLoad();
+  const auto found = loads_.find(worker);
+  return found == loads_.end() ? *kNone : found->second;
+}
+
+const absl::btree_map<std::string, int64_t>& State::DevicesOf(absl::string_view tenant) const {
+  static const auto* const kNone = new absl::btree_map<std::string, int64_t>();
+  const auto found = devices_.find(tenant);
+  return found == devices_.end() ? *kNone : found->second.by_worker;
+}
+
+int64_t State::AttemptsOf(absl::string_view tenant) const {
+  const auto found = devices_.find(tenant);
+  return found == devices_.end() ? 0 : found->second.attempts;
+}
+
+v1::WorkerMode State::WorkerMode(absl::string_view worker) const {
+  const auto found = worker_modes_.find(worker);
+  return found == worker_modes_.end() ? v1::WORKER_ACTIVE : found->second;
 }
 
 int64_t State::WorkerIncarnation(absl::string_view worker) const {

@@ -8,9 +8,11 @@
 #ifndef DELTAWORKS_SCHEDULER_STATE_H_
 #define DELTAWORKS_SCHEDULER_STATE_H_
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
@@ -19,17 +21,27 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "scheduler/event.pb.h"
+#include "scheduler/job_queue.h"
 #include "scheduler/options.h"
-#include "scheduler/queue_order.h"
 #include "scheduler/request_log.h"
+#include "scheduler/usage.h"
+#include "scheduler/worker_load.h"
 
 namespace deltaworks::scheduler {
+
+// Of a RUNNING job.
+struct RunningKey {
+  v1::PriorityClass priority_class = v1::NORMAL;
+  std::string job;
+
+  auto operator<=>(const RunningKey&) const = default;
+};
 
 class State {
  public:
   using Names = absl::btree_set<std::string>;
 
-  explicit State(const Options& options) : options_(options) {}
+  explicit State(const Options& options) : options_(options), queue_(options) {}
 
   // DataLoss if the snapshot contradicts itself.
   static absl::StatusOr<std::unique_ptr<State>> FromSnapshot(const Snapshot& snapshot,
@@ -44,14 +56,31 @@ class State {
 
   // All jobs, by name.
   const absl::btree_map<std::string, JobRecord>& jobs() const { return jobs_; }
-  // QUEUED jobs, next first.
-  const absl::btree_set<QueueKey>& queue() const { return queue_; }
+  // QUEUED jobs.
+  const JobQueue& queue() const { return queue_; }
+  // QUEUED jobs for which room is being made.
+  const Names& promised() const { return promised_; }
   const Names& validating() const { return validating_; }
   const Names& finalizing() const { return finalizing_; }
   // Jobs whose current attempt is on `worker`.
   const Names& JobsOn(absl::string_view worker) const;
   // Workers with a current attempt.
   const absl::btree_map<std::string, Names>& jobs_by_worker() const { return jobs_by_worker_; }
+  // What the current attempts on `worker` take.
+  const WorkerLoad& LoadOf(absl::string_view worker) const;
+  // RUNNING jobs, of the lowest class first.
+  const absl::btree_set<RunningKey>& running() const { return running_; }
+  // Workers whose attempts or mode changed since the last call, by name.
+  Names TakeChangedWorkers() { return std::exchange(changed_workers_, {}); }
+
+  // Workers that attempts of `tenant` are on, with their number.
+  const absl::btree_map<std::string, int64_t>& DevicesOf(absl::string_view tenant) const;
+  int64_t AttemptsOf(absl::string_view tenant) const;
+  const Usage& usage() const { return usage_; }
+  // By tenant; those that were set.
+  const absl::btree_map<std::string, v1::Quota>& quotas() const { return quotas_; }
+  // What the operator said; ACTIVE if nothing.
+  v1::WorkerMode WorkerMode(absl::string_view worker) const;
 
   const RequestLog& requests() const { return requests_; }
   // The highest incarnation of `worker` that ever reported; 0 if none did.
@@ -66,8 +95,10 @@ class State {
  private:
   absl::Status FoldPlatform(const Event& event);
   absl::Status FoldJob(const Event& event);
+  absl::Status FoldWorkerJoined(const WorkerJoined& joined);
   // Takes `record` into the indexes, or out of them.
   void Index(const JobRecord& record, bool in);
+  void IndexCurrent(const JobRecord& record, bool in);
 
   const Options options_;
   absl::btree_map<std::string, JobRecord> jobs_;
@@ -77,10 +108,23 @@ class State {
   absl::Time last_time_ = absl::UnixEpoch();
   int64_t event_count_ = 0;
 
-  absl::btree_set<QueueKey> queue_;
+  Usage usage_;
+  absl::btree_map<std::string, v1::Quota> quotas_;
+  absl::btree_map<std::string, v1::WorkerMode> worker_modes_;  // Those that are not ACTIVE.
+
+  JobQueue queue_;
+  Names promised_;
   Names validating_;
   Names finalizing_;
   absl::btree_map<std::string, Names> jobs_by_worker_;
+  absl::btree_map<std::string, WorkerLoad> loads_;
+  absl::btree_set<RunningKey> running_;
+  Names changed_workers_;
+  struct Devices {
+    int64_t attempts = 0;
+    absl::btree_map<std::string, int64_t> by_worker;
+  };
+  absl::btree_map<std::string, Devices> devices_;  // By tenant.
   int64_t active_jobs_ = 0;
 };
 

@@ -36,6 +36,19 @@ v1::ValidateTrainingResponse MakeValidation() {
   return response;
 }
 
+v1::TrainFacts MakeSharingFacts(int64_t step_tokens) {
+  v1::TrainFacts facts = MakeValidation().facts();
+  facts.set_step_tokens(step_tokens);
+  v1::MemoryNeed& memory = *facts.mutable_memory();
+  memory.set_base_bytes(1 << 20);
+  memory.set_own_bytes(1 << 10);
+  memory.set_rows(step_tokens);
+  memory.set_row_bytes(1 << 10);
+  facts.set_memory_bytes_max(memory.base_bytes() + memory.own_bytes() +
+                             memory.rows() * memory.row_bytes());
+  return facts;
+}
+
 v1::MetricPoint MakePoint(int64_t step, double loss) {
   v1::MetricPoint point;
   point.set_step(step);
@@ -63,9 +76,15 @@ absl::StatusOr<Scheduler::Result> Harness::Execute(const Command& command) {
 std::string Harness::Submit(const std::string& job_id) { return Submit(MakeCreateRequest(job_id)); }
 
 std::string Harness::Submit(const v1::CreateJobRequest& request) {
+  return Submit(request, MakeValidation().facts());
+}
+
+std::string Harness::Submit(const v1::CreateJobRequest& request, const v1::TrainFacts& facts) {
   const auto created = Execute(request);
   CHECK(created.ok()) << created.status();
-  CHECK(Execute(ValidationAnswer{.job = created->job, .response = MakeValidation()}).ok());
+  ValidationAnswer answer{.job = created->job, .response = MakeValidation()};
+  *answer.response.mutable_facts() = facts;
+  CHECK(Execute(answer).ok());
   Tick();
   return created->job;
 }
@@ -110,6 +129,7 @@ absl::Status Harness::Sync(FakeWorker* worker, const std::vector<v1::AttemptRepo
   report.set_report_number(++worker->report_number);
   *report.mutable_environment() = worker->environment;
   report.set_draining(worker->draining);
+  for (const v1::PassTime& time : worker->pass_times) *report.add_pass_times() = time;
   for (const v1::AttemptReport& attempt : attempts) *report.add_attempts() = attempt;
   worker->answer.Clear();
   const auto received = scheduler->ReceiveSync(report, now, [this] { return random_(); });
@@ -137,7 +157,11 @@ void Harness::Advance(absl::Duration duration) {
 }
 
 void Harness::Tick() {
-  due = scheduler->Tick(now, [this] { return random_(); });
+  int calls = 0;
+  do {
+    CHECK_LT(++calls, 1'000) << "the plan does not come to an end";
+    due = scheduler->Tick(now, [this] { return random_(); });
+  } while (due.more);
   Commit();
 }
 

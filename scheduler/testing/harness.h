@@ -25,8 +25,11 @@ v1::CreateJobRequest MakeCreateRequest(const std::string& job_id);
 // "tenants/t/jobs/`job_id`".
 std::string JobName(const std::string& job_id);
 
-// The store's answer: valid, 100 steps.
+// The store's answer: valid, 100 steps. Memory is not known: the job shares no worker.
 v1::ValidateTrainingResponse MakeValidation();
+
+// Facts of a job that may share: `step_tokens`, and memory that is small.
+v1::TrainFacts MakeSharingFacts(int64_t step_tokens);
 
 v1::MetricPoint MakePoint(int64_t step, double loss);
 
@@ -38,6 +41,7 @@ struct FakeWorker {
   int64_t incarnation = 1;
   int64_t report_number = 0;
   v1::WorkerEnvironment environment;
+  std::vector<v1::PassTime> pass_times;
   bool draining = false;
   // Of the last answer; empty if it was an error.
   v1::SyncResponse answer;
@@ -53,6 +57,7 @@ class Harness {
   // Creates and validates a job; it is then QUEUED, or RUNNING if a worker was free.
   std::string Submit(const std::string& job_id);
   std::string Submit(const v1::CreateJobRequest& request);
+  std::string Submit(const v1::CreateJobRequest& request, const v1::TrainFacts& facts);
   absl::Status Cancel(const std::string& job);
   absl::Status Pause(const std::string& job);
   absl::Status Resume(const std::string& job);

@@ -22,7 +22,10 @@ class ProtocolTest : public ::testing::Test {
  protected:
   explicit ProtocolTest(Options options = Options()) : h(options) {}
 
-  void TearDown() override { EXPECT_EQ(h.LiveBytes(), h.ReplayedBytes()); }
+  void TearDown() override {
+    h.Commit();
+    EXPECT_EQ(h.LiveBytes(), h.ReplayedBytes());
+  }
 
   // Submits a job, with `worker` online, and lets the worker take it up.
   std::string Run(const std::string& id = "a") {

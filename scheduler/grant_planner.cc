@@ -1,0 +1,262 @@
+#include "scheduler/grant_planner.h"
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+#include <utility>
+
+#include "scheduler/job_record.h"
+#include "scheduler/placement.h"
+#include "scheduler/proto_time.h"
+#include "scheduler/resource_name.h"
+
+namespace deltaworks::scheduler {
+
+bool PromiseStands(const JobRecord& record, const State& state, const Fleet& fleet,
+                   const Options& options, absl::Time now) {
+  if (record.promised_worker().empty() ||
+      now >= FromProto(record.promise_time()) + options.yield_grace + 2 * options.lease_duration) {
+    return false;
+  }
+  const WorkerInfo* const worker = fleet.Find(record.promised_worker());
+  if (worker == nullptr || !TakesJobs(*worker, state.WorkerMode(worker->name))) return false;
+  const JobShape shape = ShapeOf(record, options);
+  return CheckWorkerKind(shape, *worker, MayChangeClass(shape, fleet, options, now)).verdict ==
+         Verdict::kFits;
+}
+
+TenantShare ShareOf(const std::string& tenant, const State& state, const Options& options,
+                    absl::Time now) {
+  TenantShare share;
+  if (const auto quota = state.quotas().find(tenant); quota != state.quotas().end()) {
+    share.weight = quota->second.weight();
+    share.guaranteed_devices = quota->second.guaranteed_devices();
+    if (quota->second.has_limit_devices()) share.limit_devices = quota->second.limit_devices();
+  }
+  share.used_seconds = state.usage().Decayed(tenant, now, options.fair_share_half_life);
+  share.attempts = state.AttemptsOf(tenant);
+  share.devices = static_cast<int64_t>(state.DevicesOf(tenant).size());
+  return share;
+}
+
+GrantPlanner::GrantPlanner(const State& state, const Fleet& fleet, const WorkerIndex& workers,
+                           const Options& options, absl::Time now)
+    : state_(state), fleet_(fleet), workers_(workers), options_(options), now_(now) {}
+
+std::vector<GrantAttempt> GrantPlanner::Run() {
+  if (state_.queue().empty()) return {};
+  PlacePromised();
+  if (AnyRoom() && PlaceOverdue()) PlaceFairly();
+  return std::move(grants_);
+}
+
+GrantPlanner::Turn& GrantPlanner::TurnOf(const std::string& tenant) {
+  const auto [turn, is_new] = turns_.try_emplace(tenant);
+  if (is_new) {
+    turn->second.tenant = tenant;
+    turn->second.share = ShareOf(tenant, state_, options_, now_);
+    const auto queue = state_.queue().tenants().find(tenant);
+    if (queue != state_.queue().tenants().end()) turn->second.queue = &queue->second;
+  }
+  return turn->second;
+}
+
+const WorkerLoad& GrantPlanner::LoadOf(const std::string& worker) const {
+  const auto planned = planned_.find(worker);
+  return planned == planned_.end() ? state_.LoadOf(worker) : planned->second;
+}
+
+bool GrantPlanner::MayChange(const ShapeQueue& shape) {
+  const auto [found, is_new] = may_change_.try_emplace(&shape);
+  if (is_new) found->second = MayChangeClass(shape.shape, fleet_, options_, now_);
+  return found->second;
+}
+
+bool GrantPlanner::AnyRoom() {
+  const auto skip = [&](const std::string& worker) { return held_.contains(worker); };
+  return std::any_of(
+      state_.queue().shapes().begin(), state_.queue().shapes().end(), [&](const auto& entry) {
+        return workers_.Choose(entry.first, MayChange(entry.second), skip) != nullptr;
+      });
+}
+
+bool GrantPlanner::MayBeOn(const Turn& turn, const std::string& worker) const {
+  return !turn.share.at_limit() || turn.planned_devices.contains(worker) ||
+         state_.DevicesOf(turn.tenant).contains(worker);
+}
+
+bool GrantPlanner::IsHeldFromJob(const std::string& worker, const std::string& job) const {
+  const auto held = held_.find(worker);
+  return held != held_.end() && held->second != job;
+}
+
+const WorkerInfo* GrantPlanner::Choose(const QueueKey& key, const ShapeQueue& shape,
+                                       const Turn& turn) {
+  const bool any_class = MayChange(shape);
+  const WorkerInfo* best = nullptr;
+  PlacementCost best_cost;
+  const auto consider = [&](const WorkerInfo& worker) {
+    PlacementCost cost = CostOf(shape.shape, worker, LoadOf(worker.name));
+    if (best != nullptr && best_cost < cost) return;
+    best = &worker;
+    best_cost = std::move(cost);
+  };
+  const auto check = [&](const std::string& name) {
+    const WorkerInfo* const worker = fleet_.Find(name);
+    if (worker == nullptr || IsHeldFromJob(name, key.job) || !MayBeOn(turn, name)) return;
+    const Fit fit = CheckWorker(shape.shape, *worker, state_.WorkerMode(name), LoadOf(name),
+                                any_class, options_);
+    if (fit.verdict == Verdict::kFits) consider(*worker);
+  };
+  if (turn.share.at_limit()) {
+    for (const auto& [name, attempts] : state_.DevicesOf(turn.tenant)) check(name);
+    for (const std::string& name : turn.planned_devices) check(name);
+    return best;
+  }
+  // The index does not know what was planned.
+  for (const auto& [name, load] : planned_) check(name);
+  const auto skip = [&](const std::string& name) {
+    return planned_.contains(name) || IsHeldFromJob(name, key.job);
+  };
+  if (const WorkerInfo* worker = workers_.Choose(shape.shape, any_class, skip)) consider(*worker);
+  return best;
+}
+
+void GrantPlanner::Grant(const QueueKey& key, const JobShape& shape, const WorkerInfo& worker,
+                         Turn* turn) {
+  grants_.push_back({.job = key.job,
+                     .worker = worker.name,
+                     .worker_incarnation = worker.incarnation,
+                     .numerics_class = worker.environment.numerics_class(),
+                     .alone = shape.alone()});
+  placed_.insert(key.job);
+  const auto [load, is_new] = planned_.try_emplace(worker.name);
+  if (is_new) load->second = state_.LoadOf(worker.name);
+  load->second.Add({.job = key.job, .shape = shape, .alone = shape.alone()});
+  ++turn->share.attempts;
+  if (!state_.DevicesOf(turn->tenant).contains(worker.name) &&
+      turn->planned_devices.insert(worker.name).second) {
+    ++turn->share.devices;
+  }
+}
+
+bool GrantPlanner::Place(const QueueKey& key, const ShapeQueue& shape, Turn* turn) {
+  const WorkerInfo* const worker = Choose(key, shape, *turn);
+  if (worker == nullptr) return false;
+  Grant(key, shape.shape, *worker, turn);
+  return true;
+}
+
+void GrantPlanner::Hold(const QueueKey& key, const ShapeQueue& shape) {
+  const auto skip = [&](const std::string& worker) { return held_.contains(worker); };
+  const WorkerInfo* const worker = workers_.SoonestEmpty(shape.shape, MayChange(shape), skip);
+  if (worker != nullptr) held_.emplace(worker->name, key.job);
+}
+
+void GrantPlanner::PlacePromised() {
+  for (const std::string& job : state_.promised()) {
+    const JobRecord& record = *state_.FindJob(job);
+    if (!PromiseStands(record, state_, fleet_, options_, now_)) continue;
+    const WorkerInfo& worker = *fleet_.Find(record.promised_worker());
+    const JobShape shape = ShapeOf(record, options_);
+    Turn& turn = TurnOf(std::string(TenantOf(job)));
+    if (held_.contains(worker.name) || !MayBeOn(turn, worker.name)) continue;
+    const Fit fit = CheckWorker(shape, worker, state_.WorkerMode(worker.name), LoadOf(worker.name),
+                                MayChangeClass(shape, fleet_, options_, now_), options_);
+    if (fit.verdict == Verdict::kFits) {
+      Grant(MakeQueueKey(record.job(), options_), shape, worker, &turn);
+    } else {
+      held_.emplace(worker.name, job);
+    }
+  }
+}
+
+const QueueKey* GrantPlanner::FirstOf(const JobQueue::Keys& keys) const {
+  for (const QueueKey& key : keys) {
+    if (!placed_.contains(key.job)) return &key;
+  }
+  return nullptr;
+}
+
+bool GrantPlanner::PlaceOverdue() {
+  const absl::Time last_rank = now_ - options_.bonus_high - options_.max_overtake;
+  // The next overdue job of each tenant and shape.
+  struct Next {
+    JobQueue::Keys::const_iterator at;
+    const JobQueue::Keys* keys;
+    const ShapeQueue* shape;
+    Turn* turn;
+  };
+  const auto later = [](const Next& a, const Next& b) { return *b.at < *a.at; };
+  std::vector<Next> heap;
+  const auto push = [&](const Next& next) {
+    if (next.at == next.keys->end() || last_rank < next.at->rank) return;
+    heap.push_back(next);
+    std::push_heap(heap.begin(), heap.end(), later);
+  };
+  absl::flat_hash_map<const ShapeQueue*, bool> feasible;
+  for (const auto& [tenant, queue] : state_.queue().tenants()) {
+    for (const auto& [shape, keys] : queue) {
+      if (last_rank < keys.begin()->rank) continue;
+      const auto [known, is_new] = feasible.try_emplace(shape);
+      if (is_new) known->second = workers_.IsFeasible(shape->shape, MayChange(*shape));
+      if (known->second) push({keys.begin(), &keys, shape, &TurnOf(tenant)});
+    }
+  }
+  while (!heap.empty() && grants_.size() < kGrantsMax) {
+    std::pop_heap(heap.begin(), heap.end(), later);
+    Next next = heap.back();
+    heap.pop_back();
+    const QueueKey& key = *next.at;
+    if (!placed_.contains(key.job) && !Place(key, *next.shape, next.turn)) {
+      // Nor can one behind it, of the same tenant and shape, be on more devices.
+      if (next.turn->share.at_limit()) continue;
+      if (held_.size() >= kHeldOverdueMax) return false;
+      Hold(key, *next.shape);
+    }
+    ++next.at;
+    push(next);
+  }
+  return true;
+}
+
+GrantPlanner::Head GrantPlanner::HeadOf(const Turn& turn) const {
+  Head head;
+  for (const auto& [shape, keys] : *turn.queue) {
+    if (turn.done.contains(shape)) continue;
+    const QueueKey* const key = FirstOf(keys);
+    if (key == nullptr || (head.key != nullptr && !(*key < *head.key))) continue;
+    head = {.key = key, .shape = shape};
+  }
+  return head;
+}
+
+void GrantPlanner::PlaceFairly() {
+  const size_t held_before = held_.size();
+  absl::flat_hash_set<const ShapeQueue*> full;  // No room now, whosever it is.
+  using Order = std::tuple<bool, double, QueueKey, Turn*, const ShapeQueue*>;
+  std::set<Order> order;
+  const auto enter = [&](Turn* turn) {
+    const Head head = HeadOf(*turn);
+    if (head.key == nullptr) return;
+    order.emplace(!turn->share.below_guaranteed(), Standing(turn->share, options_.attempt_charge),
+                  *head.key, turn, head.shape);
+  };
+  for (const auto& [tenant, queue] : state_.queue().tenants()) enter(&TurnOf(tenant));
+  while (!order.empty() && grants_.size() < kGrantsMax &&
+         full.size() < state_.queue().shapes().size()) {
+    const auto [guaranteed, standing, key, turn, shape] = *order.begin();
+    order.erase(order.begin());
+    const bool is_full = full.contains(shape);
+    if (is_full || !Place(key, *shape, turn)) {
+      turn->done.insert(shape);
+      if (!is_full && !turn->share.at_limit()) {
+        full.insert(shape);
+        if (held_.size() < held_before + kHeldMax) Hold(key, *shape);
+      }
+    }
+    enter(turn);
+  }
+}
+
+}  // namespace deltaworks::scheduler

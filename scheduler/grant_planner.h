@@ -1,0 +1,119 @@
+// GrantPlanner: which waiting jobs get which workers, now.
+//
+//   1. promised  A job for which others were told to make room gets that worker, and nobody else.
+//   2. overdue   Jobs that have waited for max_overtake, and the largest bonus in their class's
+//                favour: the smallest key first, whosever it is.
+//   3. fair      Of the tenants the one whose turn it is (fair_share.h), its smallest key first.
+//
+// A job that finds no room now, though a worker could hold it, keeps one for itself: the one that
+// will be empty soonest. Those that train there go on, but nobody behind the job may join them. So
+// no stream of small or later jobs keeps a large, a different or an older one waiting for ever.
+// Overdue jobs keep a worker each; of the others the first kHeldMax that cannot run, by shape.
+//
+// No job puts its tenant on more devices than its limit. What is planned counts at once. Asks by
+// shape, so its cost does not grow with the length of the queue. Used once; everything passed in
+// must outlive it and stay as it is.
+
+#ifndef DELTAWORKS_SCHEDULER_GRANT_PLANNER_H_
+#define DELTAWORKS_SCHEDULER_GRANT_PLANNER_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/time/time.h"
+#include "scheduler/command.h"
+#include "scheduler/fair_share.h"
+#include "scheduler/fleet.h"
+#include "scheduler/options.h"
+#include "scheduler/state.h"
+#include "scheduler/worker_index.h"
+
+namespace deltaworks::scheduler {
+
+class GrantPlanner {
+ public:
+  // Grants of one plan; the next goes on.
+  static constexpr size_t kGrantsMax = 256;
+  static constexpr size_t kHeldMax = 16;
+  static constexpr size_t kHeldOverdueMax = 256;
+
+  GrantPlanner(const State& state, const Fleet& fleet, const WorkerIndex& workers,
+               const Options& options, absl::Time now);
+
+  // In the order in which they are to be carried out.
+  std::vector<GrantAttempt> Run();
+
+  // After Run: workers kept free, with the job that each is for.
+  const absl::btree_map<std::string, std::string>& held() const { return held_; }
+
+ private:
+  using ShapeQueue = JobQueue::ShapeQueue;
+
+  struct Turn {
+    std::string tenant;
+    TenantShare share;
+    const JobQueue::TenantQueue* queue = nullptr;
+    // Shapes of which no further job is looked at.
+    absl::flat_hash_set<const ShapeQueue*> done;
+    absl::btree_set<std::string> planned_devices;
+  };
+
+  void PlacePromised();
+  // False if so many overdue jobs wait that everything is to be kept for them.
+  bool PlaceOverdue();
+  void PlaceFairly();
+
+  bool AnyRoom();
+  Turn& TurnOf(const std::string& tenant);
+  bool MayBeOn(const Turn& turn, const std::string& worker) const;
+  bool IsHeldFromJob(const std::string& worker, const std::string& job) const;
+  bool MayChange(const ShapeQueue& shape);
+
+  // The best worker for a job of the tenant; nullptr if there is none.
+  const WorkerInfo* Choose(const QueueKey& key, const ShapeQueue& shape, const Turn& turn);
+  bool Place(const QueueKey& key, const ShapeQueue& shape, Turn* turn);
+  void Grant(const QueueKey& key, const JobShape& shape, const WorkerInfo& worker, Turn* turn);
+  void Hold(const QueueKey& key, const ShapeQueue& shape);
+  // The first key of `keys` that is not placed; nullptr if there is none.
+  const QueueKey* FirstOf(const JobQueue::Keys& keys) const;
+  // The tenant's first key among the shapes it is not done with, and its shape.
+  struct Head {
+    const QueueKey* key = nullptr;
+    const ShapeQueue* shape = nullptr;
+  };
+  Head HeadOf(const Turn& turn) const;
+  const WorkerLoad& LoadOf(const std::string& worker) const;
+
+  const State& state_;
+  const Fleet& fleet_;
+  const WorkerIndex& workers_;
+  const Options& options_;
+  const absl::Time now_;
+
+  std::vector<GrantAttempt> grants_;
+  absl::flat_hash_set<std::string> placed_;
+  // Loads of workers that were granted something in this plan.
+  absl::btree_map<std::string, WorkerLoad> planned_;
+  absl::btree_map<std::string, std::string> held_;
+  // By tenant; addresses stay.
+  std::map<std::string, Turn> turns_;
+  absl::flat_hash_map<const ShapeQueue*, bool> may_change_;
+};
+
+// Whether the job's promise still stands: see WorkerPromised.
+bool PromiseStands(const JobRecord& record, const State& state, const Fleet& fleet,
+                   const Options& options, absl::Time now);
+
+// The tenant's share as the state has it.
+TenantShare ShareOf(const std::string& tenant, const State& state, const Options& options,
+                    absl::Time now);
+
+}  // namespace deltaworks::scheduler
+
+#endif  // DELTAWORKS_SCHEDULER_GRANT_PLANNER_H_

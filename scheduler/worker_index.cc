@@ -1,0 +1,159 @@
+#include "scheduler/worker_index.h"
+
+#include <optional>
+
+#include "glog/logging.h"
+
+namespace deltaworks::scheduler {
+namespace {
+
+template <typename Map, typename Item>
+void PutInto(Map* map, const std::string& key, const Item& item, bool in) {
+  if (in) {
+    (*map)[key].insert(item);
+    return;
+  }
+  const auto found = map->find(key);
+  found->second.erase(item);
+  if (found->second.empty()) map->erase(found);
+}
+
+}  // namespace
+
+WorkerIndex::WorkerIndex(const State& state, const Fleet& fleet, const Options& options)
+    : state_(state), fleet_(fleet), options_(options) {
+  for (const auto& [name, worker] : fleet.workers()) Update(name);
+}
+
+void WorkerIndex::Update(const std::string& worker) {
+  if (const auto old = entries_.find(worker); old != entries_.end()) {
+    Put(worker, old->second, /*in=*/false);
+    entries_.erase(old);
+  }
+  const WorkerInfo* const info = fleet_.Find(worker);
+  if (info == nullptr || !TakesJobs(*info, state_.WorkerMode(worker))) return;
+  const WorkerLoad& load = state_.LoadOf(worker);
+  Entry entry = {.kind = Kind(info->environment.device_kind(), info->environment.numerics_class(),
+                              info->environment.memory_bytes()),
+                 .is_empty = load.empty(),
+                 .cohort = load.Full(options_) ? "" : load.cohort(),
+                 .pass_tokens = load.pass_tokens()};
+  // As often as it is named there, once.
+  const Names bases(info->environment.bases_cached().begin(),
+                    info->environment.bases_cached().end());
+  entry.bases.assign(bases.begin(), bases.end());
+  Put(worker, entry, /*in=*/true);
+  entries_.emplace(worker, std::move(entry));
+}
+
+void WorkerIndex::Put(const std::string& worker, const Entry& entry, bool in) {
+  Group& group = groups_[entry.kind];
+  if (in) {
+    group.all.insert(worker);
+  } else {
+    group.all.erase(worker);
+  }
+  if (entry.is_empty) {
+    if (in) {
+      group.empty.insert(worker);
+    } else {
+      group.empty.erase(worker);
+    }
+    for (const std::string& base : entry.bases) PutInto(&group.empty_by_base, base, worker, in);
+  } else if (!entry.cohort.empty()) {
+    PutInto(&group.open, entry.cohort, std::pair(entry.pass_tokens, worker), in);
+  }
+  if (group.all.empty()) groups_.erase(entry.kind);
+}
+
+bool WorkerIndex::Suits(const JobShape& shape, const Kind& kind, bool any_class) {
+  const auto& [device_kind, numerics_class, memory_bytes] = kind;
+  return (shape.device_kind.empty() || shape.device_kind == device_kind) &&
+         shape.memory_bytes <= memory_bytes &&
+         (any_class || shape.numerics_class.empty() || shape.numerics_class == numerics_class);
+}
+
+const WorkerInfo& WorkerIndex::InfoOf(const std::string& worker) const {
+  const WorkerInfo* const info = fleet_.Find(worker);
+  CHECK(info != nullptr) << worker << " was forgotten, and the index was not told";
+  return *info;
+}
+
+const WorkerInfo* WorkerIndex::FirstOf(const Names& names, const JobShape& shape, Skip skip) const {
+  for (const std::string& name : names) {
+    if (skip(name)) continue;
+    const WorkerInfo& worker = InfoOf(name);
+    if (HasLabels(shape, worker)) return &worker;
+  }
+  return nullptr;
+}
+
+const WorkerInfo* WorkerIndex::ChooseEmpty(const Group& group, const JobShape& shape,
+                                           Skip skip) const {
+  const auto with_base = group.empty_by_base.find(shape.base_manifest_digest);
+  if (with_base != group.empty_by_base.end()) {
+    if (const WorkerInfo* worker = FirstOf(with_base->second, shape, skip)) return worker;
+  }
+  return FirstOf(group.empty, shape, skip);
+}
+
+const WorkerInfo* WorkerIndex::ChooseOpen(const Group& group, const JobShape& shape, bool any_class,
+                                          Skip skip) const {
+  const auto cohort = shape.alone() ? group.open.end() : group.open.find(shape.cohort);
+  if (cohort == group.open.end()) return nullptr;
+  int asked = 0;
+  for (const auto& [tokens, name] : cohort->second) {
+    if (skip(name)) continue;
+    if (++asked > kCohortsAsked) break;
+    const WorkerInfo& worker = InfoOf(name);
+    const Fit fit = CheckWorker(shape, worker, state_.WorkerMode(name), state_.LoadOf(name),
+                                any_class, options_);
+    if (fit.verdict == Verdict::kFits) return &worker;
+  }
+  return nullptr;
+}
+
+const WorkerInfo* WorkerIndex::Choose(const JobShape& shape, bool any_class, Skip skip) const {
+  const WorkerInfo* best = nullptr;
+  std::optional<PlacementCost> best_cost;
+  for (const auto& [kind, group] : groups_) {
+    if (!Suits(shape, kind, any_class)) continue;
+    const WorkerInfo* worker = ChooseEmpty(group, shape, skip);
+    if (worker == nullptr) worker = ChooseOpen(group, shape, any_class, skip);
+    if (worker == nullptr) continue;
+    PlacementCost cost = CostOf(shape, *worker, state_.LoadOf(worker->name));
+    if (best_cost.has_value() && *best_cost < cost) continue;
+    best = worker;
+    best_cost = std::move(cost);
+  }
+  return best;
+}
+
+bool WorkerIndex::IsFeasible(const JobShape& shape, bool any_class) const {
+  for (const auto& [kind, group] : groups_) {
+    if (!Suits(shape, kind, any_class)) continue;
+    if (FirstOf(group.all, shape, [](const std::string&) { return false; }) != nullptr) return true;
+  }
+  return false;
+}
+
+const WorkerInfo* WorkerIndex::SoonestEmpty(const JobShape& shape, bool any_class,
+                                            Skip skip) const {
+  const WorkerInfo* best = nullptr;
+  double best_flops = 0;
+  for (const auto& [kind, group] : groups_) {
+    if (!Suits(shape, kind, any_class)) continue;
+    for (const std::string& name : group.all) {
+      if (skip(name)) continue;
+      const WorkerInfo& worker = InfoOf(name);
+      if (!HasLabels(shape, worker)) continue;
+      const double flops = state_.LoadOf(name).remaining_flops();
+      if (best != nullptr && best_flops <= flops) continue;
+      best = &worker;
+      best_flops = flops;
+    }
+  }
+  return best;
+}
+
+}  // namespace deltaworks::scheduler
