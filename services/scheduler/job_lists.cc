@@ -201,6 +201,7 @@ absl::StatusOr<v1::ListWorkersResponse> ListWorkers(const CommittedView& view, c
     *worker.mutable_environment() = info.environment;
     worker.set_online(info.online);
     worker.set_draining(info.draining);
+    worker.set_mode(view.state.WorkerMode(info.name));
     worker.set_last_report_age_seconds(absl::ToDoubleSeconds(view.now - info.last_seen));
     for (const std::string& job : view.state.JobsOn(info.name)) {
       worker.set_job_count(worker.job_count() + 1);

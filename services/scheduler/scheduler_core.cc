@@ -149,6 +149,7 @@ void SchedulerCore::Turn() {
   if (stopped_) return;
   if (scheduler_->loaded()) {
     const Scheduler::Due due = scheduler_->Tick(Now(), Random());
+    if (due.more) RequestTurn();
     if (Commit()) {
       asks_.Start(due.validations, due.versions, *scheduler_->state(), Now());
       pins_.Start(*scheduler_->state(), Now());
@@ -262,21 +263,26 @@ CommittedView SchedulerCore::View(const State& state) const {
 }
 
 void SchedulerCore::Change(const scheduler::Command& command, JobReply reply) {
-  if (stopped_) return reply(Stopping());
-  if (!scheduler_->loaded()) return reply(refusal_);
-  if (absl::Status status = CheckRoom(); !status.ok()) return reply(status);
+  auto job = std::make_shared<std::string>();
+  *job = ChangeThenRead(
+      command, [job, reply = std::move(reply)](absl::StatusOr<CommittedView> view) mutable {
+        if (!view.ok()) return reply(view.status());
+        reply(view->Show(*view->state.FindJob(*job)));
+      });
+}
+
+std::string SchedulerCore::ChangeThenRead(const scheduler::Command& command, Reader reader) {
+  if (stopped_) return reader(Stopping()), "";
+  if (!scheduler_->loaded()) return reader(refusal_), "";
+  if (absl::Status status = CheckRoom(); !status.ok()) return reader(status), "";
   absl::StatusOr<Scheduler::Result> result = scheduler_->Execute(command, Now(), Random());
   if (!result.ok()) {
     if (absl::IsResourceExhausted(result.status())) metrics_.Refused("active_jobs").Increment();
-    return reply(result.status());
+    return reader(result.status()), "";
   }
-  waiting_.push_back({.is_change = true,
-                      .reader = [job = std::move(result->job), reply = std::move(reply)](
-                                    absl::StatusOr<CommittedView> view) mutable {
-                        if (!view.ok()) return reply(view.status());
-                        reply(view->Show(*view->state.FindJob(job)));
-                      }});
+  waiting_.push_back({.is_change = true, .reader = std::move(reader)});
   RequestTurn();
+  return std::move(result->job);
 }
 
 void SchedulerCore::Read(Reader reader) {

@@ -82,6 +82,8 @@ class SchedulerCore {
 
   // A person's command (not one of the platform). The reply is the job as it then is.
   void Change(const scheduler::Command& command, JobReply reply);
+  // An operator's command; the reader comes after its commit. Returns the job it was about, if any.
+  std::string ChangeThenRead(const scheduler::Command& command, Reader reader);
   void Read(Reader reader);
 
   // Unique in this process, for Syncs and watches. Thread-safe.

@@ -8,6 +8,7 @@
 #include "google/protobuf/message.h"
 #include "scheduler/job_state.h"
 #include "scheduler/proto_time.h"
+#include "scheduler/resource_name.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -49,6 +50,11 @@ constexpr const char* kSteps[] = {R"sql(
     points BLOB NOT NULL,
     PRIMARY KEY (job, first_index)
   );
+)sql",
+                                  R"sql(
+  CREATE TABLE usage (tenant TEXT PRIMARY KEY, used BLOB NOT NULL) WITHOUT ROWID;
+  CREATE TABLE quotas (tenant TEXT PRIMARY KEY, quota BLOB NOT NULL) WITHOUT ROWID;
+  CREATE TABLE worker_modes (worker TEXT PRIMARY KEY, mode INTEGER NOT NULL) WITHOUT ROWID;
 )sql"};
 
 // Events between two looks for ones that are too old.
@@ -68,7 +74,17 @@ absl::Status Parse(const std::string& bytes, absl::string_view what, Message* me
 }  // namespace
 
 void SqliteEventStore::Dirty::Add(const Event& event) {
-  if (!event.job().empty()) jobs.insert(event.job());
+  if (!event.job().empty()) {
+    jobs.insert(event.job());
+    // Of an event that may count as usage.
+    if (event.attempt_device_ms() != 0 || event.metrics_recorded().points_size() > 0) {
+      tenants.insert(std::string(scheduler::TenantOf(event.job())));
+    }
+  }
+  if (event.has_quota_set()) {
+    quotas.insert(std::string(scheduler::TenantOf(event.quota_set().quota().name())));
+  }
+  if (event.has_worker_mode_set()) worker_modes.insert(event.worker_mode_set().worker());
   if (event.has_request()) requests.push_back(event.request());
   if (event.has_worker_joined()) workers.insert(event.worker_joined().worker());
 }
@@ -123,7 +139,29 @@ absl::StatusOr<Snapshot> SqliteEventStore::LoadSnapshot() {
     joined.set_incarnation(workers.Int64(1));
   }
   DW_RETURN_IF_ERROR(workers.status());
+  DW_RETURN_IF_ERROR(LoadShares(&snapshot));
   return snapshot;
+}
+
+absl::Status SqliteEventStore::LoadShares(Snapshot* snapshot) {
+  DW_ASSIGN_OR_RETURN(Rows usage, database_->Query("SELECT used FROM usage ORDER BY tenant"));
+  while (usage.Next()) {
+    DW_RETURN_IF_ERROR(Parse(usage.Text(0), "what a tenant used", snapshot->add_usage()));
+  }
+  DW_RETURN_IF_ERROR(usage.status());
+  DW_ASSIGN_OR_RETURN(Rows quotas, database_->Query("SELECT quota FROM quotas ORDER BY tenant"));
+  while (quotas.Next()) {
+    DW_RETURN_IF_ERROR(Parse(quotas.Text(0), "a quota", snapshot->add_quotas()));
+  }
+  DW_RETURN_IF_ERROR(quotas.status());
+  DW_ASSIGN_OR_RETURN(Rows modes,
+                      database_->Query("SELECT worker, mode FROM worker_modes ORDER BY worker"));
+  while (modes.Next()) {
+    scheduler::WorkerModeSet& set = *snapshot->add_worker_modes();
+    set.set_worker(modes.Text(0));
+    set.set_mode(static_cast<v1::WorkerMode>(modes.Int64(1)));
+  }
+  return modes.status();
 }
 
 absl::StatusOr<EventStore::Stored> SqliteEventStore::Load() {
@@ -267,10 +305,33 @@ absl::Status SqliteEventStore::UpdateState(const State& state) {
         database_->Run("INSERT OR REPLACE INTO workers (name, incarnation) VALUES (?, ?)",
                        {name, state.WorkerIncarnation(name)}));
   }
+  DW_RETURN_IF_ERROR(UpdateShares(state));
   DW_RETURN_IF_ERROR(database_->Run(
       "INSERT OR REPLACE INTO snapshot (id, term, last_time_ns, event_count) VALUES (1, ?, ?, ?)",
       {state.term(), absl::ToUnixNanos(state.last_time()), state.event_count()}));
   return database_->Run("DELETE FROM log WHERE position <= ?", {state.event_count()});
+}
+
+absl::Status SqliteEventStore::UpdateShares(const State& state) {
+  for (const std::string& tenant : dirty_.tenants) {
+    const std::string bytes = state.usage().Of(tenant).SerializeAsString();
+    DW_RETURN_IF_ERROR(database_->Run("INSERT OR REPLACE INTO usage (tenant, used) VALUES (?, ?)",
+                                      {tenant, SqlBlob{bytes}}));
+  }
+  for (const std::string& tenant : dirty_.quotas) {
+    const std::string bytes = state.quotas().at(tenant).SerializeAsString();
+    DW_RETURN_IF_ERROR(database_->Run("INSERT OR REPLACE INTO quotas (tenant, quota) VALUES (?, ?)",
+                                      {tenant, SqlBlob{bytes}}));
+  }
+  for (const std::string& worker : dirty_.worker_modes) {
+    const v1::WorkerMode mode = state.WorkerMode(worker);
+    DW_RETURN_IF_ERROR(
+        mode == v1::WORKER_ACTIVE
+            ? database_->Run("DELETE FROM worker_modes WHERE worker = ?", {worker})
+            : database_->Run("INSERT OR REPLACE INTO worker_modes (worker, mode) VALUES (?, ?)",
+                             {worker, static_cast<int64_t>(mode)}));
+  }
+  return absl::OkStatus();
 }
 
 // ---- What people read ----

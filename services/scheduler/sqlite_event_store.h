@@ -57,6 +57,9 @@ class SqliteEventStore final : public EventStore {
     absl::btree_set<std::string> jobs;
     std::vector<scheduler::StoredRequest> requests;
     absl::btree_set<std::string> workers;
+    absl::btree_set<std::string> tenants;  // Of usage.
+    absl::btree_set<std::string> quotas;
+    absl::btree_set<std::string> worker_modes;
     void Add(const scheduler::Event& event);
   };
 
@@ -64,6 +67,7 @@ class SqliteEventStore final : public EventStore {
 
   absl::Status OpenFile();
   absl::StatusOr<scheduler::Snapshot> LoadSnapshot();
+  absl::Status LoadShares(scheduler::Snapshot* snapshot);
   // What Append does within its transaction.
   absl::Status Insert(int64_t position, const scheduler::Event& event);
   absl::Status InsertShown(const std::string& job, const v1::JobEvent& shown);
@@ -72,6 +76,7 @@ class SqliteEventStore final : public EventStore {
                              const scheduler::MetricsRecorded& batch);
   // What WriteSnapshot does within its transaction.
   absl::Status UpdateState(const scheduler::State& state);
+  absl::Status UpdateShares(const scheduler::State& state);
 
   const Options options_;
   // Null after an error that may have left a transaction open, until Load().

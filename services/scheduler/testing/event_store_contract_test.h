@@ -145,6 +145,46 @@ TEST_P(EventStoreContractTest, ASnapshotReplacesTheLogAndGivesTheSameState) {
   EXPECT_EQ(store_->log_size(), 0);
 }
 
+TEST_P(EventStoreContractTest, UsageQuotasAndModesOfWorkersAreStored) {
+  v1::SetQuotaRequest quota;
+  quota.mutable_quota()->set_name("tenants/t/quota");
+  quota.mutable_quota()->set_limit_devices(3);
+  v1::SetWorkerModeRequest mode;
+  mode.set_worker(worker_.name);
+  mode.set_mode(v1::WORKER_CORDONED);
+  const auto use = [&](int64_t device_ms) {
+    h_.Advance(absl::Seconds(5));
+    auto report = scheduler::Harness::Report(held_, v1::AttemptReport::TRAINING, 5);
+    report.set_device_ms(device_ms);
+    report.mutable_checkpoint()->set_step(device_ms);
+    report.mutable_checkpoint()->set_manifest_digest(scheduler::FakeDigest(device_ms));
+    EXPECT_TRUE(h_.Sync(&worker_, {report}).ok());
+  };
+  const auto expect_stored = [&] {
+    h_.Commit();
+    ASSERT_TRUE(Store().ok());
+    EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+    ASSERT_TRUE(store_->WriteSnapshot(*h_.scheduler->state()).ok());
+    Reopen();
+    EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+    EXPECT_EQ(store_->log_size(), 0);
+  };
+  Run("a", 3);
+  ASSERT_TRUE(h_.Execute(quota).ok());
+  ASSERT_TRUE(h_.Execute(mode).ok());
+  use(10);
+  ASSERT_EQ(h_.Record(scheduler::JobName("a")).job().status().device_ms(), 10);
+  expect_stored();
+  // And again, changed.
+  quota.mutable_quota()->clear_limit_devices();
+  ASSERT_TRUE(h_.Execute(quota).ok());
+  mode.set_mode(v1::WORKER_ACTIVE);
+  ASSERT_TRUE(h_.Execute(mode).ok());
+  use(20);
+  expect_stored();
+  EXPECT_EQ(h_.scheduler->state()->usage().Days("t")->begin()->second.device_ms, 20);
+}
+
 TEST_P(EventStoreContractTest, AnAppendThatFailsStoresNothingOfItsEvents) {
   Run("a", 1);
   ASSERT_TRUE(Store().ok());
