@@ -2,6 +2,7 @@
 
 #include "services/cli/adapter_commands.h"
 #include "services/cli/alias_commands.h"
+#include "services/cli/apply_command.h"
 #include "services/cli/completion_command.h"
 #include "services/cli/dataset_commands.h"
 #include "services/cli/eval_command.h"
@@ -20,6 +21,7 @@ CommandTable AllCommands() {
   AddModelCommands(table);
   AddDatasetCommands(table);
   AddJobCommands(table);
+  table.push_back(MakeApply());
   AddAdapterCommands(table);
   AddAliasCommands(table);
   table.push_back(MakeGenerate());

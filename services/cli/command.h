@@ -15,6 +15,7 @@
 #define DELTAWORKS_SERVICES_CLI_COMMAND_H_
 
 #include <functional>
+#include <istream>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -39,6 +40,8 @@ struct CommandContext {
   Platform& platform;
   std::ostream& out;
   std::ostream& err;
+  // Standard input, for commands that take "-" for a file.
+  std::istream& in;
   const Clock& clock;
   OutputFormat format = OutputFormat::kTable;
   // Whether `out` is a terminal, and takes colours: not with --no_color or NO_COLOR.

@@ -143,6 +143,11 @@ const std::vector<Row>& Rows() {
        .shows = {"job-7 is QUEUED"},
        .not_found = {"job", "resume", "absent"},
        .wrong = {"job", "resume"}},
+      {.name = "apply",
+       .words = {"apply", "-f", "{}/jobs.yaml"},
+       .shows = {"OUTCOME", "one", "two", "created", "VALIDATING"},
+       .not_found = {"apply", "-f", "{}/absent.yaml"},
+       .wrong = {"apply"}},
       // ---- Adapters ----
       {.name = "adapter list",
        .words = {"adapter", "list"},

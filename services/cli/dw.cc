@@ -27,6 +27,7 @@ absl::StatusOr<int> Run(Command& command, const GlobalFlags& flags, const Catalo
       .platform = *platform,
       .out = process.out,
       .err = process.err,
+      .in = process.in,
       .clock = process.clock,
       .format = flags.output == "json" ? OutputFormat::kJson : OutputFormat::kTable,
       .terminal = process.terminal,

@@ -5,6 +5,7 @@
 #define DELTAWORKS_SERVICES_CLI_DW_H_
 
 #include <functional>
+#include <istream>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -21,6 +22,7 @@ namespace deltaworks::services {
 struct DwProcess {
   std::ostream& out;
   std::ostream& err;
+  std::istream& in;
   const Clock& clock;
   Environment environment;
   std::function<std::unique_ptr<Platform>(PlatformSettings)> make_platform;

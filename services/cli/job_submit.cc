@@ -70,6 +70,9 @@ class JobSubmit final : public Command {
               "whether it may go on in another numerics class (default any)")
         .ValueName("POLICY")
         .Choices(EnumChoices<v1::Placement::ResumePolicy>());
+    arguments.Flag("cohort", &cohort_, "with whose jobs it may share a worker (default any)")
+        .ValueName("WHO")
+        .Choices(EnumChoices<v1::Placement::Cohort>());
     arguments.Flag("request_id", &request_id_,
                    "repeating a command with the same one does not make a second job");
   }
@@ -122,13 +125,14 @@ class JobSubmit final : public Command {
     if (resume_policy_) {
       placement.set_resume_policy(EnumOf<v1::Placement::ResumePolicy>(*resume_policy_));
     }
+    if (cohort_) placement.set_cohort(EnumOf<v1::Placement::Cohort>(*cohort_));
   }
 
   std::string file_, job_id_, display_name_, parent_job_, request_id_;
   bool watch_ = false, wait_ = false;
   TrainFlags train_;
   std::map<std::string, std::string> labels_, worker_labels_;
-  std::optional<std::string> priority_class_, device_kind_, resume_policy_;
+  std::optional<std::string> priority_class_, device_kind_, resume_policy_, cohort_;
   std::optional<int64_t> max_retries_;
 };
 

@@ -115,7 +115,9 @@ TEST_F(JobSubmitTest, FlagsBecomeTheFieldsOfTheirNames) {
                               "--device_kind",
                               "cpu",
                               "--resume_policy",
-                              "exact"});
+                              "exact",
+                              "--cohort",
+                              "alone"});
   const v1::TrainSpec& spec = job.train();
   EXPECT_EQ(spec.base_model(), "tenants/default/baseModels/smollm2");
   EXPECT_EQ(spec.dataset(), "tenants/other/datasets/d");
@@ -145,6 +147,7 @@ TEST_F(JobSubmitTest, FlagsBecomeTheFieldsOfTheirNames) {
   EXPECT_EQ(job.placement().worker_labels().at("zone"), "b");
   EXPECT_EQ(job.placement().device_kind(), "cpu");
   EXPECT_EQ(job.placement().resume_policy(), v1::Placement::EXACT);
+  EXPECT_EQ(job.placement().cohort(), v1::Placement::COHORT_ALONE);
 }
 
 TEST_F(JobSubmitTest, AFileSaysTheJobAndFlagsGoOverIt) {

@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
   const DwProcess process{
       .out = std::cout,
       .err = std::cerr,
+      .in = std::cin,
       .clock = RealClock(),
       .environment =
           [](const std::string& name) {

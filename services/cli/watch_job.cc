@@ -72,21 +72,26 @@ absl::Status Watch(CommandContext& context, TrainingClient& client, const std::s
 
 }  // namespace
 
-absl::Status FollowPatiently(CommandContext& context, TrainingClient& client,
-                             const v1::WatchJobRequest& request, const std::string& come_back,
-                             const TrainingClient::JobSink& sink,
-                             const std::function<void()>& away) {
-  context.on_interrupt(absl::StrCat("The job goes on. Come back with: ", come_back));
-  bool said = false;
+RetryPolicy PatientPolicy(CommandContext& context, bool& said, std::function<void()> away) {
   RetryPolicy policy = context.retry_policy();
   policy.total_max = kAwayMax;
-  policy.sleep = [&](absl::Duration wait) {
+  policy.sleep = [&context, &said, away = std::move(away)](absl::Duration wait) {
     if (!std::exchange(said, true)) {
       if (away != nullptr) away();
       context.err << "the scheduler does not answer, trying again\n" << std::flush;
     }
     context.sleep(wait);
   };
+  return policy;
+}
+
+absl::Status FollowPatiently(CommandContext& context, TrainingClient& client,
+                             const v1::WatchJobRequest& request, const std::string& come_back,
+                             const TrainingClient::JobSink& sink,
+                             const std::function<void()>& away) {
+  context.on_interrupt(absl::StrCat("The job goes on. Come back with: ", come_back));
+  bool said = false;
+  const RetryPolicy policy = PatientPolicy(context, said, away);
   return FollowJob(client, request, policy, [&](const v1::WatchJobResponse& response) {
     said = false;
     return sink(response);

@@ -9,13 +9,19 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "services/cli/command.h"
+#include "services/clients/retry.h"
 #include "services/clients/training_client.h"
 
 namespace deltaworks::services {
 
-// FollowJob (services/clients/follow_job.h) for a person: says on `err` when the scheduler is away,
-// waits ten minutes for it, and on Ctrl-C that the job goes on and what to type (`come_back`).
-// `away`, if any, is called before each remark.
+// Says on `err`, before the first of several waits, that the scheduler is away, and gives it ten
+// minutes. `said` is set then, and cleared by the caller once something came. `away`, if any, is
+// called before each remark. All of it must outlive the policy.
+RetryPolicy PatientPolicy(CommandContext& context, bool& said,
+                          std::function<void()> away = nullptr);
+
+// FollowJob (services/clients/follow_job.h) for a person: with PatientPolicy, and on Ctrl-C it says
+// that the job goes on and what to type (`come_back`).
 absl::Status FollowPatiently(CommandContext& context, TrainingClient& client,
                              const v1::WatchJobRequest& request, const std::string& come_back,
                              const TrainingClient::JobSink& sink,

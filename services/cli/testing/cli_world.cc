@@ -40,7 +40,7 @@ class FakePlatform final : public Platform {
   FakePlatform(CliWorld& world, PlatformSettings settings)
       : world_(world), settings_(std::move(settings)) {}
   const PlatformSettings& settings() const override { return settings_; }
-  absl::StatusOr<TrainingClient*> training() override { return &world_.training; }
+  absl::StatusOr<TrainingClient*> training() override { return world_.training_client; }
   absl::StatusOr<StoreClient*> store() override { return &world_.store; }
   absl::StatusOr<RegistryClient*> registry() override { return &world_.registry; }
   absl::StatusOr<InferenceClient*> inference() override { return &world_.inference; }
@@ -112,9 +112,11 @@ CliWorld::CliWorld(const std::string& name)
 CliWorld::Result CliWorld::Run(std::vector<std::string> words) {
   for (std::string& word : words) word = absl::StrReplaceAll(word, {{"{}", folder_}});
   std::ostringstream out, err;
+  std::istringstream in(input);
   const DwProcess process{
       .out = out,
       .err = err,
+      .in = in,
       .clock = clock,
       .environment =
           [this](const std::string& name) {
@@ -147,6 +149,12 @@ void CliWorld::Fill() {
   Write(
       Path("job.json"),
       "{\"train\": {\"base_model\": \"smollm2\", \"dataset\": \"notes\", \"lora\": {\"r\": 16}}}");
+  Write(Path("jobs.yaml"),
+        "base_model: smollm2\n"
+        "defaults: {arguments: {learning_rate: 1e-3, max_steps: 100}}\n"
+        "jobs:\n"
+        "  - {name: one, dataset: notes}\n"
+        "  - {name: two, dataset: notes, lora: {r: 16}}\n");
   environment["DELTAWORKS_TOKENS_FILE"] = Path("tokens");
   FillStore();
   FillJob();

@@ -39,12 +39,15 @@ class CliWorld {
 
   // ---- What a test may change between runs ----
   FakeTrainingClient training;
+  // What commands get: `training`, or one that a test put around it.
+  TrainingClient* training_client = &training;
   FakeStoreClient store;
   FakeRegistryClient registry;
   FakeInferenceClient inference;
   FakeClock clock;
   // Of the process; HOME is the folder.
   std::map<std::string, std::string> environment;
+  std::string input;      // Standard input.
   bool terminal = false;  // Of `out`.
   bool err_terminal = false;
   // False: the clients are those of the real platform, for which there is no client file.
