@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
@@ -724,6 +725,11 @@ TEST_F(StoreModelsTest, ASpecThatWorksIsResolvedAndCounted) {
   EXPECT_EQ(facts.total_parameters(), base.parameter_count());
   EXPECT_GT(facts.trainable_parameters(), 0);
   EXPECT_GT(facts.memory_bytes_max(), base.size_bytes());
+  const v1::MemoryNeed& memory = facts.memory();
+  EXPECT_GE(memory.rows(), response->spec().micro_batch_tokens());
+  EXPECT_EQ(facts.memory_bytes_max(),
+            memory.base_bytes() + memory.own_bytes() + memory.pass_bytes() +
+                memory.rows() * absl::c_accumulate(memory.hidden_row_bytes(), memory.row_bytes()));
   EXPECT_GT(facts.label_tokens(), 0);
   const int32_t context = base.context_length_tokens();
   EXPECT_EQ(response->spec().text().max_length(), std::min(1024, context));
@@ -818,6 +824,32 @@ TEST_F(StoreModelsTest, ADatasetThatThisBaseCannotReadIsInvalidForTheJob) {
   EXPECT_EQ(failure.fault(), v1::Failure::USER);
   EXPECT_THAT(failure.message(), HasSubstr("line 3: "));
   EXPECT_THAT(failure.message(), HasSubstr("(and 1 more problems)"));
+}
+
+TEST_F(StoreModelsTest, AStepHasTheMeanTokensOfItsExamplesAndNoMoreThanTheData) {
+  ImportTiny();
+  // One that is cut.
+  const std::string long_answer =
+      absl::StrCat(R"({"prompt": "ab", "completion": ")", std::string(40, 'a'), "\"}\n");
+  ASSERT_TRUE(Create(Pairs(6) + long_answer).ok());
+  const auto facts = [&](int32_t batch, int32_t accumulation) {
+    v1::ValidateTrainingRequest request = Spec();
+    v1::TrainingArguments& arguments = *request.mutable_spec()->mutable_arguments();
+    arguments.set_per_device_train_batch_size(batch);
+    arguments.set_gradient_accumulation_steps(accumulation);
+    v1::TextSettings& text = *request.mutable_spec()->mutable_text();
+    text.set_max_length(20);
+    text.set_truncation(v1::TextSettings::TRUNCATE);
+    const auto response = store_.client().ValidateTraining(request);
+    EXPECT_FALSE(response->has_failure()) << response->failure().message();
+    return response->facts();
+  };
+  const int64_t tokens = facts(1, 1).train_tokens();
+  ASSERT_NE(tokens % 7, 0) << "a mean that is rounded";
+  EXPECT_EQ(facts(1, 1).step_tokens(), tokens / 7 + 1);
+  EXPECT_EQ(facts(2, 2).step_tokens(), (4 * tokens + 6) / 7);
+  EXPECT_EQ(facts(7, 1).step_tokens(), tokens);
+  EXPECT_EQ(facts(8, 4).step_tokens(), tokens);
 }
 
 TEST_F(StoreModelsTest, TheMemoryBoundGrowsWithEachThingThatTakesMemory) {

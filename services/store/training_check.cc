@@ -56,6 +56,15 @@ void AddWarnings(const std::string& field, const v1::DatasetReport& report,
                                      ": longer than ", text.max_length(), " tokens"));
 }
 
+// The mean over the data, rounded up: a step takes what there is if it wants more.
+int64_t StepTokens(int64_t examples_per_step, const v1::DatasetReport& report) {
+  const int64_t examples = report.train_examples(), tokens = report.train_tokens();
+  if (examples_per_step >= examples) return tokens;
+  // No product is larger than the data, or than its examples squared.
+  const int64_t rest = examples_per_step * (tokens % examples);
+  return examples_per_step * (tokens / examples) + (rest + examples - 1) / examples;
+}
+
 }  // namespace
 
 absl::Status TrainingCheck::FindBase(Case& c) {
@@ -171,12 +180,15 @@ absl::Status TrainingCheck::Count(Case& c) {
   facts.set_total_steps(total_steps);
   facts.set_trainable_parameters(trainer::TrainableParameters(*targets));
   facts.set_total_parameters(c.base_model.parameter_count());
-  MemoryNeed need;
-  need.base_bytes = c.base_model.size_bytes();
-  need.compute_bytes = spec.compute_type() == v1::F32 ? 4 : 2;
-  need.micro_batch_tokens = spec.micro_batch_tokens();
-  need.data_tokens = c.report.train_tokens() + c.validation_report.train_tokens();
-  facts.set_memory_bytes_max(MemoryBound(model->config, *targets, need));
+  facts.set_step_tokens(StepTokens(config.examples_per_step(), c.report));
+  JobSize size;
+  size.base_bytes = c.base_model.size_bytes();
+  size.compute_bytes = spec.compute_type() == v1::F32 ? 4 : 2;
+  size.micro_batch_tokens = spec.micro_batch_tokens();
+  size.data_examples = c.report.train_examples() + c.validation_report.train_examples();
+  size.data_tokens = c.report.train_tokens() + c.validation_report.train_tokens();
+  *facts.mutable_memory() = MemoryNeedOf(model->config, *targets, size);
+  facts.set_memory_bytes_max(MemoryBound({facts.memory()}));
   return absl::OkStatus();
 }
 

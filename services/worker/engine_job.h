@@ -42,7 +42,8 @@ struct JobEngine::Job {
   absl::Duration step_began_at;
   absl::Duration step_ended_at;
   int64_t steps_seen = 0;
-  std::string probe_digest;  // Once finished.
+  absl::Duration device_time;  // Its shares of passes.
+  std::string probe_digest;    // Once finished.
 };
 
 }  // namespace deltaworks::services

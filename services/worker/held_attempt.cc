@@ -87,6 +87,7 @@ int64_t AppendReport(const HeldAttempt& attempt, const ReportLimits& limits,
   report.set_attempt_id(attempt.key.attempt_id);
   report.set_step(attempt.step);
   report.set_tokens_per_second(attempt.tokens_per_second);
+  report.set_device_ms(absl::ToInt64Milliseconds(attempt.device_time));
 
   const v1::AttemptReport::Phase phase = PhaseOf(attempt, limits.lease_holds);
   const bool numbered = limits.content && (limits.lease_holds || IsLastWord(phase));

@@ -46,6 +46,7 @@ struct HeldAttempt {
 
   int64_t step = 0;
   double tokens_per_second = 0;
+  absl::Duration device_time;
   ReportBuffer<v1::MetricPoint> metrics;
   ReportBuffer<v1::WorkerLog> logs;
 

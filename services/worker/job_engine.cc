@@ -9,6 +9,8 @@
 #include "absl/time/time.h"
 #include "glog/logging.h"
 #include "scheduler/proto_time.h"
+#include "services/base/spec_conversion.h"
+#include "services/worker/device_time.h"
 #include "services/worker/engine_job.h"
 #include "services/worker/probe.h"
 #include "services/worker/training_task.h"
@@ -143,6 +145,12 @@ void JobEngine::Verify(const AttemptKey& key, std::string adapter_model,
 
 // ---- Passes ----
 
+// `run` is of one of `jobs`.
+JobEngine::Job& JobEngine::JobOf(const std::vector<Job*>& jobs, const trainer::TrainingRun* run) {
+  return **std::find_if(jobs.begin(), jobs.end(),
+                        [run](const Job* job) { return job->run.get() == run; });
+}
+
 bool JobEngine::RunOnce() {
   std::map<TrainingBase*, std::vector<Job*>> groups;
   for (const auto& job : jobs_) {
@@ -166,16 +174,14 @@ bool JobEngine::PassOf(TrainingBase& base, const std::vector<Job*>& jobs) {
   const trainer::PassResult pass = base.cohort().Pass(runs);
   const absl::Duration end = clock_.Monotonic();
   metrics_.pass_seconds.Observe(absl::ToDoubleSeconds(end - begin));
+  TellPass(base, jobs, pass, end - begin);
   for (Job* job : jobs) {
     if (std::exchange(job->steps_seen, job->run->step()) < job->run->step()) {
       job->step_ended_at = end;
     }
   }
   for (const trainer::RunMetrics& step : pass.metrics) {
-    const auto job = std::find_if(jobs.begin(), jobs.end(), [&](const Job* candidate) {
-      return candidate->run.get() == step.run;
-    });
-    TellProgress(**job, step.metrics);
+    TellProgress(JobOf(jobs, step.run), step.metrics);
   }
   if (!pass.status.ok() && !absl::IsResourceExhausted(pass.status)) {
     DeviceFailed(base.model().backend(), pass.status);
@@ -195,6 +201,35 @@ bool JobEngine::PassOf(TrainingBase& base, const std::vector<Job*>& jobs) {
   }
   if (!waiting.empty()) NoRoomForPass(waiting, pass.status);
   return true;
+}
+
+void JobEngine::TellPass(TrainingBase& base, const std::vector<Job*>& jobs,
+                         const trainer::PassResult& pass, absl::Duration took) {
+  if (pass.turns.empty()) return;
+  std::vector<PassPart> parts;
+  PassMeasure measure = {
+      .base_manifest_digest = jobs.front()->prepared->task.facts().base_manifest_digest(),
+      .compute_type = ToNumberType(jobs.front()->prepared->compute_type),
+      .duration = took};
+  const bool first = base.TakeFirstPass();
+  bool typical = pass.status.ok() && !first;
+  for (const trainer::RunTurn& turn : pass.turns) {
+    parts.push_back({.tokens = turn.tokens,
+                     .trainable_parameters = turn.run->adapter().elements(),
+                     .evaluated = turn.evaluated});
+    measure.tokens += turn.tokens;
+    typical = typical && !turn.evaluated;
+  }
+  const std::vector<absl::Duration> shares =
+      DeviceTimeShares(took, base.manifest().parameters, parts);
+  PassReport report;
+  for (size_t i = 0; i < shares.size(); ++i) {
+    Job& job = JobOf(jobs, pass.turns[i].run);
+    job.device_time += shares[i];
+    report.device_times.push_back({.key = job.key, .so_far = job.device_time});
+  }
+  if (typical) report.measure = std::move(measure);
+  events_.OnPass(report);
 }
 
 // A step's own loss and gradient are checked by the run, before its update; here what the update

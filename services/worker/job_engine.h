@@ -24,6 +24,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "services/base/clock.h"
 #include "services/worker/job_preparation.h"
 #include "services/worker/memory_plan.h"
@@ -31,6 +32,7 @@
 #include "services/worker/seams.h"
 #include "services/worker/training_base.h"
 #include "trainer/backend/backend.h"
+#include "trainer/train/cohort.h"
 #include "trainer/train/training_run.h"
 
 namespace deltaworks::services {
@@ -68,6 +70,7 @@ class JobEngine final : public Trainer {
   struct Job;
 
   Job* Find(const AttemptKey& key);
+  static Job& JobOf(const std::vector<Job*>& jobs, const trainer::TrainingRun* run);
   void Remove(const AttemptKey& key);
   void FailJob(Job& job, v1::Failure failure);
 
@@ -85,6 +88,8 @@ class JobEngine final : public Trainer {
 
   // False after a device fault: of other bases' jobs, too, some may be gone.
   bool PassOf(TrainingBase& base, const std::vector<Job*>& jobs);
+  void TellPass(TrainingBase& base, const std::vector<Job*>& jobs, const trainer::PassResult& pass,
+                absl::Duration took);
   void NoRoomForPass(const std::vector<Job*>& jobs, const absl::Status& status);
   void DeviceFailed(const trainer::Backend& backend, const absl::Status& status);
   void TellProgress(Job& job, const trainer::StepMetrics& metrics);

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "services/base/log.h"
@@ -41,18 +42,13 @@ absl::StatusOr<TrainingBase*> JobEngine::BaseOf(const PreparedJob& prepared) {
 }
 
 int64_t JobEngine::MemoryNeeded(const Job* joining) const {
-  int64_t needed = kProcessBytes;
-  std::map<const TrainingBase*, trainer::WorkspaceSize> passes;
+  std::map<const TrainingBase*, std::vector<const MemoryPlan*>> cohorts;
   for (const auto& job : jobs_) {
-    if (job->run == nullptr && job.get() != joining) continue;
-    needed += job->plan.own_bytes();
-    const auto [pass, first] = passes.emplace(job->base, job->plan.pass);
-    if (!first) pass->second = Together(pass->second, job->plan.pass);
+    if (job->run != nullptr || job.get() == joining) cohorts[job->base].push_back(&job->plan);
   }
-  for (const auto& [base, pass] : passes) {
-    const trainer::Llama& model = base->model();
-    needed += base->bytes() + trainer::Workspace::Bytes(model.backend(), model.config(), pass) +
-              PlanScratch(model.backend(), model.config(), pass);
+  int64_t needed = kProcessBytes;
+  for (const auto& [base, plans] : cohorts) {
+    needed += CohortMemory(base->model().backend(), base->model().config(), plans);
   }
   return needed;
 }

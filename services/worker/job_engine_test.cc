@@ -18,9 +18,13 @@
 #include "services/base/manifest.h"
 #include "services/worker/store_publisher.h"
 #include "services/worker/testing/engine_harness.h"
+#include "services/worker/testing/faulty_backend.h"
 #include "services/worker/testing/tiny_world.h"
 #include "trainer/backend/cpu/cpu_backend_testing.h"
+#include "trainer/lora/lora_config.h"
 #include "trainer/lora/peft_format.h"
+#include "trainer/model/llama.h"
+#include "trainer/model/weights.h"
 
 namespace deltaworks::services {
 namespace {
@@ -320,6 +324,124 @@ TEST(JobEngineTest, EachPassIsMeasured) {
   worker.RunOnce();
   worker.RunOnce();
   expect_passes(before + 2);
+}
+
+// A worker whose passes take time: 7 ms each time that the device is waited for.
+struct TimedWorker {
+  explicit TimedWorker() {
+    device.in_synchronize = [this] { worker.clock().Advance(absl::Milliseconds(7)); };
+  }
+  // A pass of jobs none of which ends; how long it took.
+  absl::Duration Pass() {
+    const absl::Duration begin = worker.clock().Monotonic();
+    EXPECT_TRUE(worker.RunOnce());
+    return worker.clock().Monotonic() - begin - absl::Milliseconds(10);  // The harness's own step.
+  }
+
+  DeviceFaults device;
+  EngineHarness worker{
+      [this](trainer::DType type) -> absl::StatusOr<std::unique_ptr<trainer::Backend>> {
+        return std::make_unique<FaultyBackend>(*trainer::NewCpuBackend({.compute_type = type}),
+                                               device);
+      }};
+};
+
+// Every pass is a step.
+v1::TrainTask StepByStep(int32_t examples, int32_t rank) {
+  v1::TrainTask task = TinyTask();
+  task.mutable_spec()->clear_validation_dataset();
+  task.mutable_facts()->clear_validation_manifest_digest();
+  task.mutable_spec()->mutable_lora()->set_rank(rank);
+  task.mutable_spec()->mutable_arguments()->set_per_device_train_batch_size(examples);
+  task.mutable_spec()->mutable_arguments()->set_gradient_accumulation_steps(1);
+  return task;
+}
+
+int64_t TokensAt(const EngineHarness& worker, const std::string& job, int64_t step) {
+  v1::MetricPoint point;
+  CHECK(point.ParseFromString(worker.metrics.at(job).at(step)));
+  return point.tokens();
+}
+
+TEST(JobEngineTest, OfEachPassAJobHasItsShareByTokensAndWeightsAndAllOfItIsShared) {
+  const auto base = *trainer::ModelWeights::Open(TheWorld().folder + "/tiny");
+  const auto flops_by_token = [&](int64_t rank) {
+    const auto targets =
+        *trainer::ResolveTargets({.rank = rank}, trainer::LlamaModules(base->config()));
+    return static_cast<double>(4 * base->manifest().parameters +
+                               6 * trainer::TrainableParameters(targets));
+  };
+  TimedWorker timed;
+  EngineHarness& worker = timed.worker;
+  const AttemptKey other = KeyOf("other");
+  worker.engine().Start(kJ, StepByStep(/*examples=*/1, /*rank=*/4));
+  worker.engine().Start(other, StepByStep(/*examples=*/4, /*rank=*/64));
+  worker.RunOnce();  // Loads the base, which counts for nobody.
+  const absl::Duration first = worker.device_times[kJ.job] + worker.device_times[other.job];
+  EXPECT_GT(first, absl::ZeroDuration());
+  absl::Duration before = worker.device_times[kJ.job];
+  absl::Duration other_before = worker.device_times[other.job];
+  for (int64_t step = 2; step <= 6; ++step) {
+    const absl::Duration took = timed.Pass();
+    EXPECT_EQ(took, first);
+    const absl::Duration own = worker.device_times[kJ.job] - before;
+    const absl::Duration others = worker.device_times[other.job] - other_before;
+    EXPECT_EQ(own + others, took);
+    const auto tokens = [&](const AttemptKey& key) {
+      return static_cast<double>(TokensAt(worker, key.job, step) -
+                                 TokensAt(worker, key.job, step - 1));
+    };
+    const double own_flops = tokens(kJ) * flops_by_token(4);
+    const double other_flops = tokens(other) * flops_by_token(64);
+    // Rounded to nanoseconds.
+    EXPECT_NEAR(absl::ToDoubleNanoseconds(own),
+                absl::ToDoubleNanoseconds(took) * own_flops / (own_flops + other_flops), 1);
+    before += own;
+    other_before += others;
+  }
+}
+
+TEST(JobEngineTest, AParkedJobHasNoDeviceTimeAndOneThatStartsAgainBeginsAtZero) {
+  TimedWorker timed;
+  EngineHarness& worker = timed.worker;
+  const AttemptKey other = KeyOf("other");
+  worker.engine().Start(kJ, StepByStep(1, 4));
+  worker.engine().Start(other, StepByStep(4, 4));
+  worker.RunOnce();
+  worker.engine().Park(other);
+  const absl::Duration parked = worker.device_times[other.job];
+  const absl::Duration before = worker.device_times[kJ.job];
+  const absl::Duration took = timed.Pass();
+  EXPECT_EQ(worker.device_times[kJ.job] - before, took);
+  EXPECT_EQ(worker.device_times[other.job], parked);
+
+  worker.engine().Stop(kJ);
+  worker.engine().Stop(other);
+  worker.engine().Start(KeyOf("j", /*epoch=*/2), StepByStep(1, 4));
+  worker.RunOnce();
+  EXPECT_EQ(worker.device_times[kJ.job], took) << "one pass";
+}
+
+TEST(JobEngineTest, PassesAreMeasuredByBaseButForItsFirstAndThoseThatEvaluate) {
+  TimedWorker timed;
+  EngineHarness& worker = timed.worker;
+  worker.engine().Start(kJ, StepByStep(1, 4));
+  worker.RunOnce();
+  EXPECT_TRUE(worker.measures.empty()) << "it read the weights";
+  const absl::Duration took = timed.Pass();
+  ASSERT_EQ(worker.measures.size(), 1u);
+  EXPECT_EQ(worker.measures[0].base_manifest_digest, TheWorld().base_digest);
+  EXPECT_EQ(worker.measures[0].compute_type, v1::F32);
+  EXPECT_EQ(worker.measures[0].tokens, TokensAt(worker, kJ.job, 2) - TokensAt(worker, kJ.job, 1));
+  EXPECT_EQ(worker.measures[0].duration, took);
+
+  worker.engine().Stop(kJ);
+  worker.measures.clear();
+  worker.engine().Start(kJ, TinyTask());  // Evaluates first, and at four steps.
+  worker.RunAll();
+  int64_t tokens = 0;
+  for (const PassMeasure& pass : worker.measures) tokens += pass.tokens;
+  EXPECT_EQ(tokens, TokensAt(worker, kJ.job, kTinySteps)) << "all that it trained, and no more";
 }
 
 TEST(JobEngineTest, ARunEvaluatesBeforeItsFirstStepEveryEvalStepsAndAfterItsLast) {

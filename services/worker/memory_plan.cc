@@ -67,6 +67,18 @@ int64_t PlanScratch(const trainer::Backend& backend, const trainer::ModelConfig&
                   trainer::Workspace::ScratchBytes(backend, config, ProbePass(pass.hidden)));
 }
 
+int64_t CohortMemory(const trainer::Backend& backend, const trainer::ModelConfig& config,
+                     absl::Span<const MemoryPlan* const> plans) {
+  trainer::WorkspaceSize pass = plans.front()->pass;
+  int64_t needed = plans.front()->base_bytes + plans.front()->own_bytes();
+  for (const MemoryPlan* plan : plans.subspan(1)) {
+    pass = Together(pass, plan->pass);
+    needed += plan->own_bytes();
+  }
+  return needed + trainer::Workspace::Bytes(backend, config, pass) +
+         PlanScratch(backend, config, pass);
+}
+
 MemoryPlan PlanMemory(const trainer::Backend& backend, const trainer::ModelConfig& config,
                       int64_t base_bytes, absl::Span<const trainer::LoraTarget> targets,
                       int64_t micro_batch_tokens, const trainer::TrainingData& data) {

@@ -46,6 +46,10 @@ trainer::WorkspaceSize Together(const trainer::WorkspaceSize& a, const trainer::
 int64_t PlanScratch(const trainer::Backend& backend, const trainer::ModelConfig& config,
                     const trainer::WorkspaceSize& pass);
 
+// What jobs of one base need that train together, beside the process; `plans` not empty.
+int64_t CohortMemory(const trainer::Backend& backend, const trainer::ModelConfig& config,
+                     absl::Span<const MemoryPlan* const> plans);
+
 MemoryPlan PlanMemory(const trainer::Backend& backend, const trainer::ModelConfig& config,
                       int64_t base_bytes, absl::Span<const trainer::LoraTarget> targets,
                       int64_t micro_batch_tokens, const trainer::TrainingData& data);

@@ -16,11 +16,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "proto/deltaworks/v1/job.pb.h"
 #include "proto/deltaworks/v1/worker_service.pb.h"
 #include "services/worker/artifact.h"
@@ -45,11 +48,32 @@ struct TrainedResult {
   double loss = 0;
 };
 
+// How long a pass over a base took.
+struct PassMeasure {
+  std::string base_manifest_digest;
+  v1::NumberType compute_type = v1::NUMBER_TYPE_UNSPECIFIED;
+  int64_t tokens = 0;  // Of all jobs.
+  absl::Duration duration;
+};
+
+struct PassReport {
+  struct DeviceTime {
+    AttemptKey key;
+    absl::Duration so_far;  // Its shares of all passes since it was started.
+  };
+  std::vector<DeviceTime> device_times;  // Of the jobs that took part.
+  // Unless it was unlike others: the base's first, which reads the weights from disk, or one with
+  // jobs that evaluate.
+  std::optional<PassMeasure> measure;
+};
+
 class TrainerEvents {
  public:
   virtual ~TrainerEvents() = default;
   // The first pass is about to begin. `step` is that of the start checkpoint.
   virtual void OnTraining(const AttemptKey& key, int64_t step) = 0;
+  // Before whatever else the pass led to.
+  virtual void OnPass(const PassReport& /*pass*/) {}
   // The numbers of a step became final.
   virtual void OnProgress(const AttemptKey& key, v1::MetricPoint point) = 0;
   virtual void OnLog(const AttemptKey& key, v1::JobEvent::Level level, std::string message) = 0;

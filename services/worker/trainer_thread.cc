@@ -12,6 +12,9 @@ class TrainerThread::PostedEvents final : public TrainerEvents {
   void OnTraining(const AttemptKey& key, int64_t step) override {
     Post([key, step](TrainerEvents& to) { to.OnTraining(key, step); });
   }
+  void OnPass(const PassReport& pass) override {
+    Post([pass](TrainerEvents& to) { to.OnPass(pass); });
+  }
   void OnProgress(const AttemptKey& key, v1::MetricPoint point) override {
     Post([key, point = std::move(point)](TrainerEvents& to) mutable {
       to.OnProgress(key, std::move(point));

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "trainer/backend/backend.h"
@@ -25,6 +26,8 @@ class TrainingBase {
   const trainer::ModelManifest& manifest() const { return weights_->manifest(); }
   const trainer::Llama& model() const { return *model_; }
   trainer::Cohort& cohort() { return *cohort_; }
+  // True once: whoever passes first reads the weights from disk.
+  bool TakeFirstPass() { return std::exchange(first_pass_, false); }
   // Of the mapped weights.
   int64_t bytes() const;
 
@@ -33,6 +36,7 @@ class TrainingBase {
   std::unique_ptr<trainer::ModelWeights> weights_;
   std::unique_ptr<trainer::Llama> model_;
   std::unique_ptr<trainer::Cohort> cohort_;
+  bool first_pass_ = true;
 };
 
 }  // namespace deltaworks::services

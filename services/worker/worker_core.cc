@@ -326,6 +326,15 @@ void WorkerCore::OnTraining(const AttemptKey& key, int64_t step) {
   UrgentNews();
 }
 
+// No news: it goes with the next report.
+void WorkerCore::OnPass(const PassReport& pass) {
+  for (const PassReport::DeviceTime& job : pass.device_times) {
+    HeldAttempt* attempt = Find(job.key);
+    if (attempt != nullptr) attempt->device_time = std::max(attempt->device_time, job.so_far);
+  }
+  if (pass.measure.has_value()) pass_timer_.Add(*pass.measure);
+}
+
 void WorkerCore::OnProgress(const AttemptKey& key, v1::MetricPoint point) {
   HeldAttempt* attempt = Find(key);
   if (attempt == nullptr || attempt->stopping) return;

@@ -35,6 +35,7 @@
 #include "services/base/event_loop.h"
 #include "services/worker/held_attempt.h"
 #include "services/worker/metrics.h"
+#include "services/worker/pass_timer.h"
 #include "services/worker/report_channel.h"
 #include "services/worker/seams.h"
 
@@ -86,6 +87,7 @@ class WorkerCore final : public TrainerEvents {
   size_t attempts_held() const { return attempts_.size(); }
 
   void OnTraining(const AttemptKey& key, int64_t step) override;
+  void OnPass(const PassReport& pass) override;
   void OnProgress(const AttemptKey& key, v1::MetricPoint point) override;
   void OnLog(const AttemptKey& key, v1::JobEvent::Level level, std::string message) override;
   void OnCheckpoint(const AttemptKey& key, std::shared_ptr<const Artifact> artifact) override;
@@ -164,6 +166,7 @@ class WorkerCore final : public TrainerEvents {
   absl::btree_map<std::string, std::unique_ptr<HeldAttempt>> attempts_;  // By attempt id.
   absl::flat_hash_set<std::string> ended_;                               // Attempt ids.
   std::deque<std::string> ended_order_;
+  PassTimer pass_timer_;
 
   int64_t last_report_number_ = 0;
   int64_t seen_term_ = 0;

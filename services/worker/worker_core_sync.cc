@@ -68,6 +68,7 @@ v1::SyncRequest WorkerCore::MakeRequest(bool content) {
   const bool says_goodbye = draining_ && attempts_.empty() && !drain_heard_;
   request.set_seen_term(says_goodbye ? 0 : seen_term_);
   request.set_seen_revision(says_goodbye ? 0 : seen_revision_);
+  pass_timer_.AppendTo(&request);
   int64_t bytes_left = options_.report_bytes_max;
   for (auto& [id, attempt] : attempts_) {
     const ReportLimits limits = {

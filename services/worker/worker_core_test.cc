@@ -314,6 +314,63 @@ TEST_F(WorkerCoreTest, ASlowSchedulerIsNotGivenUpForEver) {
   EXPECT_TRUE(channel_.under_way());
 }
 
+TEST_F(WorkerCoreTest, DeviceTimeAndPassTimesGoWithEachReportAndForceNone) {
+  Training();
+  Answer(Says(v1::Assignment::RUN));
+  Pass(absl::Seconds(2));
+  EXPECT_EQ(LastReport().device_ms(), 0);
+  const size_t sent = channel_.size();
+  PassReport pass = {.device_times = {{kKey, absl::Microseconds(1'500'999)}},
+                     .measure = PassMeasure{.base_manifest_digest = "sha256:base",
+                                            .compute_type = v1::BF16,
+                                            .tokens = 936,
+                                            .duration = absl::Seconds(2)}};
+  for (int i = 0; i < 10; ++i) {
+    core_->OnPass(pass);
+    Pass(absl::Milliseconds(100));
+  }
+  EXPECT_EQ(channel_.size(), sent);
+  Answer(Says(v1::Assignment::RUN));
+  ASSERT_EQ(channel_.size(), sent + 1);
+  EXPECT_EQ(LastReport().device_ms(), 1'500);
+  ASSERT_EQ(channel_.last().pass_times_size(), 1);
+  EXPECT_EQ(channel_.last().pass_times(0).base_manifest_digest(), "sha256:base");
+  EXPECT_EQ(channel_.last().pass_times(0).compute_type(), v1::BF16);
+  EXPECT_NEAR(channel_.last().pass_times(0).seconds_per_token(), 0.002, 1e-9);
+  // What was told stays told, a pass with other jobs changes nothing, nor does the end.
+  core_->OnPass({.device_times = {{kKey, absl::Milliseconds(5)}}});
+  core_->OnPass({.device_times = {{{kKey.job, 7, "attempt-7"}, absl::Hours(1)}}});
+  Answer(Says(v1::Assignment::RUN));
+  EXPECT_EQ(LastReport().device_ms(), 1'500);
+  EXPECT_EQ(channel_.last().pass_times_size(), 1);
+  core_->OnPass({.device_times = {{kKey, absl::Milliseconds(2'000)}}});
+  core_->OnFailed(kKey, {});
+  Pass(absl::Milliseconds(300));
+  EXPECT_EQ(LastReport().phase(), Report::FAILED);
+  EXPECT_EQ(LastReport().device_ms(), 2'000);
+}
+
+TEST_F(WorkerCoreTest, TheNextAttemptOfAJobBeginsWithoutDeviceTime) {
+  Training();
+  core_->OnPass({.device_times = {{kKey, absl::Seconds(5)}}});
+  core_->OnFailed(kKey, {});
+  Pass(absl::Milliseconds(300));
+  EXPECT_EQ(LastReport().device_ms(), 5'000);
+  v1::SyncResponse answer = SaysOf({"attempt-2"}, v1::Assignment::RUN);
+  answer.mutable_assignments(0)->set_job(kKey.job);
+  answer.mutable_assignments(0)->set_lease_epoch(2);
+  Answer(answer);
+  core_->OnPass({.device_times = {{kKey, absl::Seconds(6)}}});  // Late.
+  Pass(absl::Milliseconds(300));
+  bool found = false;
+  for (const Report& report : channel_.last().attempts()) {
+    if (report.attempt_id() != "attempt-2") continue;
+    found = true;
+    EXPECT_EQ(report.device_ms(), 0);
+  }
+  EXPECT_TRUE(found);
+}
+
 TEST_F(WorkerCoreTest, MetricsAreNumberedAndRepeatedUntilTheyAreAcknowledged) {
   Training();
   Answer(Says(v1::Assignment::RUN));

@@ -10,6 +10,7 @@
 #ifndef DELTAWORKS_TRAINER_TRAIN_COHORT_H_
 #define DELTAWORKS_TRAINER_TRAIN_COHORT_H_
 
+#include <cstdint>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -25,8 +26,17 @@ struct RunMetrics {
   StepMetrics metrics;
 };
 
+// What one run gave to a pass.
+struct RunTurn {
+  TrainingRun* run = nullptr;
+  int64_t tokens = 0;  // As StepMetrics counts them.
+  bool evaluated = false;
+};
+
 struct PassResult {
   absl::Status status;
+  // The runs that had their turn.
+  std::vector<RunTurn> turns;
   // If the status is an error: the runs that had no turn. They are as they were.
   std::vector<TrainingRun*> waiting;
   // Those that became final, whatever the status is.
@@ -49,8 +59,7 @@ class Cohort {
   void ReleaseMemory() { workspace_.Release(); }
 
  private:
-  absl::Status PassOf(const std::vector<TrainingRun*>& runs, bool evaluating,
-                      std::vector<RunMetrics>* metrics);
+  absl::Status PassOf(const std::vector<TrainingRun*>& runs, bool evaluating, PassResult* result);
 
   const Llama& model_;
   Workspace workspace_;

@@ -112,7 +112,7 @@ void TrainingRun::BeginEvaluation() {
   SetExamples(std::move(examples));
 }
 
-void TrainingRun::AppendMicroBatch(PackedBatch* batch) const {
+int64_t TrainingRun::AppendMicroBatch(PackedBatch* batch) const {
   CHECK(active());
   const MicroBatch& micro_batch = micro_batches_[next_micro_batch_];
   DropoutKey dropout;
@@ -124,13 +124,16 @@ void TrainingRun::AppendMicroBatch(PackedBatch* batch) const {
       dropout.token += static_cast<uint32_t>(examples_[i]->rows());
     }
   }
+  int64_t tokens = 0;
   batch->BeginSegment(adapter_.get(), dropout);
   for (size_t i = micro_batch.begin; i < micro_batch.end; ++i) {
     const Example& example = *examples_[i];
     batch->AppendDocument(absl::MakeConstSpan(example.ids).first(example.rows()),
                           example.RowLabels(), 1 / static_cast<double>(label_count_));
+    tokens += example.tokens();
   }
   batch->EndSegment();
+  return tokens;
 }
 
 std::optional<StepMetrics> TrainingRun::Complete(absl::Span<const double> losses) {

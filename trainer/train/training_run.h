@@ -79,8 +79,8 @@ class TrainingRun {
 
   // The next micro-batch is forward only.
   bool evaluating() const { return evaluating_; }
-  // Appends the next micro-batch as a segment. Only while active().
-  void AppendMicroBatch(PackedBatch* batch) const;
+  // Appends the next micro-batch as a segment; returns its tokens. Only while active().
+  int64_t AppendMicroBatch(PackedBatch* batch) const;
   // Takes the losses of that micro-batch's labels; makes the update after the last one of a step.
   // Returns metrics when they are final.
   std::optional<StepMetrics> Complete(absl::Span<const double> losses);

@@ -69,6 +69,14 @@ class EngineHarness final : public TrainerEvents {
     }
   }
 
+  FakeClock& clock() { return clock_; }
+
+  void OnPass(const PassReport& pass) override {
+    for (const PassReport::DeviceTime& job : pass.device_times) {
+      device_times[job.key.job] = job.so_far;
+    }
+    if (pass.measure.has_value()) measures.push_back(*pass.measure);
+  }
   void OnTraining(const AttemptKey&, int64_t step) override { started_at.push_back(step); }
   void OnProgress(const AttemptKey& key, v1::MetricPoint point) override {
     steps[key.job] = point.step();
@@ -100,6 +108,8 @@ class EngineHarness final : public TrainerEvents {
   std::map<std::string, int64_t> steps;
   std::map<std::string, std::map<int64_t, std::string>> metrics;
   std::map<std::string, std::map<int64_t, double>> speeds;
+  std::map<std::string, absl::Duration> device_times;
+  std::vector<PassMeasure> measures;
   std::map<std::string, std::shared_ptr<const Artifact>> checkpoints;
   std::map<std::string, v1::Failure> failures;
   std::map<std::string, TrainedResult> results;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,8 +17,9 @@ namespace deltaworks::services {
 
 // What is wrong with a device, whichever backend it has by now.
 struct DeviceFaults {
-  absl::Status at_synchronize;  // Of the next one; after it that backend is dead.
-  absl::Status at_allocate;     // While it is not OK.
+  absl::Status at_synchronize;           // Of the next one; after it that backend is dead.
+  absl::Status at_allocate;              // While it is not OK.
+  std::function<void()> in_synchronize;  // Called in each, so that a pass takes time.
   int backends_made = 0;
 };
 
@@ -34,6 +36,7 @@ class FaultyBackend final : public trainer::Backend {
 
   absl::Status Synchronize() override {
     if (dead_) return absl::FailedPreconditionError("the backend is dead");
+    if (faults_.in_synchronize) faults_.in_synchronize();
     const absl::Status fault = std::exchange(faults_.at_synchronize, absl::OkStatus());
     dead_ = !fault.ok();
     return dead_ ? fault : backend_->Synchronize();
