@@ -37,7 +37,9 @@ absl::Status Fleet::Accept(const v1::SyncRequest& report, int64_t incarnation_mi
                      ", want at least ", highest, ": a newer process owns the device"));
   }
   Numbers& numbers = numbers_[report.worker()];
-  WorkerInfo& worker = workers_[report.worker()];
+  const auto stored = workers_.try_emplace(report.worker()).first;
+  worker_by_name_.emplace(stored->first, &stored->second);
+  WorkerInfo& worker = stored->second;
   if (report.incarnation() > worker.incarnation) numbers.report_number = 0;
   if (report.report_number() < numbers.report_number) {
     return absl::AbortedError(absl::StrCat(report.worker(), " sent report ", report.report_number(),
@@ -76,9 +78,9 @@ void Fleet::Index(const WorkerInfo& worker, bool in) {
   if (memory.empty()) memory_.erase(worker.environment.device_kind());
 }
 
-const WorkerInfo* Fleet::Find(const std::string& worker) const {
-  const auto found = workers_.find(worker);
-  return found == workers_.end() ? nullptr : &found->second;
+const WorkerInfo* Fleet::Find(absl::string_view worker) const {
+  const auto found = worker_by_name_.find(worker);
+  return found == worker_by_name_.end() ? nullptr : found->second;
 }
 
 int64_t Fleet::MemoryMax(const std::string& device_kind) const {
@@ -111,6 +113,7 @@ void Fleet::Advance(absl::Time now) {
     const std::string name = offline_.begin()->second;
     Index(workers_.at(name), /*in=*/false);
     numbers_.erase(name);
+    worker_by_name_.erase(name);
     workers_.erase(name);
     changed_.insert(name);
   }

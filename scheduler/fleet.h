@@ -17,6 +17,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -60,7 +61,7 @@ class Fleet {
   // By name, as of the last Advance. Addresses stay until the worker is forgotten.
   const std::map<std::string, WorkerInfo>& workers() const { return workers_; }
   // nullptr if it is not known.
-  const WorkerInfo* Find(const std::string& worker) const;
+  const WorkerInfo* Find(absl::string_view worker) const;
   // Workers of which anything but pass_times changed since the last call, or that were forgotten;
   // by name.
   absl::btree_set<std::string> TakeChanged() { return std::exchange(changed_, {}); }
@@ -89,6 +90,7 @@ class Fleet {
   const absl::Duration online_for_;
   const absl::Time started_at_;
   std::map<std::string, WorkerInfo> workers_;
+  absl::flat_hash_map<absl::string_view, const WorkerInfo*> worker_by_name_;  // Of workers_.
   LastSeen online_;
   LastSeen offline_;
   // By device kind: how many have how much.

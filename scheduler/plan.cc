@@ -42,7 +42,7 @@ Plan MakePlan(const State& state, const Fleet& fleet, const WorkerIndex& workers
   }
   // Who makes room is asked only once nothing is left to give.
   if (plan.commands.size() == ends) {
-    for (Preempt& preempt : ChoosePreemptions(state, fleet, options, now)) {
+    for (Preempt& preempt : ChoosePreemptions(state, fleet, workers, options, now)) {
       plan.commands.push_back(std::move(preempt));
     }
   }

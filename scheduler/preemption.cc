@@ -18,9 +18,9 @@
 namespace deltaworks::scheduler {
 namespace {
 
-constexpr size_t kWaitingMax = 100;
-// Workers looked at in one plan.
-constexpr int kWorkersMax = 2'000;
+constexpr size_t kWaitingMax = 64;
+constexpr int kChoicesMax = 32;
+constexpr int kLooksMax = 1'000;
 
 // Since its last checkpoint, or since it came.
 absl::Duration LossOf(const JobRecord& running, absl::Time now) {
@@ -32,8 +32,9 @@ absl::Duration LossOf(const JobRecord& running, absl::Time now) {
 
 class Chooser {
  public:
-  Chooser(const State& state, const Fleet& fleet, const Options& options, absl::Time now)
-      : state_(state), fleet_(fleet), options_(options), now_(now) {
+  Chooser(const State& state, const Fleet& fleet, const WorkerIndex& workers,
+          const Options& options, absl::Time now)
+      : state_(state), fleet_(fleet), workers_(workers), options_(options), now_(now) {
     for (const std::string& job : state.promised()) {
       const JobRecord& record = *state.FindJob(job);
       if (PromiseStands(record, state, fleet, options, now))
@@ -50,7 +51,7 @@ class Chooser {
         taken_.insert(preempt->worker);
         chosen.push_back(*std::move(preempt));
       }
-      if (looked_at_ >= kWorkersMax) break;
+      if (looks_ >= kLooksMax) break;
     }
     return chosen;
   }
@@ -81,8 +82,7 @@ class Chooser {
     for (const auto& [tenant, queue] : state_.queue().tenants()) {
       for (const auto& [shape, keys] : queue) {
         const JobRecord& head = *state_.FindJob(keys.begin()->job);
-        if (head.job().priority_class() > state_.running().begin()->priority_class ||
-            ShareOfTenantOf(head).below_guaranteed()) {
+        if (head.job().priority_class() > v1::LOW || ShareOfTenantOf(head).below_guaranteed()) {
           waiting.push_back(*keys.begin());
         }
       }
@@ -93,12 +93,6 @@ class Chooser {
   }
 
   bool MayTake(const JobRecord& waiting, const JobRecord& running) {
-    const v1::Attempt& attempt = *running.job().status().attempts().rbegin();
-    if (StateOf(running) != v1::RUNNING ||
-        running.current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED ||
-        now_ - FromProto(attempt.grant_time()) < options_.preempt_after) {
-      return false;
-    }
     const bool higher = waiting.job().priority_class() > running.job().priority_class();
     if (TenantOf(waiting.job().name()) == TenantOf(running.job().name())) {
       return higher &&
@@ -112,16 +106,19 @@ class Chooser {
 
   // Who would have to leave `worker` for `shape` to come; nothing if that does not help.
   std::optional<std::pair<Price, Preempt>> Clear(const JobRecord& waiting, const JobShape& shape,
-                                                 bool any_class, const WorkerInfo& worker) {
+                                                 bool any_class, const WorkerInfo& worker,
+                                                 int* choices) {
     struct Victim {
       const JobRecord* record;
       absl::Duration loss;
     };
     std::vector<Victim> victims;
     for (const WorkerLoad::Piece& piece : state_.LoadOf(worker.name).pieces()) {
+      if (piece.leaving || now_ - piece.granted < options_.preempt_after) continue;
       const JobRecord& running = *state_.FindJob(piece.job);
       if (MayTake(waiting, running)) victims.push_back({&running, LossOf(running, now_)});
     }
+    *choices += victims.empty() ? 0 : 1;
     std::sort(victims.begin(), victims.end(), [&](const Victim& a, const Victim& b) {
       const auto order = [&](const Victim& v) {
         return std::make_tuple(v.record->job().priority_class(), v.loss);
@@ -152,48 +149,46 @@ class Chooser {
     const TenantShare& mine = ShareOfTenantOf(waiting);
     const std::string tenant(TenantOf(waiting.job().name()));
     std::optional<std::pair<Price, Preempt>> best;
-    absl::btree_set<std::string> seen;
-    for (const RunningKey& running : state_.running()) {
-      // From here on no class is lower.
-      if (running.priority_class >= waiting.job().priority_class() && !mine.below_guaranteed()) {
-        break;
+    int choices = 0;
+    const int class_end =
+        mine.below_guaranteed() ? v1::PriorityClass_MAX + 1 : waiting.job().priority_class();
+    workers_.VisitByClass(shape, any_class, class_end, [&](const WorkerInfo& worker) {
+      // A later one has no lower class.
+      if (best.has_value() &&
+          state_.LoadOf(worker.name).lowest_class() > best->first.victim_class) {
+        return false;
       }
-      // Nor can a later one be cheaper.
-      if (best.has_value() && running.priority_class > best->first.victim_class) break;
-      const std::string& name = state_.FindJob(running.job)->current().worker();
-      if (taken_.contains(name) || !seen.insert(name).second) continue;
-      if (++looked_at_ > kWorkersMax) break;
-      if (mine.at_limit() && !state_.DevicesOf(tenant).contains(name)) continue;
-      const WorkerInfo* const worker = fleet_.Find(name);
-      if (worker == nullptr || !TakesJobs(*worker, state_.WorkerMode(name)) ||
-          CheckWorkerKind(shape, *worker, any_class).verdict != Verdict::kFits) {
-        continue;
-      }
-      auto cleared = Clear(waiting, shape, any_class, *worker);
+      if (++looks_ > kLooksMax || choices >= kChoicesMax) return false;
+      if (taken_.contains(worker.name)) return true;
+      if (mine.at_limit() && !state_.DevicesOf(tenant).contains(worker.name)) return true;
+      auto cleared = Clear(waiting, shape, any_class, worker, &choices);
       if (cleared.has_value() && (!best.has_value() || cleared->first < best->first)) {
         best = std::move(cleared);
       }
-    }
+      return true;
+    });
     if (!best.has_value()) return std::nullopt;
     return std::move(best->second);
   }
 
   const State& state_;
   const Fleet& fleet_;
+  const WorkerIndex& workers_;
   const Options& options_;
   const absl::Time now_;
   // Promised to others.
   absl::btree_set<std::string> taken_;
   std::map<std::string, TenantShare> shares_;
-  int looked_at_ = 0;
+  int looks_ = 0;
 };
 
 }  // namespace
 
 std::vector<Preempt> ChoosePreemptions(const State& state, const Fleet& fleet,
-                                       const Options& options, absl::Time now) {
-  if (!options.preemption || state.queue().empty() || state.running().empty()) return {};
-  return Chooser(state, fleet, options, now).Run();
+                                       const WorkerIndex& workers, const Options& options,
+                                       absl::Time now) {
+  if (!options.preemption || state.queue().empty()) return {};
+  return Chooser(state, fleet, workers, options, now).Run();
 }
 
 }  // namespace deltaworks::scheduler

@@ -18,14 +18,19 @@
 #include "scheduler/fleet.h"
 #include "scheduler/options.h"
 #include "scheduler/state.h"
+#include "scheduler/worker_index.h"
 
 namespace deltaworks::scheduler {
 
-// For the first waiting jobs of each tenant and shape, by key. A job to which a worker is promised
-// gets no other. To be called when nothing more can be granted. Looks at a bounded number of
-// workers; what it did not come to is looked at in a later plan, when those before are served.
+// For the first waiting job of each tenant and shape, by key. A job to which a worker is promised
+// gets no other. To be called when nothing more can be granted.
+//
+// Bounded: looks at kWaitingMax jobs, chooses for each among the first kChoicesMax workers where it
+// may take anything, and looks at kLooksMax workers in all. What it does not come to has its turn
+// when those before it are served.
 std::vector<Preempt> ChoosePreemptions(const State& state, const Fleet& fleet,
-                                       const Options& options, absl::Time now);
+                                       const WorkerIndex& workers, const Options& options,
+                                       absl::Time now);
 
 }  // namespace deltaworks::scheduler
 

@@ -31,12 +31,11 @@ absl::StatusOr<std::unique_ptr<State>> State::FromSnapshot(const Snapshot& snaps
   state->last_time_ = FromProto(snapshot.last_time());
   state->event_count_ = snapshot.event_count();
   for (const JobRecord& record : snapshot.jobs()) {
-    const auto [added, is_new] = state->jobs_.emplace(record.job().name(), record);
-    if (!is_new) {
+    if (state->job_by_name_.contains(record.job().name())) {
       return absl::DataLossError(
           absl::StrCat("the snapshot has ", record.job().name(), " more than once"));
     }
-    state->Index(added->second, /*in=*/true);
+    state->Index(state->Insert(record.job().name(), record), /*in=*/true);
   }
   for (const StoredRequest& request : snapshot.requests()) {
     DW_RETURN_IF_ERROR(state->requests_.Store(request));
@@ -114,6 +113,12 @@ absl::Status State::FoldPlatform(const Event& event) {
   return absl::DataLossError(absl::StrCat("event ", event_count_ + 1, " names no job"));
 }
 
+JobRecord& State::Insert(const std::string& name, JobRecord record) {
+  const auto added = jobs_.emplace(name, std::move(record)).first;
+  job_by_name_.emplace(added->first, &added->second);
+  return added->second;
+}
+
 absl::Status State::FoldWorkerJoined(const WorkerJoined& joined) {
   int64_t& incarnation = workers_[joined.worker()];
   if (joined.incarnation() <= incarnation) {
@@ -125,14 +130,14 @@ absl::Status State::FoldWorkerJoined(const WorkerJoined& joined) {
 }
 
 absl::Status State::FoldJob(const Event& event) {
-  const auto found = jobs_.find(event.job());
-  if (found == jobs_.end()) {
-    JobRecord record;
-    DW_RETURN_IF_ERROR(FoldIntoJob(event, &record));
-    Index(jobs_.emplace(event.job(), std::move(record)).first->second, /*in=*/true);
+  const auto found = job_by_name_.find(event.job());
+  if (found == job_by_name_.end()) {
+    JobRecord created;
+    DW_RETURN_IF_ERROR(FoldIntoJob(event, &created));
+    Index(Insert(event.job(), std::move(created)), /*in=*/true);
     return absl::OkStatus();
   }
-  JobRecord& record = found->second;
+  JobRecord& record = *found->second;
   const v1::JobStatus& status = record.job().status();
   const Usage::Amount before = {.device_ms = status.device_ms(),
                                 .tokens = status.progress().tokens()};
@@ -161,9 +166,6 @@ void State::Index(const JobRecord& record, bool in) {
     }
     if (!record.promised_worker().empty()) Put(in, name, &promised_);
   }
-  if (state == v1::RUNNING) {
-    Put(in, RunningKey{.priority_class = record.job().priority_class(), .job = name}, &running_);
-  }
   if (record.has_current()) IndexCurrent(record, in);
 }
 
@@ -184,7 +186,11 @@ void State::IndexCurrent(const JobRecord& record, bool in) {
   if (in) {
     load.Add({.job = name,
               .shape = ShapeOf(record, options_),
+              .priority_class = record.job().priority_class(),
+              .granted = FromProto(record.job().status().attempts().rbegin()->grant_time()),
               .alone = record.current().alone(),
+              .leaving = StateOf(record) != v1::RUNNING ||
+                         record.current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED,
               .remaining_flops = RemainingFlops(record)});
   } else {
     load.Remove(name);
@@ -195,8 +201,8 @@ void State::IndexCurrent(const JobRecord& record, bool in) {
 }
 
 const JobRecord* State::FindJob(absl::string_view name) const {
-  const auto found = jobs_.find(name);
-  return found == jobs_.end() ? nullptr : &found->second;
+  const auto found = job_by_name_.find(name);
+  return found == job_by_name_.end() ? nullptr : found->second;
 }
 
 const State::Names& State::JobsOn(absl::string_view worker) const {

@@ -8,14 +8,15 @@
 #ifndef DELTAWORKS_SCHEDULER_STATE_H_
 #define DELTAWORKS_SCHEDULER_STATE_H_
 
-#include <compare>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -28,14 +29,6 @@
 #include "scheduler/worker_load.h"
 
 namespace deltaworks::scheduler {
-
-// Of a RUNNING job.
-struct RunningKey {
-  v1::PriorityClass priority_class = v1::NORMAL;
-  std::string job;
-
-  auto operator<=>(const RunningKey&) const = default;
-};
 
 class State {
  public:
@@ -55,7 +48,7 @@ class State {
   const JobRecord* FindJob(absl::string_view name) const;
 
   // All jobs, by name.
-  const absl::btree_map<std::string, JobRecord>& jobs() const { return jobs_; }
+  const std::map<std::string, JobRecord>& jobs() const { return jobs_; }
   // QUEUED jobs.
   const JobQueue& queue() const { return queue_; }
   // QUEUED jobs for which room is being made.
@@ -68,8 +61,6 @@ class State {
   const absl::btree_map<std::string, Names>& jobs_by_worker() const { return jobs_by_worker_; }
   // What the current attempts on `worker` take.
   const WorkerLoad& LoadOf(absl::string_view worker) const;
-  // RUNNING jobs, of the lowest class first.
-  const absl::btree_set<RunningKey>& running() const { return running_; }
   // Workers whose attempts or mode changed since the last call, by name.
   Names TakeChangedWorkers() { return std::exchange(changed_workers_, {}); }
 
@@ -95,13 +86,15 @@ class State {
  private:
   absl::Status FoldPlatform(const Event& event);
   absl::Status FoldJob(const Event& event);
+  JobRecord& Insert(const std::string& name, JobRecord record);
   absl::Status FoldWorkerJoined(const WorkerJoined& joined);
   // Takes `record` into the indexes, or out of them.
   void Index(const JobRecord& record, bool in);
   void IndexCurrent(const JobRecord& record, bool in);
 
   const Options options_;
-  absl::btree_map<std::string, JobRecord> jobs_;
+  std::map<std::string, JobRecord> jobs_;
+  absl::flat_hash_map<absl::string_view, JobRecord*> job_by_name_;  // Of jobs_.
   RequestLog requests_;
   absl::btree_map<std::string, int64_t> workers_;
   int64_t term_ = 0;
@@ -118,7 +111,6 @@ class State {
   Names finalizing_;
   absl::btree_map<std::string, Names> jobs_by_worker_;
   absl::btree_map<std::string, WorkerLoad> loads_;
-  absl::btree_set<RunningKey> running_;
   Names changed_workers_;
   struct Devices {
     int64_t attempts = 0;

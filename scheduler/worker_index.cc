@@ -35,6 +35,8 @@ void WorkerIndex::Update(const std::string& worker) {
   const WorkerLoad& load = state_.LoadOf(worker);
   Entry entry = {.kind = Kind(info->environment.device_kind(), info->environment.numerics_class(),
                               info->environment.memory_bytes()),
+                 .remaining_flops = load.remaining_flops(),
+                 .lowest_class = load.lowest_class(),
                  .is_empty = load.empty(),
                  .cohort = load.Full(options_) ? "" : load.cohort(),
                  .pass_tokens = load.pass_tokens()};
@@ -49,9 +51,11 @@ void WorkerIndex::Update(const std::string& worker) {
 void WorkerIndex::Put(const std::string& worker, const Entry& entry, bool in) {
   Group& group = groups_[entry.kind];
   if (in) {
-    group.all.insert(worker);
+    group.all.emplace(entry.remaining_flops, worker);
+    group.by_class.emplace(entry.lowest_class, worker);
   } else {
-    group.all.erase(worker);
+    group.all.erase({entry.remaining_flops, worker});
+    group.by_class.erase({entry.lowest_class, worker});
   }
   if (entry.is_empty) {
     if (in) {
@@ -130,11 +134,7 @@ const WorkerInfo* WorkerIndex::Choose(const JobShape& shape, bool any_class, Ski
 }
 
 bool WorkerIndex::IsFeasible(const JobShape& shape, bool any_class) const {
-  for (const auto& [kind, group] : groups_) {
-    if (!Suits(shape, kind, any_class)) continue;
-    if (FirstOf(group.all, shape, [](const std::string&) { return false; }) != nullptr) return true;
-  }
-  return false;
+  return SoonestEmpty(shape, any_class, [](const std::string&) { return false; }) != nullptr;
 }
 
 const WorkerInfo* WorkerIndex::SoonestEmpty(const JobShape& shape, bool any_class,
@@ -143,17 +143,31 @@ const WorkerInfo* WorkerIndex::SoonestEmpty(const JobShape& shape, bool any_clas
   double best_flops = 0;
   for (const auto& [kind, group] : groups_) {
     if (!Suits(shape, kind, any_class)) continue;
-    for (const std::string& name : group.all) {
+    for (const auto& [flops, name] : group.all) {
+      if (best != nullptr && best_flops <= flops) break;
       if (skip(name)) continue;
       const WorkerInfo& worker = InfoOf(name);
       if (!HasLabels(shape, worker)) continue;
-      const double flops = state_.LoadOf(name).remaining_flops();
-      if (best != nullptr && best_flops <= flops) continue;
       best = &worker;
       best_flops = flops;
+      break;
     }
   }
   return best;
+}
+
+void WorkerIndex::VisitByClass(const JobShape& shape, bool any_class, int class_end,
+                               absl::FunctionRef<bool(const WorkerInfo& worker)> visit) const {
+  for (int lowest = 0; lowest < class_end; ++lowest) {
+    for (const auto& [kind, group] : groups_) {
+      if (!Suits(shape, kind, any_class)) continue;
+      for (auto it = group.by_class.lower_bound({lowest, ""});
+           it != group.by_class.end() && it->first == lowest; ++it) {
+        const WorkerInfo& worker = InfoOf(it->second);
+        if (HasLabels(shape, worker) && !visit(worker)) return;
+      }
+    }
+  }
 }
 
 }  // namespace deltaworks::scheduler

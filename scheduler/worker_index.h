@@ -45,8 +45,13 @@ class WorkerIndex {
   bool IsFeasible(const JobShape& shape, bool any_class) const;
 
   // Of those, the one that will be empty soonest, by the FLOPs its jobs still need; nullptr if all
-  // are skipped. Looks at all of them.
+  // are skipped.
   const WorkerInfo* SoonestEmpty(const JobShape& shape, bool any_class, Skip skip) const;
+
+  // Workers that could hold it, were they empty, with an attempt of a class below `class_end` that
+  // stays; those with the lowest first. Until `visit` says false.
+  void VisitByClass(const JobShape& shape, bool any_class, int class_end,
+                    absl::FunctionRef<bool(const WorkerInfo& worker)> visit) const;
 
   static constexpr int kCohortsAsked = 256;
 
@@ -55,7 +60,10 @@ class WorkerIndex {
   using Kind = std::tuple<std::string, std::string, int64_t>;
   using Names = absl::btree_set<std::string>;
   struct Group {
-    Names all;
+    // By the FLOPs that its jobs still need.
+    absl::btree_set<std::pair<double, std::string>> all;
+    // By the lowest class of the attempts that stay.
+    absl::btree_set<std::pair<int, std::string>> by_class;
     Names empty;
     absl::btree_map<std::string, Names> empty_by_base;
     // By cohort: tokens of its pass, worker.
@@ -65,6 +73,8 @@ class WorkerIndex {
   struct Entry {
     Kind kind;
     std::vector<std::string> bases;
+    double remaining_flops = 0;
+    int lowest_class = 0;
     bool is_empty = false;
     std::string cohort;
     int64_t pass_tokens = 0;

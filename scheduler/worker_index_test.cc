@@ -104,6 +104,7 @@ class World {
       const WorkerInfo* const empty_soon = index.SoonestEmpty(shape, any_class, skip);
       EXPECT_EQ(empty_soon == nullptr ? -1 : state.LoadOf(empty_soon->name).remaining_flops(),
                 soonest);
+      ExpectVisits(shape, any_class);
       *chosen += best == nullptr ? 0 : 1;
     }
   }
@@ -111,11 +112,35 @@ class World {
  private:
   size_t Pick(size_t n) { return random_() % n; }
 
+  void ExpectVisits(const JobShape& shape, bool any_class) {
+    const State& state = *h_.scheduler->state();
+    const int class_end = static_cast<int>(Pick(5));
+    std::set<std::string> wanted;
+    for (const auto& [name, worker] : h_.scheduler->fleet().workers()) {
+      if (TakesJobs(worker, state.WorkerMode(name)) &&
+          state.LoadOf(name).lowest_class() < class_end &&
+          CheckWorkerKind(shape, worker, any_class).verdict == Verdict::kFits) {
+        wanted.insert(name);
+      }
+    }
+    std::set<std::string> visited;
+    int last_class = 0;
+    h_.scheduler->workers().VisitByClass(
+        shape, any_class, class_end, [&](const WorkerInfo& worker) {
+          EXPECT_TRUE(visited.insert(worker.name).second);
+          EXPECT_GE(state.LoadOf(worker.name).lowest_class(), last_class);
+          last_class = state.LoadOf(worker.name).lowest_class();
+          return true;
+        });
+    EXPECT_EQ(visited, wanted);
+  }
+
   v1::CreateJobRequest Request(int number) {
     v1::CreateJobRequest request = MakeCreateRequest(absl::StrCat("job-", number));
     v1::Placement& placement = *request.mutable_job()->mutable_placement();
     if (Pick(3) == 0) placement.set_device_kind(Pick(2) == 0 ? "cpu" : "cuda");
     if (Pick(4) == 0) (*placement.mutable_worker_labels())["zone"] = "a";
+    request.mutable_job()->set_priority_class(static_cast<v1::PriorityClass>(1 + Pick(3)));
     placement.set_cohort(static_cast<v1::Placement::Cohort>(Pick(4)));
     return request;
   }

@@ -32,12 +32,14 @@ void WorkerLoad::Sum() {
   pass_tokens_ = 0;
   pass_tokens_min_ = pieces_.empty() ? 0 : pieces_[0].shape.pass_tokens;
   remaining_flops_ = 0;
+  lowest_class_ = v1::PriorityClass_MAX + 1;
   cohort_ = pieces_.empty() ? "" : pieces_[0].shape.cohort;
   for (const Piece& piece : pieces_) {
     memory_.Add(piece.shape.memory);
     pass_tokens_ += piece.shape.pass_tokens;
     pass_tokens_min_ = std::min(pass_tokens_min_, piece.shape.pass_tokens);
     remaining_flops_ += piece.remaining_flops;
+    if (!piece.leaving) lowest_class_ = std::min<int>(lowest_class_, piece.priority_class);
     if (piece.alone || piece.shape.cohort != cohort_) cohort_.clear();
   }
 }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "scheduler/job_shape.h"
 #include "scheduler/options.h"
 
@@ -28,8 +29,12 @@ class WorkerLoad {
   struct Piece {
     std::string job;
     JobShape shape;
+    v1::PriorityClass priority_class = v1::NORMAL;
+    absl::Time granted;
     // No other may be on the worker: as granted.
     bool alone = false;
+    // It was told to leave, or stops.
+    bool leaving = false;
     // Until its end, in FLOPs; for comparing workers, not a promise.
     double remaining_flops = 0;
   };
@@ -49,6 +54,8 @@ class WorkerLoad {
   int64_t pass_tokens() const { return pass_tokens_; }
   int64_t pass_tokens_min() const { return pass_tokens_min_; }
   double remaining_flops() const { return remaining_flops_; }
+  // Of those that stay; PriorityClass_MAX + 1 if none does.
+  int lowest_class() const { return lowest_class_; }
 
   // Whether one more may ever come beside those that are here.
   bool Full(const Options& options) const {
@@ -67,6 +74,7 @@ class WorkerLoad {
   int64_t pass_tokens_ = 0;
   int64_t pass_tokens_min_ = 0;
   double remaining_flops_ = 0;
+  int lowest_class_ = v1::PriorityClass_MAX + 1;
   MemoryParts memory_;
 };
 
