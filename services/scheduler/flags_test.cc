@@ -66,6 +66,11 @@ TEST(SchedulerFlagsTest, WhatIsBeyondABoundIsRefusedByName) {
       {"--database_bytes_max=1048575", "--database_bytes_max is 1048575, want 0"},
       {"--active_jobs_max=0", "--active_jobs_max is 0, want >= 1"},
       {"--attempts_per_worker=0", "--attempts_per_worker is 0, want 1..256"},
+      {"--cohort_gain_min=0.99", "--cohort_gain_min is 0.99, want >= 1"},
+      {"--cohort_slowdown_max=nan", "--cohort_slowdown_max is nan, want >= 1"},
+      {"--cohort_floor=nobody", "--cohort_floor is \"nobody\", want any, tenant or alone"},
+      {"--max_overtake=-1s", "--max_overtake"},
+      {"--fair_share_half_life=1s", "--fair_share_half_life is 1s, want >= 1m"},
       {"--attempts_per_worker=257", "--attempts_per_worker is 257, want 1..256"},
       {"--deaths_until_poison=-1", "--deaths_until_poison is -1, want 0..2147483647"},
       // Its lower 32 bits would be 0: never.
@@ -87,7 +92,8 @@ TEST(SchedulerFlagsTest, WhatIsJustWithinTheBoundsIsTaken) {
         "--numerics_class_patience=0s --database_bytes_max=0 --active_jobs_max=1",
         "--attempts_per_worker=1 --deaths_until_poison=0 --watches_max=1 --snapshot_events=1",
         "--database_bytes_max=1048576 --attempts_per_worker=256 --deaths_until_poison=2147483647",
-        "--preemption=false"}) {
+        "--preemption=false",
+        "--cohort_gain_min=1 --cohort_slowdown_max=1 --cohort_floor=alone --max_overtake=0s"}) {
     const Ended ended = RunScheduler(flags);
     EXPECT_THAT(ended.output, HasSubstr("no_such_token")) << flags;
     EXPECT_NE(ended.exit_code, kExitStopped) << flags;

@@ -49,6 +49,20 @@ absl::Status CheckBetween(absl::string_view flag, int64_t got, int64_t least, in
       absl::StrCat("--", flag, " is ", got, ", want ", least, "..", most));
 }
 
+// Also false for NaN.
+absl::Status CheckFactor(absl::string_view flag, double got) {
+  if (got >= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--", flag, " is ", got, ", want >= 1"));
+}
+
+absl::StatusOr<v1::Placement::Cohort> ParseCohortFloor(const std::string& text) {
+  if (text == "any") return v1::Placement::COHORT_ANY;
+  if (text == "tenant") return v1::Placement::COHORT_TENANT;
+  if (text == "alone") return v1::Placement::COHORT_ALONE;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--cohort_floor is \"", text, "\", want any, tenant or alone"));
+}
+
 // Less than that is no bound to SQLite (pages), or less than an empty database.
 absl::Status CheckDatabaseBytes(int64_t got) {
   if (got == 0 || got >= kDatabaseBytesMin) return absl::OkStatus();
@@ -83,8 +97,18 @@ class SchedulerProgram final : public ServiceProgram {
               "time on a device before a job can be preempted");
     flags.Add("active_jobs_max", &policy.active_jobs_max,
               "jobs that are not finished; more are refused");
+    flags.Add("max_overtake", &policy.max_overtake,
+              "tenants take turns until a job has waited so long; then the oldest goes first");
+    flags.Add("fair_share_half_life", &policy.fair_share_half_life,
+              "device time that a tenant used counts half after so long");
     flags.Add("attempts_per_worker", &policy.attempts_per_worker,
-              "jobs that one worker trains together, 256 at most");
+              "jobs that one worker trains together, 256 at most; 1: each alone");
+    flags.Add("cohort_floor", &cohort_floor_,
+              "with whom jobs may share a worker at most: any, tenant (their own), alone");
+    flags.Add("cohort_gain_min", &policy.cohort_gain_min,
+              "a job joins others if its passes then cost less by this factor, 1 at least");
+    flags.Add("cohort_slowdown_max", &policy.cohort_slowdown_max,
+              "and if none becomes slower by more than this factor, 1 at least");
     deaths_until_poison_ = policy.deaths_until_poison;
     flags.Add("deaths_until_poison", &deaths_until_poison_,
               "deaths in a row, alone and without a checkpoint, until a job fails; 0: never");
@@ -97,6 +121,7 @@ class SchedulerProgram final : public ServiceProgram {
 
   absl::Status Start(const ServiceEnvironment& environment) override {
     DW_RETURN_IF_ERROR(CheckFlags());
+    DW_ASSIGN_OR_RETURN(options_.core.policy.cohort_floor, ParseCohortFloor(cohort_floor_));
     DW_ASSIGN_OR_RETURN(const std::string token, ReadSecretFile(token_file_));
     options_.core.policy.deaths_until_poison = static_cast<int32_t>(deaths_until_poison_);
     options_.events.path = data_folder_ + "/scheduler.db";
@@ -128,6 +153,11 @@ class SchedulerProgram final : public ServiceProgram {
     DW_RETURN_IF_ERROR(CheckAtLeast("active_jobs_max", policy.active_jobs_max, 1));
     DW_RETURN_IF_ERROR(
         CheckBetween("attempts_per_worker", policy.attempts_per_worker, 1, kSyncAttemptsMax));
+    DW_RETURN_IF_ERROR(CheckFactor("cohort_gain_min", policy.cohort_gain_min));
+    DW_RETURN_IF_ERROR(CheckFactor("cohort_slowdown_max", policy.cohort_slowdown_max));
+    DW_RETURN_IF_ERROR(CheckAtLeast("max_overtake", policy.max_overtake, absl::ZeroDuration()));
+    DW_RETURN_IF_ERROR(
+        CheckAtLeast("fair_share_half_life", policy.fair_share_half_life, absl::Minutes(1)));
     DW_RETURN_IF_ERROR(CheckBetween("deaths_until_poison", deaths_until_poison_, 0,
                                     std::numeric_limits<int32_t>::max()));
     DW_RETURN_IF_ERROR(CheckAtLeast("watches_max", options_.core.watches.watches_max, 1));
@@ -141,6 +171,7 @@ class SchedulerProgram final : public ServiceProgram {
     return channel;
   }
 
+  std::string cohort_floor_ = "any";
   std::string data_folder_;
   std::string store_address_;
   std::string registry_address_;

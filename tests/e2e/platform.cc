@@ -79,6 +79,8 @@ Platform::Platform(const Options& options) : folder_(FreshFolder()) {
        absl::StrCat("--registry_address=", registry_->address()), TokenFlag(),
        "--deaths_until_poison=0",
        absl::StrCat("--attempts_per_worker=", options.attempts_per_worker),
+       // The base is so small that no pass saves anything.
+       "--cohort_gain_min=1", "--cohort_slowdown_max=1000",
        absl::StrCat("--lease_duration=", absl::FormatDuration(options.lease)),
        absl::StrCat("--checkpoint_interval=", absl::FormatDuration(options.checkpoint_interval))});
   scheduler_->Start();
