@@ -40,6 +40,8 @@ std::string WhatHappened(const AttemptEnd& end, const CurrentAttempt& current) {
     case v1::Attempt::FAILED:
       return absl::StrCat("the attempt on ", current.worker(), " failed: ", end.failure.code(),
                           ": ", end.failure.message());
+    case v1::Attempt::STOPPED:
+      return absl::StrCat("stopped on ", current.worker());
     case v1::Attempt::LEFT_UNASKED:
       return absl::StrCat(current.worker(), " gave the job back unasked");
     default:

@@ -61,10 +61,21 @@ struct Preempt {
   std::string by;
 };
 
-using Command = std::variant<v1::CreateJobRequest, v1::CancelJobRequest, v1::PauseJobRequest,
-                             v1::ResumeJobRequest, v1::SetQuotaRequest, v1::SetWorkerModeRequest,
-                             ValidationAnswer, VersionAnswer, WorkerReport, StartScheduler,
-                             EndLease, GrantAttempt, Preempt>;
+// Its start_after has come.
+struct ReleaseJob {
+  std::string job;
+};
+
+// Its deadline has passed.
+struct ExpireJob {
+  std::string job;
+};
+
+using Command =
+    std::variant<v1::CreateJobRequest, v1::CancelJobRequest, v1::PauseJobRequest,
+                 v1::ResumeJobRequest, v1::UpdateJobRequest, v1::SetQuotaRequest,
+                 v1::SetWorkerModeRequest, ValidationAnswer, VersionAnswer, WorkerReport,
+                 StartScheduler, EndLease, GrantAttempt, Preempt, ReleaseJob, ExpireJob>;
 
 }  // namespace deltaworks::scheduler
 

@@ -19,6 +19,7 @@ struct Decider {
   Result operator()(const v1::CancelJobRequest& c) const { return DecideCancel(c, context); }
   Result operator()(const v1::PauseJobRequest& c) const { return DecidePause(c, context); }
   Result operator()(const v1::ResumeJobRequest& c) const { return DecideResume(c, context); }
+  Result operator()(const v1::UpdateJobRequest& c) const { return DecideUpdate(c, context); }
   Result operator()(const v1::SetQuotaRequest& c) const { return DecideSetQuota(c, context); }
   Result operator()(const v1::SetWorkerModeRequest& c) const {
     return DecideSetWorkerMode(c, context);
@@ -30,6 +31,8 @@ struct Decider {
   Result operator()(const EndLease& c) const { return DecideEndLease(c, context); }
   Result operator()(const GrantAttempt& c) const { return DecideGrant(c, context); }
   Result operator()(const Preempt& c) const { return DecidePreempt(c, context); }
+  Result operator()(const ReleaseJob& c) const { return DecideRelease(c, context); }
+  Result operator()(const ExpireJob& c) const { return DecideExpire(c, context); }
 };
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "scheduler/attempt_end.h"
 #include "scheduler/job_draft.h"
 #include "scheduler/job_record.h"
+#include "scheduler/job_state.h"
 #include "scheduler/placement.h"
 #include "scheduler/proto_time.h"
 #include "trainer/base/utf8_prefix.h"
@@ -257,6 +258,41 @@ Decision DecidePreempt(const Preempt& command, const DecisionContext& context) {
   draft.Add(std::move(event));
   for (Event& drafted : draft.TakeEvents()) decision.events.push_back(std::move(drafted));
   return decision;
+}
+
+Decision DecideRelease(const ReleaseJob& command, const DecisionContext& context) {
+  const JobRecord* record = context.state.FindJob(command.job);
+  if (record == nullptr || !record->before_start() ||
+      context.now < FromProto(record->job().timing().start_after())) {
+    return {};
+  }
+  JobDraft draft(*record, context.now);
+  Event event = draft.NewEvent(v1::JobEvent::NOTE, draft.state(), record->job().status().reason(),
+                               "its start_after has come");
+  event.mutable_start_reached();
+  draft.Add(std::move(event));
+  return Done(&draft);
+}
+
+Decision DecideExpire(const ExpireJob& command, const DecisionContext& context) {
+  const JobRecord* record = context.state.FindJob(command.job);
+  if (record == nullptr || !record->job().timing().has_deadline() || !MayExpire(StateOf(*record)) ||
+      context.now < FromProto(record->job().timing().deadline())) {
+    return {};
+  }
+  v1::Failure failure;
+  failure.set_code("DEADLINE_EXCEEDED");
+  failure.set_fault(v1::Failure::USER);
+  failure.set_field("timing.deadline");
+  failure.set_message(absl::StrCat("no result at its deadline, ",
+                                   absl::FormatTime(FromProto(record->job().timing().deadline()))));
+  JobDraft draft(*record, context.now);
+  if (record->has_current()) {
+    EndAttempt({.end = v1::Attempt::STOPPED, .failure = failure}, context.options, &draft);
+  } else {
+    Fail(failure, "", &draft);
+  }
+  return Done(&draft);
 }
 
 }  // namespace deltaworks::scheduler

@@ -14,6 +14,8 @@ Decision DecideVersion(const VersionAnswer& answer, const DecisionContext& conte
 Decision DecideEndLease(const EndLease& command, const DecisionContext& context);
 Decision DecideGrant(const GrantAttempt& command, const DecisionContext& context);
 Decision DecidePreempt(const Preempt& command, const DecisionContext& context);
+Decision DecideRelease(const ReleaseJob& command, const DecisionContext& context);
+Decision DecideExpire(const ExpireJob& command, const DecisionContext& context);
 
 }  // namespace deltaworks::scheduler
 

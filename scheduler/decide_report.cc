@@ -224,6 +224,22 @@ void WriteDeviceTime(const v1::AttemptReport& report, JobDraft* draft) {
   }
 }
 
+// A result or a checkpoint in the same report has been taken before.
+void StopAtTimeLimit(const Options& options, JobDraft* draft) {
+  const v1::Job& job = draft->record().job();
+  if (!job.timing().has_time_limit() || !draft->record().has_current()) return;
+  const absl::Duration limit = FromProto(job.timing().time_limit());
+  if (absl::Milliseconds(job.status().device_ms()) < limit) return;
+  v1::Failure failure;
+  failure.set_code("TIME_LIMIT_EXCEEDED");
+  failure.set_fault(v1::Failure::USER);
+  failure.set_field("timing.time_limit");
+  failure.set_message(absl::StrCat("used ", job.status().device_ms(),
+                                   " ms of device time, want at most ",
+                                   absl::FormatDuration(limit)));
+  EndAttempt({.end = v1::Attempt::STOPPED, .failure = std::move(failure)}, options, draft);
+}
+
 void TakeAttempt(const v1::AttemptReport& report, const v1::SyncRequest& sync,
                  const DecisionContext& context, JobDraft* draft) {
   const JobRecord& record = draft->record();
@@ -241,6 +257,7 @@ void TakeAttempt(const v1::AttemptReport& report, const v1::SyncRequest& sync,
   TakeCheckpoint(report, draft);
   TakeEnd(report, sync, context.options, draft);
   WriteDeviceTime(report, draft);
+  StopAtTimeLimit(context.options, draft);
 }
 
 // Drafts of one report, by job.

@@ -125,6 +125,33 @@ absl::Status Resume(JobDraft* draft) {
   }
 }
 
+absl::Status CheckDeadline(absl::string_view field, const v1::Timing& timing, absl::Time now) {
+  if (!timing.has_deadline() || FromProto(timing.deadline()) > now) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(field, ".deadline is ",
+                                                 absl::FormatTime(FromProto(timing.deadline())),
+                                                 ", want later than now, ", absl::FormatTime(now)));
+}
+
+absl::Status Update(const v1::UpdateJobRequest& request, JobDraft* draft) {
+  const v1::JobState state = draft->state();
+  if (IsFinal(state) || state == v1::CANCELLING || state == v1::FINALIZING) {
+    return WrongState(*draft, "a job without a result that is not being cancelled");
+  }
+  JobUpdated updated;
+  updated.set_priority_class(request.priority_class() == v1::PRIORITY_CLASS_UNSPECIFIED
+                                 ? draft->record().job().priority_class()
+                                 : request.priority_class());
+  *updated.mutable_timing() =
+      request.has_timing() ? request.timing() : draft->record().job().timing();
+  Event event = draft->NewEvent(
+      v1::JobEvent::NOTE, state, draft->record().job().status().reason(),
+      absl::StrCat("changed on request: class ", v1::PriorityClass_Name(updated.priority_class()),
+                   request.has_timing() ? ", timing" : ""));
+  *event.mutable_job_updated() = std::move(updated);
+  draft->Add(std::move(event));
+  return absl::OkStatus();
+}
+
 // What is compared when the request id comes again: all but what the server writes.
 v1::CreateJobRequest Comparable(const v1::CreateJobRequest& request) {
   v1::CreateJobRequest comparable = request;
@@ -170,6 +197,7 @@ absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
     return absl::InvalidArgumentError(
         absl::StrCat("job.parent_job is ", job.parent_job(), ", which does not exist"));
   }
+  DW_RETURN_IF_ERROR(CheckDeadline("job.timing", job.timing(), context.now));
   DW_RETURN_IF_ERROR(CheckRoom(context));
 
   JobDraft draft(JobRecord(), context.now);
@@ -189,6 +217,23 @@ absl::StatusOr<Decision> DecideCancel(const v1::CancelJobRequest& request,
 absl::StatusOr<Decision> DecidePause(const v1::PauseJobRequest& request,
                                      const DecisionContext& context) {
   return DecideOnJob("PauseJob", request, context, Pause);
+}
+
+absl::StatusOr<Decision> DecideUpdate(const v1::UpdateJobRequest& request,
+                                      const DecisionContext& context) {
+  if (request.priority_class() == v1::PRIORITY_CLASS_UNSPECIFIED && !request.has_timing()) {
+    return absl::InvalidArgumentError("the request changes nothing, want priority_class or timing");
+  }
+  if (!v1::PriorityClass_IsValid(request.priority_class())) {
+    return absl::InvalidArgumentError(absl::StrCat("priority_class is ",
+                                                   static_cast<int>(request.priority_class()),
+                                                   ", want LOW, NORMAL or HIGH"));
+  }
+  DW_RETURN_IF_ERROR(CheckTiming("timing", request.timing()));
+  return DecideOnJob("UpdateJob", request, context, [&](JobDraft* draft) -> absl::Status {
+    DW_RETURN_IF_ERROR(CheckDeadline("timing", request.timing(), context.now));
+    return Update(request, draft);
+  });
 }
 
 absl::StatusOr<Decision> DecideResume(const v1::ResumeJobRequest& request,

@@ -17,6 +17,8 @@ absl::StatusOr<Decision> DecideCancel(const v1::CancelJobRequest& request,
                                       const DecisionContext& context);
 absl::StatusOr<Decision> DecidePause(const v1::PauseJobRequest& request,
                                      const DecisionContext& context);
+absl::StatusOr<Decision> DecideUpdate(const v1::UpdateJobRequest& request,
+                                      const DecisionContext& context);
 absl::StatusOr<Decision> DecideResume(const v1::ResumeJobRequest& request,
                                       const DecisionContext& context);
 

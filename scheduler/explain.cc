@@ -13,6 +13,7 @@
 #include "scheduler/grant_planner.h"
 #include "scheduler/job_record.h"
 #include "scheduler/placement.h"
+#include "scheduler/proto_time.h"
 #include "scheduler/queue_order.h"
 #include "scheduler/resource_name.h"
 
@@ -136,6 +137,14 @@ void Explainer::ExplainRoom(const JobRecord& record, v1::Waiting* waiting) const
 }
 
 v1::Waiting Explainer::Explain(const JobRecord& record) {
+  if (record.before_start()) {
+    v1::Waiting waiting;
+    waiting.set_reason(v1::BEFORE_START);
+    waiting.set_message(absl::StrCat(
+        "takes its place in the queue at ",
+        absl::FormatTime(FromProto(record.job().timing().start_after()), absl::UTCTimeZone())));
+    return waiting;
+  }
   const Survey survey = LookAt(record, state_, fleet_, options_, now_);
   const int64_t position = PositionOf(record);
   const std::string online = absl::StrCat("; ", Workers(survey.online), " online, none does");

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "scheduler/job_record.h"
 #include "scheduler/job_state.h"
+#include "scheduler/proto_time.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::scheduler {
@@ -30,6 +31,13 @@ v1::Attempt* LastAttempt(JobRecord* record) {
   return &*attempts->rbegin();
 }
 
+void FoldTiming(const v1::Timing& timing, const Event& event, JobRecord* record) {
+  v1::Job& job = *record->mutable_job();
+  if (&timing != &job.timing()) *job.mutable_timing() = timing;
+  record->set_before_start(timing.has_start_after() &&
+                           FromProto(timing.start_after()) > FromProto(event.time()));
+}
+
 void FoldCreated(const JobCreated& created, const Event& event, JobRecord* record) {
   v1::Job& job = *record->mutable_job();
   job = created.job();
@@ -39,6 +47,7 @@ void FoldCreated(const JobCreated& created, const Event& event, JobRecord* recor
   status.set_reason(event.shown().reason());
   status.set_message(event.shown().message());
   status.set_exact(true);
+  FoldTiming(job.timing(), event, record);
 }
 
 void FoldValidated(const JobValidated& validated, JobRecord* record) {
@@ -268,6 +277,13 @@ absl::Status FoldKind(const Event& event, JobRecord* record) {
     case Event::kWorkerPromised:
       record->set_promised_worker(event.worker_promised().worker());
       *record->mutable_promise_time() = event.time();
+      break;
+    case Event::kStartReached:
+      record->set_before_start(false);
+      break;
+    case Event::kJobUpdated:
+      record->mutable_job()->set_priority_class(event.job_updated().priority_class());
+      FoldTiming(event.job_updated().timing(), event, record);
       break;
     case Event::kSchedulerStarted:
     case Event::kWorkerJoined:

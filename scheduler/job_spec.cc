@@ -5,6 +5,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "scheduler/proto_time.h"
 #include "scheduler/resource_name.h"
 #include "trainer/base/status_macros.h"
 
@@ -221,6 +222,13 @@ absl::Status CompleteScheduling(v1::Job* job) {
   DW_RETURN_IF_ERROR(CheckInt("job.placement.resume_policy", placement.resume_policy(),
                               v1::Placement::ANY, v1::Placement::ResumePolicy_MAX));
 
+  if (placement.cohort() == v1::Placement::COHORT_UNSPECIFIED) {
+    placement.set_cohort(v1::Placement::COHORT_ANY);
+  }
+  DW_RETURN_IF_ERROR(CheckInt("job.placement.cohort", placement.cohort(), v1::Placement::COHORT_ANY,
+                              v1::Placement::Cohort_MAX));
+  DW_RETURN_IF_ERROR(CheckTiming("job.timing", job->timing()));
+
   v1::RetryPolicy& retry = *job->mutable_retry_policy();
   if (!retry.has_max_retries()) retry.set_max_retries(5);
   return CheckInt("job.retry_policy.max_retries", retry.max_retries(), -1, 1000);
@@ -235,6 +243,33 @@ void ClearOutputOnly(v1::Job* job) {
   job->clear_update_time();
   job->clear_start_time();
   job->clear_end_time();
+}
+
+absl::Status CheckTiming(absl::string_view field, const v1::Timing& timing) {
+  // As the types themselves are bounded: years 1 to 9999.
+  constexpr int64_t kFirst = -62'135'596'800, kLast = 253'402'300'799;
+  constexpr int64_t kLongest = 10'000LL * 365 * 86'400;
+  if (timing.has_start_after()) {
+    DW_RETURN_IF_ERROR(CheckInt(absl::StrCat(field, ".start_after.seconds"),
+                                timing.start_after().seconds(), kFirst, kLast));
+  }
+  if (timing.has_deadline()) {
+    DW_RETURN_IF_ERROR(CheckInt(absl::StrCat(field, ".deadline.seconds"),
+                                timing.deadline().seconds(), kFirst, kLast));
+    if (timing.has_start_after() &&
+        FromProto(timing.deadline()) <= FromProto(timing.start_after())) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          field, ".deadline is ", absl::FormatTime(FromProto(timing.deadline())),
+          ", want later than start_after, ", absl::FormatTime(FromProto(timing.start_after()))));
+    }
+  }
+  if (!timing.has_time_limit()) return absl::OkStatus();
+  DW_RETURN_IF_ERROR(CheckInt(absl::StrCat(field, ".time_limit.seconds"),
+                              timing.time_limit().seconds(), 0, kLongest));
+  if (FromProto(timing.time_limit()) > absl::ZeroDuration()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, ".time_limit is ", absl::FormatDuration(FromProto(timing.time_limit())),
+                   ", want more than 0"));
 }
 
 absl::StatusOr<v1::Job> CompleteJob(const v1::Job& asked, absl::string_view tenant,

@@ -19,6 +19,9 @@ namespace deltaworks::scheduler {
 // Clears what only the server writes.
 void ClearOutputOnly(v1::Job* job);
 
+// InvalidArgument names `field`, value and range. Whether a deadline has passed is not asked here.
+absl::Status CheckTiming(absl::string_view field, const v1::Timing& timing);
+
 // Returns `asked` with every default filled in, but for those of the base (text.max_length,
 // compute_type, micro_batch_tokens), named tenants/`tenant`/jobs/`job_id`, without status.
 // InvalidArgument names field, value and range, as in

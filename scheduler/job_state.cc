@@ -47,6 +47,11 @@ bool IsFinal(v1::JobState state) {
   return state == v1::SUCCEEDED || state == v1::FAILED || state == v1::CANCELLED;
 }
 
+bool MayExpire(v1::JobState state) {
+  return state == v1::VALIDATING || state == v1::QUEUED || state == v1::RUNNING ||
+         state == v1::PAUSING;
+}
+
 bool IsOnWorker(v1::JobState state) {
   return state == v1::RUNNING || state == v1::PAUSING || state == v1::CANCELLING;
 }

@@ -36,6 +36,9 @@ class JobStateMachine {
 // SUCCEEDED, FAILED or CANCELLED.
 bool IsFinal(v1::JobState state);
 
+// True if the job fails at its deadline in this state.
+bool MayExpire(v1::JobState state);
+
 // A worker holds, or may hold, the job's lease: RUNNING, PAUSING or CANCELLING.
 bool IsOnWorker(v1::JobState state);
 

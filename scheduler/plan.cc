@@ -19,6 +19,18 @@ void PlanEnds(const State& state, const LeaseTable& leases, absl::Time now, Plan
   }
 }
 
+// What time alone brings about.
+void PlanTimes(const State& state, absl::Time now, Plan* plan) {
+  for (const auto& [time, job] : state.before_start()) {
+    if (time > now) break;
+    plan->commands.push_back(ReleaseJob{job});
+  }
+  for (const auto& [time, job] : state.deadlines()) {
+    if (time > now) break;
+    plan->commands.push_back(ExpireJob{job});
+  }
+}
+
 // At most kAsksMax of `names` that pass, by name.
 template <typename Pass>
 std::vector<std::string> First(const State::Names& names, Pass pass) {
@@ -36,12 +48,14 @@ Plan MakePlan(const State& state, const Fleet& fleet, const WorkerIndex& workers
               const LeaseTable& leases, const Options& options, absl::Time now) {
   Plan plan;
   PlanEnds(state, leases, now, &plan);
-  const size_t ends = plan.commands.size();
-  for (GrantAttempt& grant : GrantPlanner(state, fleet, workers, options, now).Run()) {
-    plan.commands.push_back(std::move(grant));
+  PlanTimes(state, now, &plan);
+  // Who gets a device, and at whose expense, is asked once all who want one are in the queue.
+  if (plan.commands.empty()) {
+    for (GrantAttempt& grant : GrantPlanner(state, fleet, workers, options, now).Run()) {
+      plan.commands.push_back(std::move(grant));
+    }
   }
-  // Who makes room is asked only once nothing is left to give.
-  if (plan.commands.size() == ends) {
+  if (plan.commands.empty()) {
     for (Preempt& preempt : ChoosePreemptions(state, fleet, workers, options, now)) {
       plan.commands.push_back(std::move(preempt));
     }

@@ -21,8 +21,8 @@
 namespace deltaworks::scheduler {
 
 struct Plan {
-  // EndLease, GrantAttempt and Preempt, in this order. Ends make room that only the next
-  // plan gives away.
+  // Ends of leases, with starts and deadlines that have come; if there are none, grants; if there
+  // are none, preemptions. What they bring about the next plan sees.
   std::vector<Command> commands;
   // VALIDATING jobs, to be asked of the store (ValidateTraining).
   std::vector<std::string> validations;
@@ -31,13 +31,13 @@ struct Plan {
   std::vector<std::string> versions;
 };
 
-// `workers` must be up to date with state and fleet. A plan has a bounded number of grants: after
-// it is carried out, the next goes on. What is named at most to be asked, kAsksMax each, is bounded
-// the registry.
+// Jobs that one plan names for the store, and for the registry, at most.
+inline constexpr size_t kAsksMax = 1'000;
+
+// `workers` must be up to date with state and fleet. A plan has a bounded number of grants and
+// preemptions: after it is carried out the next goes on.
 Plan MakePlan(const State& state, const Fleet& fleet, const WorkerIndex& workers,
               const LeaseTable& leases, const Options& options, absl::Time now);
-
-inline constexpr size_t kAsksMax = 1'000;
 
 }  // namespace deltaworks::scheduler
 

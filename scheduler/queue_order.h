@@ -1,6 +1,7 @@
 // QueueOrder: who goes first.
 //
-// A job's key is its submit time minus the bonus of its class; the smallest goes first. Keys never
+// A job's key is its submit time (or its start_after) minus the bonus of its class; the smallest
+// goes first. Keys never
 // change, so waiting alone moves a job forward (ageing) and nothing is ever sorted again: a job of
 // the highest class overtakes at most those submitted less than its bonus before it. A retry, a
 // pause or a preemption does not touch the key. Pure.
@@ -8,6 +9,7 @@
 #ifndef DELTAWORKS_SCHEDULER_QUEUE_ORDER_H_
 #define DELTAWORKS_SCHEDULER_QUEUE_ORDER_H_
 
+#include <algorithm>
 #include <string>
 #include <tuple>
 
@@ -42,8 +44,9 @@ inline absl::Duration ClassBonus(v1::PriorityClass priority_class, const Options
 }
 
 inline QueueKey MakeQueueKey(const v1::Job& job, const Options& options) {
-  return {.rank = FromProto(job.create_time()) - ClassBonus(job.priority_class(), options),
-          .job = job.name()};
+  const absl::Time waits_since =
+      std::max(FromProto(job.create_time()), FromProto(job.timing().start_after()));
+  return {.rank = waits_since - ClassBonus(job.priority_class(), options), .job = job.name()};
 }
 
 }  // namespace deltaworks::scheduler

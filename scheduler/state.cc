@@ -158,15 +158,23 @@ void State::Index(const JobRecord& record, bool in) {
   if (!IsFinal(state)) active_jobs_ += in ? 1 : -1;
   if (state == v1::VALIDATING) Put(in, name, &validating_);
   if (state == v1::FINALIZING) Put(in, name, &finalizing_);
-  if (state == v1::QUEUED) {
-    if (in) {
-      queue_.Insert(record);
-    } else {
-      queue_.Erase(record);
-    }
-    if (!record.promised_worker().empty()) Put(in, name, &promised_);
+  if (state == v1::QUEUED) IndexQueued(record, in);
+  if (record.job().timing().has_deadline() && MayExpire(state)) {
+    Put(in, std::pair(FromProto(record.job().timing().deadline()), name), &deadlines_);
   }
   if (record.has_current()) IndexCurrent(record, in);
+}
+
+void State::IndexQueued(const JobRecord& record, bool in) {
+  const std::string& name = record.job().name();
+  if (!record.promised_worker().empty()) Put(in, name, &promised_);
+  if (record.before_start()) {
+    Put(in, std::pair(FromProto(record.job().timing().start_after()), name), &before_start_);
+  } else if (in) {
+    queue_.Insert(record);
+  } else {
+    queue_.Erase(record);
+  }
 }
 
 void State::IndexCurrent(const JobRecord& record, bool in) {

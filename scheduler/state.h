@@ -49,8 +49,13 @@ class State {
 
   // All jobs, by name.
   const std::map<std::string, JobRecord>& jobs() const { return jobs_; }
-  // QUEUED jobs.
+  // QUEUED jobs, but for those before their start.
   const JobQueue& queue() const { return queue_; }
+  using Times = absl::btree_set<std::pair<absl::Time, std::string>>;
+  // QUEUED jobs before their start, by it.
+  const Times& before_start() const { return before_start_; }
+  // Jobs that fail at their deadline, by it.
+  const Times& deadlines() const { return deadlines_; }
   // QUEUED jobs for which room is being made.
   const Names& promised() const { return promised_; }
   const Names& validating() const { return validating_; }
@@ -90,6 +95,7 @@ class State {
   absl::Status FoldWorkerJoined(const WorkerJoined& joined);
   // Takes `record` into the indexes, or out of them.
   void Index(const JobRecord& record, bool in);
+  void IndexQueued(const JobRecord& record, bool in);
   void IndexCurrent(const JobRecord& record, bool in);
 
   const Options options_;
@@ -106,6 +112,8 @@ class State {
   absl::btree_map<std::string, v1::WorkerMode> worker_modes_;  // Those that are not ACTIVE.
 
   JobQueue queue_;
+  Times before_start_;
+  Times deadlines_;
   Names promised_;
   Names validating_;
   Names finalizing_;
