@@ -179,6 +179,7 @@ TEST_F(FairnessTest, WhatIsGuaranteedComesFirstAndIsTakenBackFromThoseWhoHaveMor
     for (const auto& [name, record] : h.scheduler->state()->jobs()) {
       if (record.current().ordered() == v1::Assignment::YIELD) victims.push_back(name);
     }
+    h.now += h.options.preemption_interval;
     for (const std::string& victim : victims) Leave(victim);
     yielding += static_cast<int>(victims.size());
   }

@@ -40,6 +40,8 @@ struct Options {
   // preempt_after of it.
   bool preemption = true;
   absl::Duration preempt_after = absl::Seconds(60);
+  // Time between two looks for whom to preempt.
+  absl::Duration preemption_interval = absl::Seconds(1);
 
   // After this many deaths in a row without a new checkpoint the job runs alone.
   int32_t deaths_until_alone = 2;

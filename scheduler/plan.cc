@@ -45,7 +45,7 @@ std::vector<std::string> First(const State::Names& names, Pass pass) {
 }  // namespace
 
 Plan MakePlan(const State& state, const Fleet& fleet, const WorkerIndex& workers,
-              const LeaseTable& leases, const Options& options, absl::Time now) {
+              const LeaseTable& leases, const Options& options, absl::Time now, bool preempts) {
   Plan plan;
   PlanEnds(state, leases, now, &plan);
   PlanTimes(state, now, &plan);
@@ -55,7 +55,8 @@ Plan MakePlan(const State& state, const Fleet& fleet, const WorkerIndex& workers
       plan.commands.push_back(std::move(grant));
     }
   }
-  if (plan.commands.empty()) {
+  if (plan.commands.empty() && preempts) {
+    plan.looked_for_victims = options.preemption && !state.queue().empty();
     for (Preempt& preempt : ChoosePreemptions(state, fleet, workers, options, now)) {
       plan.commands.push_back(std::move(preempt));
     }

@@ -24,6 +24,8 @@ struct Plan {
   // Ends of leases, with starts and deadlines that have come; if there are none, grants; if there
   // are none, preemptions. What they bring about the next plan sees.
   std::vector<Command> commands;
+  // Somebody waits who might preempt.
+  bool looked_for_victims = false;
   // VALIDATING jobs, to be asked of the store (ValidateTraining).
   std::vector<std::string> validations;
   // FINALIZING jobs, to be asked of the registry (MakeVersionRequest); not those that wait for
@@ -34,10 +36,10 @@ struct Plan {
 // Jobs that one plan names for the store, and for the registry, at most.
 inline constexpr size_t kAsksMax = 1'000;
 
-// `workers` must be up to date with state and fleet. A plan has a bounded number of grants and
-// preemptions: after it is carried out the next goes on.
+// `workers` must be up to date with state and fleet. `preempts`: it may preempt. A plan has a
+// bounded number of grants and preemptions: after it is carried out the next goes on.
 Plan MakePlan(const State& state, const Fleet& fleet, const WorkerIndex& workers,
-              const LeaseTable& leases, const Options& options, absl::Time now);
+              const LeaseTable& leases, const Options& options, absl::Time now, bool preempts);
 
 }  // namespace deltaworks::scheduler
 

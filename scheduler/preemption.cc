@@ -19,8 +19,9 @@ namespace deltaworks::scheduler {
 namespace {
 
 constexpr size_t kWaitingMax = 64;
-constexpr int kChoicesMax = 32;
-constexpr int kLooksMax = 1'000;
+constexpr int kChoicesMax = 16;
+constexpr int kLooksByJobMax = 64;
+constexpr int kLooksMax = 512;
 
 // Since its last checkpoint, or since it came.
 absl::Duration LossOf(const JobRecord& running, absl::Time now) {
@@ -150,6 +151,7 @@ class Chooser {
     const std::string tenant(TenantOf(waiting.job().name()));
     std::optional<std::pair<Price, Preempt>> best;
     int choices = 0;
+    const int looks_end = std::min(kLooksMax, looks_ + kLooksByJobMax);
     const int class_end =
         mine.below_guaranteed() ? v1::PriorityClass_MAX + 1 : waiting.job().priority_class();
     workers_.VisitByClass(shape, any_class, class_end, [&](const WorkerInfo& worker) {
@@ -158,7 +160,8 @@ class Chooser {
           state_.LoadOf(worker.name).lowest_class() > best->first.victim_class) {
         return false;
       }
-      if (++looks_ > kLooksMax || choices >= kChoicesMax) return false;
+      if (looks_ >= looks_end || choices >= kChoicesMax) return false;
+      ++looks_;
       if (taken_.contains(worker.name)) return true;
       if (mine.at_limit() && !state_.DevicesOf(tenant).contains(worker.name)) return true;
       auto cleared = Clear(waiting, shape, any_class, worker, &choices);

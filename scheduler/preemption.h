@@ -25,9 +25,9 @@ namespace deltaworks::scheduler {
 // For the first waiting job of each tenant and shape, by key. A job to which a worker is promised
 // gets no other. To be called when nothing more can be granted.
 //
-// Bounded: looks at kWaitingMax jobs, chooses for each among the first kChoicesMax workers where it
-// may take anything, and looks at kLooksMax workers in all. What it does not come to has its turn
-// when those before it are served.
+// Bounded: of the first 64 such jobs each looks at no more than 64 workers and chooses among the
+// first 16 where it may take anything, all together at no more than 512. What is not come to has
+// its turn when those before it are served.
 std::vector<Preempt> ChoosePreemptions(const State& state, const Fleet& fleet,
                                        const WorkerIndex& workers, const Options& options,
                                        absl::Time now);

@@ -117,9 +117,11 @@ Scheduler::Result Scheduler::Fold(Decision decision) {
 Scheduler::Due Scheduler::Tick(absl::Time now, RandomBits random) {
   if (!loaded()) return {};
   fleet_.Advance(now);
+  const bool preempts = now >= next_preemption_;
   for (int plans = 1;; ++plans) {
     UpdateWorkers();
-    Plan plan = MakePlan(*state_, fleet_, *workers_, leases_, options_, now);
+    Plan plan = MakePlan(*state_, fleet_, *workers_, leases_, options_, now, preempts);
+    if (plan.looked_for_victims) next_preemption_ = now + options_.preemption_interval;
     const int64_t before = state_->event_count();
     for (const Command& command : plan.commands) {
       const absl::StatusOr<Result> result = Execute(command, now, random);

@@ -117,6 +117,7 @@ class Scheduler {
   LeaseTable leases_;
   Fleet fleet_;
   std::unique_ptr<WorkerIndex> workers_;  // Of *state_ and fleet_.
+  absl::Time next_preemption_ = absl::InfinitePast();
   // Of this process; 0 before the first Load.
   int64_t term_ = 0;
   std::vector<Event> untaken_;

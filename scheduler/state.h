@@ -17,6 +17,7 @@
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/node_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -118,7 +119,7 @@ class State {
   Names validating_;
   Names finalizing_;
   absl::btree_map<std::string, Names> jobs_by_worker_;
-  absl::btree_map<std::string, WorkerLoad> loads_;
+  absl::node_hash_map<std::string, WorkerLoad> loads_;  // By worker.
   Names changed_workers_;
   struct Devices {
     int64_t attempts = 0;

@@ -53,7 +53,7 @@ class WorkerIndex {
   void VisitByClass(const JobShape& shape, bool any_class, int class_end,
                     absl::FunctionRef<bool(const WorkerInfo& worker)> visit) const;
 
-  static constexpr int kCohortsAsked = 256;
+  static constexpr int kCohortsAsked = 32;
 
  private:
   // Device kind, numerics class, memory.
