@@ -12,6 +12,9 @@
 #include "services/cli/local/local_commands.h"
 #include "services/cli/model_commands.h"
 #include "services/cli/platform_commands.h"
+#include "services/cli/quota_commands.h"
+#include "services/cli/usage_command.h"
+#include "services/cli/worker_commands.h"
 
 namespace deltaworks::services {
 
@@ -26,6 +29,9 @@ CommandTable AllCommands() {
   AddAliasCommands(table);
   table.push_back(MakeGenerate());
   table.push_back(MakeEval());
+  AddWorkerCommands(table);
+  AddQuotaCommands(table);
+  table.push_back(MakeUsage());
   AddPlatformCommands(table);
   table.push_back(MakeCompletion());
   table.push_back(MakeHelp());

@@ -71,6 +71,7 @@ class RefusingClient final : public TrainingClient {
     return fake_.ListJobs(request);
   }
   absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest&) override { return Unexpected(); }
+  absl::StatusOr<v1::Job> UpdateJob(const v1::UpdateJobRequest&) override { return Unexpected(); }
   absl::StatusOr<v1::Job> PauseJob(const v1::PauseJobRequest&) override { return Unexpected(); }
   absl::StatusOr<v1::Job> ResumeJob(const v1::ResumeJobRequest&) override { return Unexpected(); }
   absl::StatusOr<v1::ListJobEventsResponse> ListJobEvents(

@@ -22,12 +22,14 @@ struct Field {
   const char* environment;
 };
 
-constexpr std::array<Field, 6> kFields = {{
+constexpr std::array<Field, 7> kFields = {{
     {"scheduler", &PlatformSettings::scheduler, true, "DELTAWORKS_SCHEDULER"},
     {"store", &PlatformSettings::store, true, "DELTAWORKS_STORE"},
     {"registry", &PlatformSettings::registry, true, "DELTAWORKS_REGISTRY"},
     {"inference", &PlatformSettings::inference, true, "DELTAWORKS_INFERENCE"},
     {"token_file", &PlatformSettings::token_file, false, "DELTAWORKS_TOKEN_FILE"},
+    {"operator_token_file", &PlatformSettings::operator_token_file, false,
+     "DELTAWORKS_OPERATOR_TOKEN_FILE"},
     {"tokens_file", &PlatformSettings::tokens_file, false, "DELTAWORKS_TOKENS_FILE"},
 }};
 

@@ -2,7 +2,7 @@
 // platform elsewhere.
 //
 //   {"scheduler": "HOST:PORT", "store": "...", "registry": "...", "inference": "...",
-//    "token_file": "PATH", "tokens_file": "PATH"}
+//    "token_file": "PATH", "operator_token_file": "PATH", "tokens_file": "PATH"}
 //
 // Plain functions, thread-safe.
 
@@ -23,10 +23,10 @@ using Environment = std::function<std::string(const std::string& name)>;
 
 // Completes `given` (what flags said): empty fields are taken from the environment
 // (DELTAWORKS_HOME, DELTAWORKS_SCHEDULER, DELTAWORKS_STORE, DELTAWORKS_REGISTRY,
-// DELTAWORKS_INFERENCE, DELTAWORKS_TOKEN_FILE, DELTAWORKS_TOKENS_FILE), then from the client file:
-// `config` if that is not empty, else dw.json in the home, which need not exist. The home stays
-// empty if nobody said one and HOME is not set. Errors: NotFound (`config`), InvalidArgument (the
-// file, a field).
+// DELTAWORKS_INFERENCE, DELTAWORKS_TOKEN_FILE, DELTAWORKS_OPERATOR_TOKEN_FILE,
+// DELTAWORKS_TOKENS_FILE), then from the client file: `config` if that is not empty, else dw.json
+// in the home, which need not exist. The home stays empty if nobody said one and HOME is not set.
+// Errors: NotFound (`config`), InvalidArgument (the file, a field).
 absl::StatusOr<PlatformSettings> ResolveSettings(PlatformSettings given, const std::string& config,
                                                  const Environment& environment);
 

@@ -73,6 +73,12 @@ void GlobalFlags::Declare(Arguments& arguments) {
       .ValueName("FILE")
       .Kind(ValueKind::kFile);
   arguments
+      .Flag("operator_token_file", &platform.operator_token_file,
+            "mode 0600, a token of all tenants to show where the platform is changed "
+            "(DELTAWORKS_OPERATOR_TOKEN_FILE)")
+      .ValueName("FILE")
+      .Kind(ValueKind::kFile);
+  arguments
       .Flag("tokens_file", &platform.tokens_file,
             "the services' list of tokens, for `dw token add` (DELTAWORKS_TOKENS_FILE)")
       .ValueName("FILE")

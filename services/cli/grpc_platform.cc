@@ -8,6 +8,7 @@
 #include "services/base/token_file.h"
 #include "services/clients/channel.h"
 #include "services/clients/grpc_inference_client.h"
+#include "services/clients/grpc_operator_client.h"
 #include "services/clients/grpc_registry_client.h"
 #include "services/clients/grpc_store_client.h"
 #include "services/clients/grpc_training_client.h"
@@ -31,6 +32,19 @@ class GrpcPlatform final : public Platform {
   absl::StatusOr<TrainingClient*> training() override {
     return Client(training_, "scheduler", settings_.scheduler, MakeGrpcTrainingClient);
   }
+  absl::StatusOr<OperatorClient*> operators() override {
+    absl::StatusOr<OperatorClient*> client = Client(operators_, "scheduler", settings_.scheduler,
+                                                    MakeGrpcOperatorClient, OperatorTokenFile());
+    if (client.ok() || settings_.scheduler.empty() || settings_.operator_token_file.empty()) {
+      return client;
+    }
+    return absl::Status(
+        client.status().code(),
+        absl::StrCat("the operator's token cannot be read: ", client.status().message(),
+                     "; want a file of mode 0600 with a token of all tenants: run this as the "
+                     "user and on the machine of `dw up`, or name a copy with "
+                     "--operator_token_file"));
+  }
   absl::StatusOr<StoreClient*> store() override {
     return Client(store_, "store", settings_.store, MakeGrpcStoreClient);
   }
@@ -46,6 +60,12 @@ class GrpcPlatform final : public Platform {
   absl::StatusOr<T*> Client(std::unique_ptr<T>& client, const char* service,
                             const std::string& address,
                             std::unique_ptr<T> (*make)(const Channel&)) {
+    return Client(client, service, address, make, settings_.token_file);
+  }
+  template <typename T>
+  absl::StatusOr<T*> Client(std::unique_ptr<T>& client, const char* service,
+                            const std::string& address, std::unique_ptr<T> (*make)(const Channel&),
+                            const std::string& token_file) {
     if (client != nullptr) return client.get();
     if (address.empty()) {
       return absl::UnavailableError(
@@ -55,8 +75,8 @@ class GrpcPlatform final : public Platform {
                        settings_.home, "/dw.json that names its ", service));
     }
     std::string token;
-    if (!settings_.token_file.empty()) {
-      DW_ASSIGN_OR_RETURN(token, ReadSecretFile(settings_.token_file));
+    if (!token_file.empty()) {
+      DW_ASSIGN_OR_RETURN(token, ReadSecretFile(token_file));
     }
     Channel channel = MakeChannel(address, token);
     channel.retry.total_max = kRetryMax;
@@ -65,8 +85,14 @@ class GrpcPlatform final : public Platform {
     return client.get();
   }
 
+  const std::string& OperatorTokenFile() const {
+    return settings_.operator_token_file.empty() ? settings_.token_file
+                                                 : settings_.operator_token_file;
+  }
+
   const PlatformSettings settings_;
   std::unique_ptr<TrainingClient> training_;
+  std::unique_ptr<OperatorClient> operators_;
   std::unique_ptr<StoreClient> store_;
   std::unique_ptr<RegistryClient> registry_;
   std::unique_ptr<InferenceClient> inference_;

@@ -17,13 +17,14 @@ namespace deltaworks::services {
 namespace {
 
 // In the order in which `dw --help` shows them.
-constexpr std::array<std::pair<const char*, const char*>, 7> kGroups = {{
+constexpr std::array<std::pair<const char*, const char*>, 8> kGroups = {{
     {"model", "Base models: the frozen weights that jobs train on"},
     {"dataset", "Training data, checked and immutable"},
     {"job", "Fine-tune jobs"},
     {"adapter", "What jobs produce: adapters and their versions"},
     {"adapter alias", "Names that point at one version of an adapter, with history"},
     {"worker", "The processes that train"},
+    {"quota", "Shares of tenants in the devices"},
     {"token", "Who may call the platform"},
 }};
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "services/cli/json_output.h"
 #include "services/cli/names.h"
 #include "services/cli/pages.h"
+#include "services/cli/timing_flags.h"
 #include "services/cli/watch_job.h"
 #include "trainer/base/status_macros.h"
 
@@ -179,6 +181,56 @@ class JobLogs final : public JobCommand {
   int64_t since_seq_ = 0, limit_ = 10'000;
 };
 
+class JobUpdate final : public JobCommand {
+ public:
+  std::string name() const override { return "job update"; }
+  std::string summary() const override { return "Change a job's class or timing"; }
+  std::string details() const override {
+    return "What is not given stays as it is; `none` takes a time away. A waiting job moves to the "
+           "place that its new class gives it. A job that has a result, or has ended, cannot be "
+           "changed (exit code 4).";
+  }
+  std::vector<std::string> examples() const override {
+    return {"dw job update job-7 --priority high", "dw job update job-7 --deadline +6h",
+            "dw job update job-7 --start_after none --time_limit 2h"};
+  }
+  void Declare(Arguments& arguments) override {
+    JobCommand::Declare(arguments);
+    arguments.Flag("priority_class", &priority_class_, "place in the queue")
+        .ValueName("CLASS")
+        .Choices(EnumChoices<v1::PriorityClass>())
+        .Alias("priority");
+    timing_.Declare(arguments);
+  }
+
+ protected:
+  absl::StatusOr<int> RunOn(CommandContext& context, TrainingClient& client,
+                            const std::string& name) override {
+    if (!priority_class_ && !timing_.any()) {
+      return absl::InvalidArgumentError(
+          "nothing to change, want --priority_class, --start_after, --deadline or --time_limit");
+    }
+    v1::UpdateJobRequest request;
+    request.set_name(name);
+    request.set_request_id(RandomHexId());
+    if (priority_class_) {
+      request.set_priority_class(EnumOf<v1::PriorityClass>(*priority_class_));
+    }
+    if (timing_.any()) {
+      DW_ASSIGN_OR_RETURN(const v1::Job before, client.GetJob(name));
+      *request.mutable_timing() = before.timing();
+      DW_RETURN_IF_ERROR(timing_.Apply(context.clock.Now(), *request.mutable_timing()));
+    }
+    DW_ASSIGN_OR_RETURN(const v1::Job job, client.UpdateJob(request));
+    PrintJob(context, job);
+    return kExitOk;
+  }
+
+ private:
+  std::optional<std::string> priority_class_;
+  TimingFlags timing_;
+};
+
 // cancel, pause and resume differ in the rpc and the words.
 template <typename Request>
 class JobMove final : public JobCommand {
@@ -219,6 +271,7 @@ void AddJobCommands(CommandTable& table) {
   table.push_back(std::make_unique<JobGet>());
   table.push_back(std::make_unique<JobWatch>());
   table.push_back(std::make_unique<JobLogs>());
+  table.push_back(std::make_unique<JobUpdate>());
   table.push_back(std::make_unique<JobMove<v1::CancelJobRequest>>(
       "cancel", "Stop a job for good",
       "A running job stops within one step; committed checkpoints stay. A job that is finalizing "

@@ -14,6 +14,7 @@
 #include "services/cli/format.h"
 #include "services/cli/job_view.h"
 #include "services/cli/names.h"
+#include "services/cli/timing_flags.h"
 #include "services/cli/train_flags.h"
 #include "services/cli/watch_job.h"
 #include "trainer/base/file.h"
@@ -73,6 +74,7 @@ class JobSubmit final : public Command {
     arguments.Flag("cohort", &cohort_, "with whose jobs it may share a worker (default any)")
         .ValueName("WHO")
         .Choices(EnumChoices<v1::Placement::Cohort>());
+    timing_.Declare(arguments);
     arguments.Flag("request_id", &request_id_,
                    "repeating a command with the same one does not make a second job");
   }
@@ -114,6 +116,7 @@ class JobSubmit final : public Command {
       job.mutable_retry_policy()->set_max_retries(static_cast<int32_t>(*max_retries_));
     }
     FillPlacement(*job.mutable_placement());
+    if (timing_.any()) return timing_.Apply(context.clock.Now(), *job.mutable_timing());
     return absl::OkStatus();
   }
 
@@ -131,6 +134,7 @@ class JobSubmit final : public Command {
   std::string file_, job_id_, display_name_, parent_job_, request_id_;
   bool watch_ = false, wait_ = false;
   TrainFlags train_;
+  TimingFlags timing_;
   std::map<std::string, std::string> labels_, worker_labels_;
   std::optional<std::string> priority_class_, device_kind_, resume_policy_, cohort_;
   std::optional<int64_t> max_retries_;

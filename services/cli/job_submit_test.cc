@@ -51,7 +51,8 @@ TEST(JobSubmitFlagsTest, EveryFieldOfTheSpecHasAFlagOfItsName) {
   for (const google::protobuf::Descriptor* message :
        {v1::TrainSpec::descriptor(), v1::LoraConfig::descriptor(),
         v1::TrainingArguments::descriptor(), v1::TextSettings::descriptor(),
-        v1::Placement::descriptor(), v1::RetryPolicy::descriptor()}) {
+        v1::Placement::descriptor(), v1::RetryPolicy::descriptor(),
+        v1::Timing::descriptor()}) {
     for (int i = 0; i < message->field_count(); ++i) {
       const google::protobuf::FieldDescriptor& field = *message->field(i);
       const bool is_group = field.message_type() != nullptr && !field.is_map();
@@ -117,7 +118,13 @@ TEST_F(JobSubmitTest, FlagsBecomeTheFieldsOfTheirNames) {
                               "--resume_policy",
                               "exact",
                               "--cohort",
-                              "alone"});
+                              "alone",
+                              "--start_after",
+                              "2026-12-01T08:00:00Z",
+                              "--deadline",
+                              "2026-12-01T09:00:00+01:00",
+                              "--time_limit",
+                              "90m"});
   const v1::TrainSpec& spec = job.train();
   EXPECT_EQ(spec.base_model(), "tenants/default/baseModels/smollm2");
   EXPECT_EQ(spec.dataset(), "tenants/other/datasets/d");
@@ -148,6 +155,9 @@ TEST_F(JobSubmitTest, FlagsBecomeTheFieldsOfTheirNames) {
   EXPECT_EQ(job.placement().device_kind(), "cpu");
   EXPECT_EQ(job.placement().resume_policy(), v1::Placement::EXACT);
   EXPECT_EQ(job.placement().cohort(), v1::Placement::COHORT_ALONE);
+  EXPECT_EQ(job.timing().start_after().seconds(), 1'796'112'000);
+  EXPECT_EQ(job.timing().deadline().seconds(), 1'796'112'000);
+  EXPECT_EQ(job.timing().time_limit().seconds(), 5'400);
 }
 
 TEST_F(JobSubmitTest, AFileSaysTheJobAndFlagsGoOverIt) {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "scheduler/proto_time.h"
 #include "services/cli/enum_text.h"
 #include "services/cli/format.h"
 #include "services/cli/json_output.h"
@@ -64,6 +65,21 @@ void AddProgress(const v1::Progress& progress, FactSheet& facts) {
     parts.push_back(absl::StrCat("ETA ", DurationText(absl::Seconds(progress.eta_seconds()))));
   }
   facts.Add("progress", absl::StrJoin(parts, ", "));
+}
+
+void AddTiming(const v1::Job& job, FactSheet& facts) {
+  facts.Add("class", EnumText(job.priority_class()));
+  const v1::Timing& timing = job.timing();
+  if (timing.has_start_after()) facts.Add("starts after", TimeText(ToTime(timing.start_after())));
+  if (timing.has_deadline()) facts.Add("deadline", TimeText(ToTime(timing.deadline())));
+  const bool limited = timing.has_time_limit();
+  if (!limited && job.status().device_ms() == 0) return;
+  facts.Add(
+      "device time",
+      absl::StrCat(
+          DurationText(absl::Milliseconds(job.status().device_ms())),
+          limited ? absl::StrCat(" of ", DurationText(scheduler::FromProto(timing.time_limit())))
+                  : ""));
 }
 
 void AddResult(const v1::JobStatus& status, FactSheet& facts) {
@@ -131,6 +147,7 @@ void PrintJob(CommandContext& context, const v1::Job& job) {
               absl::StrCat(EnumWords(status.waiting().reason()), ": ", status.waiting().message()));
     facts.Add("place in the queue", absl::StrCat(status.waiting().queue_position()));
   }
+  AddTiming(job, facts);
   AddTask(job, facts);
   if (status.has_facts()) AddFacts(status.facts(), facts);
   AddProgress(status.progress(), facts);

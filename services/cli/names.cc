@@ -34,6 +34,18 @@ absl::StatusOr<std::string> Within(const CommandContext& context, const std::str
 
 std::string ParentName(const CommandContext& context) { return TenantName(context.tenant); }
 
+absl::StatusOr<std::string> WorkerName(const std::string& argument, const std::string& text) {
+  const absl::string_view id = absl::StripPrefix(absl::string_view(text), "workers/");
+  DW_RETURN_IF_ERROR(CheckResourceId(argument, id));
+  return absl::StrCat("workers/", id);
+}
+
+absl::StatusOr<std::string> TenantArgument(const std::string& argument, const std::string& text) {
+  const absl::string_view id = absl::StripPrefix(absl::string_view(text), "tenants/");
+  DW_RETURN_IF_ERROR(CheckResourceId(argument, id));
+  return TenantName(id);
+}
+
 absl::StatusOr<std::string> JobName(const CommandContext& context, const std::string& argument,
                                     const std::string& text) {
   return Resolve(context, argument, text, "jobs", kJobPattern);

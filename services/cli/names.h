@@ -29,6 +29,11 @@ absl::StatusOr<std::string> VersionName(const CommandContext& context, const std
 absl::StatusOr<std::string> AliasName(const CommandContext& context, const std::string& argument,
                                       const std::string& text);
 
+// "box-cpu-0" -> "workers/box-cpu-0".
+absl::StatusOr<std::string> WorkerName(const std::string& argument, const std::string& text);
+// "team-a" -> "tenants/team-a".
+absl::StatusOr<std::string> TenantArgument(const std::string& argument, const std::string& text);
+
 // "tenants/T".
 std::string ParentName(const CommandContext& context);
 

@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "services/clients/inference_client.h"
+#include "services/clients/operator_client.h"
 #include "services/clients/registry_client.h"
 #include "services/clients/store_client.h"
 #include "services/clients/training_client.h"
@@ -31,6 +32,8 @@ struct PlatformSettings {
   std::string inference;
   // The caller's token, mode 0600.
   std::string token_file;
+  // An operator's: a token of all tenants, for what changes the platform; mode 0600.
+  std::string operator_token_file;
   // The services' own list of tokens (services/base/token_file.h); only on their machine.
   std::string tokens_file;
 };
@@ -41,6 +44,8 @@ class Platform {
 
   virtual const PlatformSettings& settings() const = 0;
   virtual absl::StatusOr<TrainingClient*> training() = 0;
+  // The scheduler too, shown the operator's token; the caller's if no operator_token_file is named.
+  virtual absl::StatusOr<OperatorClient*> operators() = 0;
   virtual absl::StatusOr<StoreClient*> store() = 0;
   virtual absl::StatusOr<RegistryClient*> registry() = 0;
   virtual absl::StatusOr<InferenceClient*> inference() = 0;

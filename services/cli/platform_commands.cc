@@ -1,6 +1,5 @@
 #include "services/cli/platform_commands.h"
 
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,56 +11,11 @@
 #include "services/base/token_file.h"
 #include "services/base/version.h"
 #include "services/cli/exit_code.h"
-#include "services/cli/format.h"
-#include "services/cli/json_output.h"
-#include "services/cli/pages.h"
-#include "services/cli/table.h"
 #include "trainer/base/json.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
 namespace {
-
-class WorkerList final : public Command {
- public:
-  std::string name() const override { return "worker list"; }
-  std::string summary() const override { return "List workers: device, jobs, last report"; }
-  std::vector<std::string> examples() const override {
-    return {"dw worker list", "dw worker list --output json"};
-  }
-  void Declare(Arguments& arguments) override {
-    arguments.Flag("limit", &limit_, "most rows (default 1000)");
-  }
-
-  absl::StatusOr<int> Run(CommandContext& context) override {
-    DW_ASSIGN_OR_RETURN(TrainingClient * client, context.platform.training());
-    DW_ASSIGN_OR_RETURN(const v1::ListWorkersResponse all,
-                        ListAll(
-                            v1::ListWorkersRequest(), limit_,
-                            [&](const auto& page) { return client->ListWorkers(page); },
-                            [](auto& response) { return response.mutable_workers(); }));
-    if (context.json()) return PrintJson(context, all), kExitOk;
-    Table table({"WORKER", "STATE", "DEVICE", "DESCRIPTION", ">MEMORY", ">JOBS", "LAST REPORT"});
-    for (const v1::Worker& worker : all.workers()) {
-      table.AddRow(
-          {ShortName(worker.name()), StateCell(worker), worker.environment().device(),
-           worker.environment().device_description(),
-           BytesText(worker.environment().memory_bytes()), absl::StrCat(worker.job_count()),
-           absl::StrCat(DurationText(absl::Seconds(worker.last_report_age_seconds())), " ago")});
-    }
-    table.Print(context.out, context.color);
-    return kExitOk;
-  }
-
- private:
-  static Cell StateCell(const v1::Worker& worker) {
-    if (!worker.online()) return {"offline", Paint::kRed};
-    if (worker.draining()) return {"draining", Paint::kYellow};
-    return {"online", Paint::kGreen};
-  }
-
-  int64_t limit_ = 1000;
-};
 
 class TokenAdd final : public Command {
  public:
@@ -125,7 +79,6 @@ class Version final : public Command {
 }  // namespace
 
 void AddPlatformCommands(CommandTable& table) {
-  table.push_back(std::make_unique<WorkerList>());
   table.push_back(std::make_unique<TokenAdd>());
   table.push_back(std::make_unique<Version>());
 }

@@ -1,4 +1,4 @@
-// dw worker list, token add, version.
+// dw token add, version.
 
 #ifndef DELTAWORKS_SERVICES_CLI_PLATFORM_COMMANDS_H_
 #define DELTAWORKS_SERVICES_CLI_PLATFORM_COMMANDS_H_

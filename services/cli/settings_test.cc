@@ -41,7 +41,7 @@ class SettingsTest : public ::testing::Test {
 TEST_F(SettingsTest, AFlagComesBeforeTheEnvironmentBeforeTheFile) {
   WriteFile(
       "{\"scheduler\": \"127.0.0.1:1\", \"store\": \"127.0.0.1:1\", "
-      "\"registry\": \"127.0.0.1:1\", \"token_file\": \"f\"}");
+      "\"registry\": \"127.0.0.1:1\", \"token_file\": \"f\", \"operator_token_file\": \"o\"}");
   environment_["DELTAWORKS_SCHEDULER"] = "127.0.0.1:2";
   environment_["DELTAWORKS_STORE"] = "127.0.0.1:2";
   const auto settings = Resolve({.scheduler = "127.0.0.1:3"});
@@ -51,6 +51,7 @@ TEST_F(SettingsTest, AFlagComesBeforeTheEnvironmentBeforeTheFile) {
   EXPECT_EQ(settings->registry, "127.0.0.1:1");
   EXPECT_EQ(settings->inference, "");
   EXPECT_EQ(settings->token_file, "f");
+  EXPECT_EQ(settings->operator_token_file, "o");
   EXPECT_EQ(settings->home, folder_ + "/.deltaworks");
 }
 

@@ -44,6 +44,17 @@ absl::StatusOr<v1::Job> FakeTrainingClient::Move(const std::string& name, v1::Jo
   return found->second;
 }
 
+absl::StatusOr<v1::Job> FakeTrainingClient::UpdateJob(const v1::UpdateJobRequest& request) {
+  const auto found = jobs.find(request.name());
+  if (found == jobs.end()) return NoSuchResource(request.name());
+  v1::Job& job = found->second;
+  if (request.priority_class() != v1::PRIORITY_CLASS_UNSPECIFIED) {
+    job.set_priority_class(request.priority_class());
+  }
+  if (request.has_timing()) *job.mutable_timing() = request.timing();
+  return job;
+}
+
 absl::StatusOr<v1::Job> FakeTrainingClient::CancelJob(const v1::CancelJobRequest& request) {
   return Move(request.name(), v1::CANCELLED);
 }

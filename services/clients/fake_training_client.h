@@ -36,6 +36,7 @@ class FakeTrainingClient final : public TrainingClient {
   absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request) override;
   absl::StatusOr<v1::Job> GetJob(const std::string& name) override;
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) override;
+  absl::StatusOr<v1::Job> UpdateJob(const v1::UpdateJobRequest& request) override;
   absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request) override;
   absl::StatusOr<v1::Job> PauseJob(const v1::PauseJobRequest& request) override;
   absl::StatusOr<v1::Job> ResumeJob(const v1::ResumeJobRequest& request) override;

@@ -11,9 +11,11 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "proto/deltaworks/v1/inference_service.grpc.pb.h"
+#include "proto/deltaworks/v1/operator_service.grpc.pb.h"
 #include "proto/deltaworks/v1/training_service.grpc.pb.h"
 #include "proto/deltaworks/v1/worker_service.grpc.pb.h"
 #include "services/clients/grpc_inference_client.h"
+#include "services/clients/grpc_operator_client.h"
 #include "services/clients/grpc_training_client.h"
 #include "services/clients/grpc_worker_sync_client.h"
 
@@ -47,6 +49,31 @@ class FakeScheduler final : public v1::TrainingService::Service {
   int failures = 0;
   grpc::Status failure{grpc::StatusCode::UNAVAILABLE, "loading"};
   absl::Notification cancelled;
+};
+
+class FakeOperators final : public v1::OperatorService::Service {
+ public:
+  grpc::Status SetQuota(grpc::ServerContext*, const v1::SetQuotaRequest* request,
+                        v1::Quota* quota) override {
+    if (failures-- > 0) return {grpc::StatusCode::UNAVAILABLE, "loading"};
+    *quota = request->quota();
+    return grpc::Status::OK;
+  }
+  grpc::Status SetWorkerMode(grpc::ServerContext*, const v1::SetWorkerModeRequest*,
+                             v1::SetWorkerModeResponse*) override {
+    return {grpc::StatusCode::PERMISSION_DENIED, "a tenant's"};
+  }
+  grpc::Status ListQuotas(grpc::ServerContext*, const v1::ListQuotasRequest* request,
+                          v1::ListQuotasResponse* response) override {
+    response->set_next_page_token(request->page_token());
+    return grpc::Status::OK;
+  }
+  grpc::Status ListUsage(grpc::ServerContext*, const v1::ListUsageRequest* request,
+                         v1::ListUsageResponse* response) override {
+    response->add_days()->set_tenant(request->parent());
+    return grpc::Status::OK;
+  }
+  int failures = 0;
 };
 
 class FakeWorkerService final : public v1::WorkerService::Service {
@@ -85,6 +112,7 @@ class GrpcClientsTest : public ::testing::Test {
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
     builder.RegisterService(&scheduler_);
+    builder.RegisterService(&operators_);
     builder.RegisterService(&worker_service_);
     builder.RegisterService(&inference_);
     server_ = builder.BuildAndStart();
@@ -92,6 +120,7 @@ class GrpcClientsTest : public ::testing::Test {
     channel_.retry.sleep = [](absl::Duration) {};
   }
   FakeScheduler scheduler_;
+  FakeOperators operators_;
   FakeWorkerService worker_service_;
   FakeInference inference_;
   std::unique_ptr<grpc::Server> server_;
@@ -121,6 +150,23 @@ TEST_F(GrpcClientsTest, AnyOtherErrorIsReturnedAsTheServerSaidIt) {
   const auto job = MakeGrpcTrainingClient(channel_)->CreateJob({});
   EXPECT_EQ(job.status(), absl::ResourceExhaustedError("the queue is full"));
   EXPECT_THAT(scheduler_.request_ids, SizeIs(1));
+}
+
+TEST_F(GrpcClientsTest, WhatOperatorsAskIsAskedOfTheRpcOfThatNameAndAgainWhileItIsAway) {
+  const auto client = MakeGrpcOperatorClient(channel_);
+  operators_.failures = 2;
+  v1::SetQuotaRequest set;
+  set.mutable_quota()->set_weight(3);
+  const auto quota = client->SetQuota(set);
+  ASSERT_TRUE(quota.ok()) << quota.status();
+  EXPECT_EQ(quota->weight(), 3);
+  EXPECT_EQ(client->SetWorkerMode({}).status(), absl::PermissionDeniedError("a tenant's"));
+  v1::ListQuotasRequest quotas;
+  quotas.set_page_token("next");
+  EXPECT_EQ(client->ListQuotas(quotas)->next_page_token(), "next");
+  v1::ListUsageRequest usage;
+  usage.set_parent("tenants/-");
+  EXPECT_EQ(client->ListUsage(usage)->days(0).tenant(), "tenants/-");
 }
 
 TEST_F(GrpcClientsTest, AServerThatIsNotThereIsNamed) {

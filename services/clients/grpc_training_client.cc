@@ -26,6 +26,9 @@ class GrpcTrainingClient final : public TrainingClient {
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) override {
     return Call(&Stub::ListJobs, request);
   }
+  absl::StatusOr<v1::Job> UpdateJob(const v1::UpdateJobRequest& request) override {
+    return Call(&Stub::UpdateJob, WithRequestId(request));
+  }
   absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request) override {
     return Call(&Stub::CancelJob, WithRequestId(request));
   }

@@ -226,6 +226,17 @@ TEST(ListWorkersTest, ATenantSeesItsOwnJobsAndTheCountOfAll) {
   EXPECT_EQ(foreign.workers(0).job_count(), 1);
   EXPECT_THAT(list(kAllTenants).workers(0).jobs(), ElementsAre(job));
 
+  EXPECT_EQ(own.workers(1).mode(), v1::WORKER_ACTIVE);
+  v1::SetWorkerModeRequest cordon;
+  cordon.set_worker("workers/idle");
+  cordon.set_mode(v1::WORKER_CORDONED);
+  world.core->ChangeThenRead(cordon, [](const absl::StatusOr<CommittedView>& view) {
+    EXPECT_TRUE(view.ok()) << view.status();
+  });
+  world.loop.RunReady();
+  EXPECT_EQ(list("t").workers(0).mode(), v1::WORKER_ACTIVE);
+  EXPECT_EQ(list("t").workers(1).mode(), v1::WORKER_CORDONED);
+
   request.set_page_size(1);
   own = list("t");
   ASSERT_THAT(own.workers(), SizeIs(1));

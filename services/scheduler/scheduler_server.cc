@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/synchronization/notification.h"
+#include "services/scheduler/operator_service.h"
 #include "services/scheduler/training_service.h"
 #include "services/scheduler/worker_service.h"
 #include "trainer/base/file.h"
@@ -55,7 +56,8 @@ SchedulerServer::SchedulerServer(const SchedulerCore::Options& options,
       pool_(std::make_unique<ThreadCallPool>(PoolThreads(options))),
       core_(options, clock, *loop_, *pool_, *events_, store, registry, metrics_),
       training_(MakeTrainingService(*loop_, core_, authenticator)),
-      worker_(MakeWorkerService(*loop_, core_, authenticator)) {}
+      worker_(MakeWorkerService(*loop_, core_, authenticator)),
+      operator_(MakeOperatorService(*loop_, core_, authenticator)) {}
 
 SchedulerServer::~SchedulerServer() {
   Drain();

@@ -1,8 +1,8 @@
 // SchedulerServer: what the scheduler's process is made of, in the order in which it is made.
 //
 //   SqliteEventStore ------\                     /- TrainingService
-//   StoreClient, registry --> SchedulerCore <---+
-//   RealEventLoop, pool ---/                     \- WorkerService
+//   StoreClient, registry --> SchedulerCore <---+-- WorkerService
+//   RealEventLoop, pool ---/                     \- OperatorService
 //
 // Everything of the core runs on the loop's thread; gRPC's threads and the pool's post to it.
 // Destroy it after the gRPC server.
@@ -58,7 +58,9 @@ class SchedulerServer {
   // Commits, answers what is held, ends watches; everything is refused from then on.
   void Drain();
 
-  std::vector<grpc::Service*> services() { return {training_.get(), worker_.get()}; }
+  std::vector<grpc::Service*> services() {
+    return {training_.get(), worker_.get(), operator_.get()};
+  }
 
  private:
   SchedulerServer(const SchedulerCore::Options& options, std::unique_ptr<EventStore> events,
@@ -76,6 +78,7 @@ class SchedulerServer {
   SchedulerCore core_;
   const std::unique_ptr<grpc::Service> training_;
   const std::unique_ptr<grpc::Service> worker_;
+  const std::unique_ptr<grpc::Service> operator_;
 };
 
 }  // namespace deltaworks::services

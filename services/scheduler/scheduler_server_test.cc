@@ -182,6 +182,10 @@ std::vector<std::pair<std::string, grpc::Status>> SchedulerServerTest::AllRpcs(
   v1::PauseJobRequest pause;
   pause.set_name(JobName("a"));
   answers.emplace_back("PauseJob", Call(token, &Stub::PauseJob, pause, &job_));
+  v1::UpdateJobRequest update;
+  update.set_name(JobName("a"));
+  update.set_priority_class(v1::HIGH);
+  answers.emplace_back("UpdateJob", Call(token, &Stub::UpdateJob, update, &job_));
   v1::ResumeJobRequest resume;
   resume.set_name(JobName("a"));
   answers.emplace_back("ResumeJob", Call(token, &Stub::ResumeJob, resume, &job_));

@@ -11,6 +11,7 @@
 #include "services/base/resource_names.h"
 #include "services/base/status_conversion.h"
 #include "services/scheduler/job_lists.h"
+#include "services/scheduler/unary_service.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -62,13 +63,6 @@ class RefusedWatch final : public grpc::ServerWriteReactor<Response> {
   void OnDone() override { delete this; }
 };
 
-template <typename Response>
-void Answer(absl::StatusOr<Response> answer, Response* response,
-            grpc::ServerUnaryReactor* reactor) {
-  if (answer.ok()) response->Swap(&*answer);
-  reactor->Finish(ToGrpcStatus(answer.status()));
-}
-
 class TrainingService final : public v1::TrainingService::CallbackService {
  public:
   TrainingService(EventLoop& loop, SchedulerCore& core, const Authenticator& authenticator)
@@ -86,6 +80,8 @@ class TrainingService final : public v1::TrainingService::CallbackService {
                    v1::Job* response) override;
   Unary* PauseJob(Context* context, const v1::PauseJobRequest* request, v1::Job* response) override;
   Unary* ResumeJob(Context* context, const v1::ResumeJobRequest* request,
+                   v1::Job* response) override;
+  Unary* UpdateJob(Context* context, const v1::UpdateJobRequest* request,
                    v1::Job* response) override;
   Unary* ListJobEvents(Context* context, const v1::ListJobEventsRequest* request,
                        v1::ListJobEventsResponse* response) override;
@@ -133,34 +129,20 @@ absl::Status TrainingService::CheckParent(const Context& context, const std::str
 template <typename Request>
 grpc::ServerUnaryReactor* TrainingService::Change(Context* context, const absl::Status& checked,
                                                   const Request* request, v1::Job* response) {
-  Unary* reactor = context->DefaultReactor();
-  if (!checked.ok()) {
-    reactor->Finish(ToGrpcStatus(checked));
-    return reactor;
-  }
-  // Request and response live until Finish.
-  loop_.Post([core = &core_, reactor, request, response] {
+  return PostCall(loop_, context, checked, [core = &core_, request, response](Unary* reactor) {
     core->Change(*request, [reactor, response](absl::StatusOr<v1::Job> job) {
-      Answer(std::move(job), response, reactor);
+      FinishWith(std::move(job), reactor, response);
     });
   });
-  return reactor;
 }
 
 template <typename Response, typename ReadFunction>
 grpc::ServerUnaryReactor* TrainingService::Read(Context* context, const absl::Status& checked,
                                                 Response* response, ReadFunction read) {
-  Unary* reactor = context->DefaultReactor();
-  if (!checked.ok()) {
-    reactor->Finish(ToGrpcStatus(checked));
-    return reactor;
-  }
-  loop_.Post([core = &core_, reactor, response, read = std::move(read)]() mutable {
-    core->Read([reactor, response, read = std::move(read)](absl::StatusOr<CommittedView> view) {
-      Answer(view.ok() ? read(*view) : absl::StatusOr<Response>(view.status()), response, reactor);
-    });
-  });
-  return reactor;
+  return PostCall(loop_, context, checked,
+                  [core = &core_, response, read = std::move(read)](Unary* reactor) {
+                    core->Read(AnswerWith(reactor, response, read));
+                  });
 }
 
 grpc::ServerUnaryReactor* TrainingService::CreateJob(Context* context,
@@ -184,6 +166,12 @@ grpc::ServerUnaryReactor* TrainingService::PauseJob(Context* context,
 
 grpc::ServerUnaryReactor* TrainingService::ResumeJob(Context* context,
                                                      const v1::ResumeJobRequest* request,
+                                                     v1::Job* response) {
+  return Change(context, CheckName(*context, request->name()), request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::UpdateJob(Context* context,
+                                                     const v1::UpdateJobRequest* request,
                                                      v1::Job* response) {
   return Change(context, CheckName(*context, request->name()), request, response);
 }

@@ -68,6 +68,7 @@ absl::Status WriteClientFile(const PlatformLayout& layout,
     if (found != addresses.end()) file[service] = found->second;
   }
   file["token_file"] = layout.DefaultTokenFile();
+  file["operator_token_file"] = layout.PlatformTokenFile();
   file["tokens_file"] = layout.TokensFile();
   return WriteFileAtomically(layout.ClientFile(), JsonText(file, 2) + "\n");
 }

@@ -7,8 +7,9 @@
 //   run/state.json          what runs (platform_state.h)
 //   run/NAME.port, .metrics_port   written by the processes
 //   tokens                  the services' list of tokens (services/base/token_file.h)
-//   platform_token          what services show each other; default_token: the owner's own
-//   dw.json                 the client file of `dw`: addresses and token, while the platform is up
+//   platform_token          what services show each other, and `dw` where it acts for the operator;
+//                           default_token: the owner's own
+//   dw.json                 the client file of `dw`: addresses and tokens, while the platform is up
 //
 // The home is readable by its owner only. Plain functions and values; thread-compatible.
 

@@ -98,6 +98,7 @@ TEST(PlatformLayoutTest, TheClientFileHasAddressesAndFiles) {
                          {"registry", "127.0.0.1:3"},
                          {"inference", "127.0.0.1:4"},
                          {"token_file", layout.DefaultTokenFile()},
+                         {"operator_token_file", layout.PlatformTokenFile()},
                          {"tokens_file", layout.TokensFile()}};
   EXPECT_EQ(*ParseJson(*ReadFile(layout.ClientFile()), "dw.json"), expected);
   RemoveClientFile(layout);

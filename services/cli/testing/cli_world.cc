@@ -41,6 +41,7 @@ class FakePlatform final : public Platform {
       : world_(world), settings_(std::move(settings)) {}
   const PlatformSettings& settings() const override { return settings_; }
   absl::StatusOr<TrainingClient*> training() override { return world_.training_client; }
+  absl::StatusOr<OperatorClient*> operators() override { return &world_.operators; }
   absl::StatusOr<StoreClient*> store() override { return &world_.store; }
   absl::StatusOr<RegistryClient*> registry() override { return &world_.registry; }
   absl::StatusOr<InferenceClient*> inference() override { return &world_.inference; }
@@ -160,6 +161,7 @@ void CliWorld::Fill() {
   FillJob();
   FillRegistry();
   FillInference();
+  FillOperators();
 }
 
 void CliWorld::FillStore() {
@@ -255,6 +257,7 @@ void CliWorld::FillJob() {
   worker.set_online(true);
   worker.mutable_environment()->set_device("cpu:0");
   worker.set_job_count(1);
+  worker.set_mode(v1::WORKER_ACTIVE);
   training.workers.push_back(worker);
   training.watches.push_back({WatchOfJob(job, 100), absl::OkStatus()});
 }
@@ -316,6 +319,20 @@ void CliWorld::FillInference() {
     }
     return response;
   };
+}
+
+void CliWorld::FillOperators() {
+  v1::Quota& quota = operators.quotas["tenants/team-a/quota"];
+  quota.set_name("tenants/team-a/quota");
+  quota.set_weight(2);
+  quota.set_guaranteed_devices(4);
+  quota.set_limit_devices(16);
+  quota.set_etag("7");
+  v1::UsageDay& row = operators.usage.emplace_back();
+  row.set_tenant("tenants/default");
+  row.mutable_day()->set_seconds(absl::ToUnixSeconds(clock.Now()));
+  row.set_device_ms(5'400'000);
+  row.set_tokens(1'200'000);
 }
 
 std::vector<v1::WatchJobResponse> WatchOfJob(const v1::Job& job, int steps) {

@@ -1,8 +1,9 @@
 // CliWorld: whole command lines of dw against services in memory.
 //
 // Fill() gives tenant "default" one of everything: base model "smollm2", dataset "notes", job
-// "job-7" (SUCCEEDED), adapter "notes" with version 1 and alias "champion", a worker, an inference
-// service that answers; and the files that examples need. Thread-compatible.
+// "job-7" (SUCCEEDED), adapter "notes" with version 1 and alias "champion", a worker, a quota, a
+// day of usage, an inference service that answers; and the files that examples need.
+// Thread-compatible.
 
 #ifndef DELTAWORKS_SERVICES_CLI_TESTING_CLI_WORLD_H_
 #define DELTAWORKS_SERVICES_CLI_TESTING_CLI_WORLD_H_
@@ -15,6 +16,7 @@
 #include "services/cli/command.h"
 #include "services/cli/dw.h"
 #include "services/clients/fake_inference_client.h"
+#include "services/clients/fake_operator_client.h"
 #include "services/clients/fake_registry_client.h"
 #include "services/clients/fake_store_client.h"
 #include "services/clients/fake_training_client.h"
@@ -41,6 +43,7 @@ class CliWorld {
   FakeTrainingClient training;
   // What commands get: `training`, or one that a test put around it.
   TrainingClient* training_client = &training;
+  FakeOperatorClient operators{training.workers};
   FakeStoreClient store;
   FakeRegistryClient registry;
   FakeInferenceClient inference;
@@ -61,6 +64,7 @@ class CliWorld {
   void FillJob();
   void FillRegistry();
   void FillInference();
+  void FillOperators();
 
   const std::string folder_;
 };

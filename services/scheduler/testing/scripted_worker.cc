@@ -46,6 +46,7 @@ void ScriptedWorker::Train(int64_t steps, bool checkpoint) {
       point.set_loss(4.0 / static_cast<double>(held.step));
       point.set_tokens(held.step * 1000);
       ++held.lines;
+      held.device_ms += step_ms_;
     }
     const bool new_steps = held.step > held.assignment.train().start_checkpoint().step();
     if ((checkpoint || held.yielding) && new_steps) held.checkpoint_step = held.step;
@@ -78,6 +79,7 @@ v1::AttemptReport ScriptedWorker::ReportOf(const Held& held, bool with_news) {
   report.set_attempt_id(held.assignment.attempt_id());
   report.set_phase(held.phase);
   report.set_step(held.step);
+  report.set_device_ms(held.device_ms);
   if (!with_news) return report;
   report.set_tokens_per_second(1000);
   report.set_first_metric_n(held.points_acknowledged + 1);

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "proto/deltaworks/v1/worker_service.pb.h"
 
 namespace deltaworks::services {
@@ -29,6 +30,8 @@ class ScriptedWorker {
   // The process dies and comes back with empty hands.
   void Restart();
   void Drain() { draining_ = true; }
+  // Each step from now on takes so long of the device; nothing by default.
+  void SetStepTime(absl::Duration step_time) { step_ms_ = absl::ToInt64Milliseconds(step_time); }
 
   // Trains `steps` steps of all that it is to run; at the last one it is DONE. With
   // `checkpoint`, it has one of where it then is.
@@ -49,6 +52,7 @@ class ScriptedWorker {
     v1::Assignment assignment;
     v1::AttemptReport::Phase phase = v1::AttemptReport::PREPARING;
     int64_t step = 0;
+    int64_t device_ms = 0;
     int64_t checkpoint_step = 0;          // Not committed yet; 0: none.
     std::vector<v1::MetricPoint> points;  // Number n is points[n - 1].
     int64_t points_acknowledged = 0;
@@ -67,6 +71,7 @@ class ScriptedWorker {
   int64_t incarnation_ = 1;
   int64_t report_number_ = 0;
   bool draining_ = false;
+  int64_t step_ms_ = 0;
   v1::SyncResponse answer_;
   std::map<std::string, Held> held_;  // By attempt id.
 };
