@@ -51,8 +51,7 @@ TEST(JobSubmitFlagsTest, EveryFieldOfTheSpecHasAFlagOfItsName) {
   for (const google::protobuf::Descriptor* message :
        {v1::TrainSpec::descriptor(), v1::LoraConfig::descriptor(),
         v1::TrainingArguments::descriptor(), v1::TextSettings::descriptor(),
-        v1::Placement::descriptor(), v1::RetryPolicy::descriptor(),
-        v1::Timing::descriptor()}) {
+        v1::Placement::descriptor(), v1::RetryPolicy::descriptor(), v1::Timing::descriptor()}) {
     for (int i = 0; i < message->field_count(); ++i) {
       const google::protobuf::FieldDescriptor& field = *message->field(i);
       const bool is_group = field.message_type() != nullptr && !field.is_map();
