@@ -161,11 +161,15 @@ TEST_F(CohortTest, ForOneThatIsAheadOnlyAsManyLeaveAsMustAndNobodySlipsIn) {
   EXPECT_NE(ordered(large), ordered(small));  // One is enough.
   EXPECT_EQ(h.Shown(first).back().message(), "a job on workers/w was told to make room");
 
-  // A small one of the same class that comes later would fit in the meantime.
+  // A small one would fit in the meantime, of a tenant whose turn it is.
   h.now += absl::Seconds(1);
   const std::string left = ordered(large) ? large : small;
-  high.set_job_id("late");
-  const std::string late = h.Submit(high, MakeSharingFacts(64));
+  v1::CreateJobRequest other = MakeCreateRequest("late");
+  other.set_parent("tenants/u");
+  other.mutable_job()->mutable_train()->set_base_model("tenants/u/baseModels/b");
+  other.mutable_job()->mutable_train()->set_dataset("tenants/u/datasets/d");
+  const std::string late = h.Submit(other, MakeSharingFacts(64));
+  EXPECT_EQ(h.StateOfJob(late), v1::QUEUED);
   ASSERT_TRUE(h.Sync(&worker, Reports(worker, kTraining)).ok());
   std::vector<v1::AttemptReport> reports = Reports(worker, kTraining);
   for (v1::AttemptReport& report : reports) {
@@ -175,7 +179,6 @@ TEST_F(CohortTest, ForOneThatIsAheadOnlyAsManyLeaveAsMustAndNobodySlipsIn) {
   EXPECT_EQ(h.StateOfJob(first), v1::RUNNING);
   EXPECT_EQ(h.StateOfJob(left), v1::QUEUED);
   EXPECT_EQ(h.Record(first).promised_worker(), "");
-  (void)late;
 }
 
 TEST_F(CohortTest, APromiseEndsWithTheWorker) {

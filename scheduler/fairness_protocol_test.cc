@@ -54,6 +54,7 @@ class FairnessTest : public ProtocolTest {
       name->replace(0, 9, absl::StrCat("tenants/", tenant));
     }
     request.mutable_job()->set_priority_class(priority_class);
+    if (timing.has_start_after()) *request.mutable_job()->mutable_timing() = timing;
     h.now += absl::Seconds(1);
     return h.Submit(request);
   }
@@ -101,13 +102,17 @@ class FairnessTest : public ProtocolTest {
     }
   }
 
+  v1::Timing timing;  // Of what is submitted.
   std::vector<FakeWorker> fleet;
 };
 
 TEST_F(FairnessTest, OnePlanThatGivesManyDevicesAwayAlternatesBetweenTenants) {
+  Online(6);
+  *timing.mutable_start_after() = ToProto(h.now + absl::Seconds(18));
   for (int i = 0; i < 8; ++i) SubmitOf("a", absl::StrCat("a", i));
   for (int i = 0; i < 8; ++i) SubmitOf("b", absl::StrCat("b", i));
-  Online(6);
+  EXPECT_EQ(Running(), (std::map<std::string, int>()));
+  h.Advance(absl::Seconds(2));  // All of them at once.
   EXPECT_EQ(Running(), (std::map<std::string, int>{{"a", 3}, {"b", 3}}));
 }
 

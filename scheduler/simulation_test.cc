@@ -7,6 +7,8 @@
 //   - epochs only grow, attempt ids never come again, checkpoints grow and are the current
 //   attempt's
 //   - a step's metrics are recorded once, a job has at most one version, the one that was accepted
+//   - attempts on one worker may share it, and memory holds them all
+//   - no grant puts a tenant on more devices than its quota allows
 //   - a waiting job tells why; what is stored replays to what is in memory
 // and at the end, when the faults stop: every job ends.
 
@@ -25,6 +27,7 @@
 #include "scheduler/job_record.h"
 #include "scheduler/job_state.h"
 #include "scheduler/proto_time.h"
+#include "scheduler/resource_name.h"
 #include "scheduler/testing/harness.h"
 #include "scheduler/version_request.h"
 
@@ -196,6 +199,9 @@ class World {
     Settle();
   }
 
+  // Moments in which a worker held more than one job.
+  int64_t shared() const { return shared_; }
+
   int64_t Count(v1::JobState state) const {
     int64_t count = 0;
     for (const auto& [name, record] : h_.scheduler->state()->jobs()) {
@@ -256,6 +262,9 @@ class World {
     if (Chance(6) && jobs_.size() < 12) Submit();
     if (Chance(6)) Ask<v1::PauseJobRequest>();
     if (Chance(10)) Ask<v1::ResumeJobRequest>();
+    if (Chance(3)) Update();
+    if (Chance(2)) SetQuota();
+    if (Chance(2)) SetMode();
     if (Chance(1)) Ask<v1::CancelJobRequest>();
     if (Chance(2)) workers_[random_() % workers_.size()].Crash();
     if (Chance(4)) {
@@ -277,6 +286,13 @@ class World {
     request.set_request_id(absl::StrCat("request-", jobs_.size()));
     request.mutable_job()->set_priority_class(static_cast<v1::PriorityClass>(1 + random_() % 3));
     if (Chance(70)) request.mutable_job()->mutable_retry_policy()->set_max_retries(-1);
+    const std::string tenant = absl::StrCat("tenants/t", Chance(50) ? 1 : 2);
+    request.set_parent(tenant);
+    request.mutable_job()->mutable_train()->set_base_model(tenant + "/baseModels/base");
+    request.mutable_job()->mutable_train()->set_dataset(tenant + "/datasets/data");
+    request.mutable_job()->mutable_placement()->set_cohort(
+        static_cast<v1::Placement::Cohort>(random_() % 4));
+    if (Chance(20)) FillTiming(request.mutable_job()->mutable_timing());
     const auto created = h_.scheduler->Execute(request, h_.now, Bits());
     if (!created.ok()) return;
     EXPECT_EQ(h_.scheduler->Execute(request, h_.now, Bits())->job, created->job);
@@ -289,6 +305,42 @@ class World {
     Request request;
     request.set_name(jobs_[random_() % jobs_.size()]);
     (void)h_.scheduler->Execute(request, h_.now, Bits());  // Refusals are part of the game.
+  }
+
+  void FillTiming(v1::Timing* timing) {
+    if (Chance(50))
+      *timing->mutable_start_after() = ToProto(h_.now + absl::Seconds(random_() % 100));
+    if (Chance(30)) *timing->mutable_deadline() = ToProto(h_.now + absl::Seconds(random_() % 1000));
+    if (Chance(30)) *timing->mutable_time_limit() = ToProto(absl::Seconds(1 + random_() % 1000));
+  }
+
+  void Update() {
+    if (jobs_.empty()) return;
+    v1::UpdateJobRequest request;
+    request.set_name(jobs_[random_() % jobs_.size()]);
+    if (Chance(70)) request.set_priority_class(static_cast<v1::PriorityClass>(1 + random_() % 3));
+    if (Chance(30)) FillTiming(request.mutable_timing());
+    (void)h_.scheduler->Execute(request, h_.now, Bits());
+  }
+
+  void SetQuota() {
+    v1::SetQuotaRequest request;
+    v1::Quota& quota = *request.mutable_quota();
+    quota.set_name(absl::StrCat("tenants/t", Chance(50) ? 1 : 2, "/quota"));
+    quota.set_weight(1 + static_cast<double>(random_() % 4));
+    quota.set_guaranteed_devices(static_cast<int64_t>(random_() % 2));
+    if (Chance(70)) quota.set_limit_devices(static_cast<int64_t>(1 + random_() % 3));
+    request.set_force(true);
+    (void)h_.scheduler->Execute(request, h_.now, Bits());
+  }
+
+  void SetMode(v1::WorkerMode mode = v1::WORKER_MODE_UNSPECIFIED) {
+    v1::SetWorkerModeRequest request;
+    request.set_worker(absl::StrCat("workers/w", random_() % workers_.size()));
+    request.set_mode(mode != v1::WORKER_MODE_UNSPECIFIED
+                         ? mode
+                         : static_cast<v1::WorkerMode>(1 + random_() % 3));
+    (void)h_.scheduler->Execute(request, h_.now, Bits());
   }
 
   void Resume(const std::string& job) {
@@ -404,6 +456,12 @@ class World {
     for (const std::string& job : due.validations) {
       if (faults && Chance(50)) continue;
       ValidationAnswer answer{.job = job, .response = MakeValidation()};
+      // Some know their memory, and may share; two bases; a worker holds about six.
+      if (Hash(job) % 4 != 0) {
+        *answer.response.mutable_facts() = MakeSharingFacts(64);
+        answer.response.mutable_facts()->set_base_manifest_digest(FakeDigest(1 + Hash(job) % 2));
+        answer.response.mutable_facts()->mutable_memory()->set_own_bytes(int64_t{1} << 30);
+      }
       if (faults && Chance(5)) answer.response.mutable_failure()->set_code("DATASET_INVALID");
       (void)h_.scheduler->Execute(answer, h_.now, Bits());
     }
@@ -447,6 +505,33 @@ class World {
       EXPECT_EQ(attempt.lease_epoch(), epoch + 1) << event.job();
       id = attempt.attempt_id();
       epoch = attempt.lease_epoch();
+      const std::string tenant(TenantOf(event.job()));
+      on_[event.job()] = attempt.worker();
+      std::set<std::string> devices;
+      for (const auto& [job, worker] : on_) {
+        if (TenantOf(job) == tenant) devices.insert(worker);
+      }
+      // A limit that was lowered stops nobody: who joins a device that it is on is not on more.
+      const auto limit = limits_.find(tenant);
+      if (limit != limits_.end() && !was_on_[tenant].contains(attempt.worker())) {
+        EXPECT_LE(static_cast<int64_t>(devices.size()), limit->second) << event.job();
+      }
+      was_on_[tenant] = devices;
+    }
+    if (event.has_attempt_ended() || event.has_result_accepted()) {
+      on_.erase(event.job());
+      std::set<std::string>& devices = was_on_[std::string(TenantOf(event.job()))];
+      devices.clear();
+      for (const auto& [job, worker] : on_) {
+        if (TenantOf(job) == TenantOf(event.job())) devices.insert(worker);
+      }
+    }
+    if (event.has_quota_set()) {
+      const v1::Quota& quota = event.quota_set().quota();
+      limits_.erase(std::string(TenantOf(quota.name())));
+      if (quota.has_limit_devices()) {
+        limits_[std::string(TenantOf(quota.name()))] = quota.limit_devices();
+      }
     }
     if (event.has_checkpoint_committed()) {
       const v1::Checkpoint& checkpoint = event.checkpoint_committed().checkpoint();
@@ -468,6 +553,26 @@ class World {
 
   // ---- Invariants ----
 
+  void CheckWorkers() {
+    const State& state = *h_.scheduler->state();
+    for (const auto& [worker, jobs] : state.jobs_by_worker()) {
+      const WorkerLoad& load = state.LoadOf(worker);
+      ASSERT_EQ(load.attempts(), static_cast<int64_t>(jobs.size())) << worker;
+      EXPECT_LE(load.attempts(), h_.options.attempts_per_worker) << worker;
+      MemoryParts memory;
+      for (const WorkerLoad::Piece& piece : load.pieces()) {
+        memory.Add(piece.shape.memory);
+        EXPECT_TRUE(load.attempts() == 1 || !piece.alone) << worker << " holds " << piece.job;
+        EXPECT_EQ(piece.shape.base_manifest_digest, load.pieces()[0].shape.base_manifest_digest);
+      }
+      shared_ += load.attempts() > 1 ? 1 : 0;
+      const WorkerInfo* const info = h_.scheduler->fleet().Find(worker);
+      if (info != nullptr && load.attempts() > 1) {
+        EXPECT_LE(memory.Bytes(), info->environment.memory_bytes()) << worker;
+      }
+    }
+  }
+
   void Check() {
     for (; checked_ < h_.log.size(); ++checked_) CheckEvent(h_.log[checked_]);
     for (const std::string& job : jobs_) {
@@ -476,11 +581,12 @@ class World {
       EXPECT_LE(holders, 1) << job << " has two workers at " << h_.now;
     }
     if (!h_.scheduler->loaded()) return;
+    CheckWorkers();
     for (const auto& [name, record] : h_.scheduler->state()->jobs()) {
       EXPECT_EQ(record.has_current(), IsOnWorker(StateOf(record))) << name;
       if (StateOf(record) == v1::QUEUED) {
         EXPECT_NE(h_.WaitingOf(name).message(), "") << name;
-        EXPECT_GE(h_.WaitingOf(name).queue_position(), 1) << name;
+        EXPECT_GE(h_.WaitingOf(name).queue_position(), record.before_start() ? 0 : 1) << name;
       }
       if (StateOf(record) == v1::SUCCEEDED) {
         EXPECT_EQ(versions_[name], record.job().status().result().manifest_digest()) << name;
@@ -493,6 +599,7 @@ class World {
   void Settle() {
     if (!h_.scheduler->loaded()) h_.Reload();
     for (int i = 0; i < 3000; ++i) {
+      SetMode(v1::WORKER_ACTIVE);
       Step(/*faults=*/false);
       Check();
       for (const std::string& job : jobs_) {
@@ -524,6 +631,10 @@ class World {
   std::vector<std::string> jobs_;  // Some of them lost with a commit that failed.
   std::set<std::string> ids_;
   std::map<std::string, std::pair<std::string, int64_t>> granted_;
+  std::map<std::string, std::string> on_;                // By job.
+  std::map<std::string, std::set<std::string>> was_on_;  // By tenant.
+  std::map<std::string, int64_t> limits_;
+  int64_t shared_ = 0;
   std::map<std::string, int64_t> checkpoint_step_;
   std::map<std::string, int64_t> metric_step_;
   std::map<std::string, int64_t> seq_;
@@ -539,11 +650,14 @@ TEST(SimulationTest, WhateverWorkersAndStoreDoNothingIsLostAndNothingHappensTwic
   }
   int64_t succeeded = 0;
   int64_t failed = 0;
+  int64_t shared = 0;
   for (uint64_t seed = first; seed <= last; ++seed) {
     SCOPED_TRACE(absl::StrCat("SIMULATION_SEED=", seed));
     Options options;
     options.deaths_until_poison = seed % 2 == 0 ? 0 : 3;
-    options.attempts_per_worker = seed % 3 == 0 ? 2 : 1;
+    options.attempts_per_worker = seed % 3 == 0 ? 1 : 8;
+    options.cohort_floor = static_cast<v1::Placement::Cohort>(seed % 7 == 0 ? 2 : 1);
+    if (seed % 4 == 0) options.max_overtake = absl::Seconds(30);
     options.preempt_after = absl::Seconds(5);
     options.yield_grace = absl::Seconds(10);
     if (seed % 5 != 0) options.lease_duration = absl::Seconds(8);
@@ -551,10 +665,12 @@ TEST(SimulationTest, WhateverWorkersAndStoreDoNothingIsLostAndNothingHappensTwic
     world.Run();
     succeeded += world.Count(v1::SUCCEEDED);
     failed += world.Count(v1::FAILED);
+    shared += world.shared();
     if (HasFailure()) return;
   }
   // The faults must not be so many that nothing is tested.
   EXPECT_GT(succeeded, static_cast<int64_t>(last - first));
+  EXPECT_GT(shared, 10 * static_cast<int64_t>(last - first));
   RecordProperty("succeeded", static_cast<int>(succeeded));
   RecordProperty("failed", static_cast<int>(failed));
 }

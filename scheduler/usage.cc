@@ -63,6 +63,12 @@ double Usage::Decayed(absl::string_view tenant, absl::Time now, absl::Duration h
   return seconds;
 }
 
+std::vector<std::string> Usage::Tenants() const {
+  std::vector<std::string> tenants;
+  for (const auto& [tenant, used] : tenants_) tenants.push_back(tenant);
+  return tenants;
+}
+
 const Usage::Rows* Usage::Days(absl::string_view tenant) const {
   const auto found = tenants_.find(tenant);
   return found == tenants_.end() ? nullptr : &found->second.days;

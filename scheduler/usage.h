@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/container/btree_map.h"
 #include "absl/strings/string_view.h"
@@ -35,6 +36,8 @@ class Usage {
   // Device seconds of `tenant` as they count at `now`.
   double Decayed(absl::string_view tenant, absl::Time now, absl::Duration half_life) const;
 
+  // Those that used anything, by name.
+  std::vector<std::string> Tenants() const;
   // nullptr if the tenant never used anything.
   const Rows* Days(absl::string_view tenant) const;
 

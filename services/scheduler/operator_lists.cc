@@ -12,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "glog/logging.h"
-#include "scheduler/event.pb.h"
 #include "scheduler/job_record.h"
 #include "scheduler/resource_name.h"
 #include "services/base/page_token.h"
@@ -65,11 +64,7 @@ absl::StatusOr<std::vector<std::string>> TenantsOf(const CommittedView& view, co
     return tenant;
   }
   if (!caller.all_tenants()) return std::vector<std::string>{caller.tenant};
-  google::protobuf::RepeatedPtrField<scheduler::TenantUsage> all;
-  view.state.usage().AppendTo(&all);
-  std::vector<std::string> tenants;
-  for (const scheduler::TenantUsage& usage : all) tenants.push_back(usage.tenant());
-  return tenants;
+  return view.state.usage().Tenants();
 }
 
 }  // namespace
