@@ -173,7 +173,9 @@ Service& Platform::Serving(const std::string& rpc_service) {
   if (rpc_service == "StoreService") return *store_;
   if (rpc_service == "RegistryService") return *registry_;
   if (rpc_service == "InferenceService") return *inference_;
-  CHECK(rpc_service == "TrainingService" || rpc_service == "WorkerService") << rpc_service;
+  CHECK(rpc_service == "TrainingService" || rpc_service == "WorkerService" ||
+        rpc_service == "OperatorService")
+      << rpc_service;
   return *scheduler_;
 }
 

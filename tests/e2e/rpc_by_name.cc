@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "proto/deltaworks/v1/inference_service.pb.h"
+#include "proto/deltaworks/v1/operator_service.pb.h"
 #include "proto/deltaworks/v1/registry_service.pb.h"
 #include "proto/deltaworks/v1/store_service.pb.h"
 #include "proto/deltaworks/v1/training_service.pb.h"
@@ -58,7 +59,7 @@ std::vector<const google::protobuf::ServiceDescriptor*> AllServices() {
   for (const google::protobuf::Descriptor* message :
        {v1::CreateJobRequest::descriptor(), v1::SyncRequest::descriptor(),
         v1::CreateUploadRequest::descriptor(), v1::CreateVersionRequest::descriptor(),
-        v1::GenerateRequest::descriptor()}) {
+        v1::GenerateRequest::descriptor(), v1::SetQuotaRequest::descriptor()}) {
     CHECK_EQ(message->file()->service_count(), 1) << message->file()->name();
     services.push_back(message->file()->service(0));
   }

@@ -80,10 +80,19 @@ constexpr Row kRows[] = {
     {"TrainingService.WatchJobs", "parent: '{acme}'", kDenied},
     {"TrainingService.PauseJob", "name: '{acme}/jobs/hush-waits'", kNotFound},
     {"TrainingService.ResumeJob", "name: '{acme}/jobs/hush-waits'", kNotFound},
+    {"TrainingService.UpdateJob", "name: '{acme}/jobs/hush-waits' priority_class: HIGH", kNotFound},
     {"TrainingService.CancelJob", "name: '{acme}/jobs/hush-waits'", kNotFound},
     {"TrainingService.ListJobEvents", "parent: '{acme}/jobs/hush'", kDenied},
     {"TrainingService.ListJobMetrics", "parent: '{acme}/jobs/hush'", kDenied},
     {"TrainingService.ListWorkers", "", kOk},
+
+    // What is an operator's is no tenant's.
+    {"OperatorService.SetQuota", "quota { name: '{acme}/quota' weight: 2 }", kDenied, kDenied},
+    {"OperatorService.ListQuotas", "", kOk},
+    {"OperatorService.ListUsage", "parent: '{acme}'", kDenied},
+    {"OperatorService.ListUsage", "parent: 'tenants/-'", kOk},
+    {"OperatorService.SetWorkerMode", "worker: 'workers/e2e-cpu-0' mode: WORKER_CORDONED", kDenied,
+     kDenied},
 
     // Workers belong to the platform.
     {"WorkerService.Sync",
