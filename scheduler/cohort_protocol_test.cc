@@ -104,6 +104,10 @@ TEST_F(CohortTest, AWorkersOwnMeasureSaysWhetherJoiningPays) {
   worker.pass_times.emplace_back().set_base_manifest_digest(FakeDigest(1));
   worker.pass_times.back().set_fixed_seconds(0.3);
   worker.pass_times.back().set_seconds_per_token(0.001);
+  worker.pass_times.back().set_compute_type(v1::BF16);  // Not that of these jobs.
+  ASSERT_TRUE(h.Sync(&worker).ok());
+  EXPECT_EQ(h.StateOfJob(b), v1::QUEUED);
+  worker.pass_times.back().set_compute_type(v1::NUMBER_TYPE_UNSPECIFIED);
   ASSERT_TRUE(h.Sync(&worker).ok());
   EXPECT_EQ(h.StateOfJob(b), v1::RUNNING);
 }

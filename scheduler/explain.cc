@@ -26,41 +26,6 @@ std::string Mebibytes(int64_t bytes) {
   return absl::StrCat(static_cast<int64_t>(static_cast<double>(bytes) / kMebibyte), " MiB");
 }
 
-// What of all workers the sentences need.
-struct Survey {
-  v1::JobReason furthest = v1::NO_WORKER_ONLINE;
-  int64_t seen = 0;
-  int64_t online = 0;
-  int64_t draining = 0;
-  // Online workers that would do, were they free.
-  int64_t suitable = 0;
-  int64_t memory_bytes_max = 0;
-  absl::btree_set<std::string> classes;
-};
-
-Survey LookAt(const JobRecord& record, const State& state, const Fleet& fleet,
-              const Options& options, absl::Time now) {
-  const JobShape shape = ShapeOf(record, options);
-  const bool any_class = MayChangeClass(shape, fleet, options, now);
-  Survey survey;
-  for (const auto& [name, worker] : fleet.workers()) {
-    ++survey.seen;
-    const Fit fit =
-        CheckWorker(shape, worker, state.WorkerMode(name), state.LoadOf(name), any_class, options);
-    if (CheckOrder(fit.reason) > CheckOrder(survey.furthest)) survey.furthest = fit.reason;
-    if (!worker.online) continue;
-    if (!TakesJobs(worker, state.WorkerMode(name))) {
-      ++survey.draining;
-      continue;
-    }
-    ++survey.online;
-    survey.suitable += fit.verdict == Verdict::kInfeasible ? 0 : 1;
-    survey.memory_bytes_max = std::max(survey.memory_bytes_max, worker.environment.memory_bytes());
-    survey.classes.insert(worker.environment.numerics_class());
-  }
-  return survey;
-}
-
 std::string Labels(const JobRecord& record) {
   std::vector<std::string> labels;
   for (const auto& [key, value] : record.job().placement().worker_labels()) {
@@ -70,8 +35,8 @@ std::string Labels(const JobRecord& record) {
   return absl::StrJoin(labels, ", ");
 }
 
-std::string ClassSentence(const JobRecord& record, const Survey& survey, const Fleet& fleet,
-                          const Options& options, absl::Time now) {
+std::string ClassSentence(const JobRecord& record, const Explainer::Survey& survey,
+                          const Fleet& fleet, const Options& options, absl::Time now) {
   const v1::JobStatus& status = record.job().status();
   const std::string wants =
       absl::StrCat("waits for a worker of its numerics class ", status.numerics_class(),
@@ -89,7 +54,7 @@ std::string Workers(int64_t count) {
   return absl::StrCat(count, count == 1 ? " worker" : " workers");
 }
 
-std::string EmptyWorkerSentence(const JobRecord& record, const Survey& survey) {
+std::string EmptyWorkerSentence(const JobRecord& record, const Explainer::Survey& survey) {
   const std::string none = absl::StrCat("; ", Workers(survey.suitable), " would do, none is empty");
   if (record.run_alone()) {
     return absl::StrCat("runs alone after ", record.job().status().deaths_without_checkpoint(),
@@ -121,6 +86,29 @@ int64_t Explainer::PositionOf(const JobRecord& record) {
   return positions_.at(record.job().name());
 }
 
+const Explainer::Survey& Explainer::LookAt(const JobShape& shape) {
+  const auto [found, is_new] = surveys_.try_emplace(shape);
+  Survey& survey = found->second;
+  if (!is_new) return survey;
+  const bool any_class = MayChangeClass(shape, fleet_, options_, now_);
+  for (const auto& [name, worker] : fleet_.workers()) {
+    ++survey.seen;
+    const v1::WorkerMode mode = state_.WorkerMode(name);
+    const Fit fit = CheckWorker(shape, worker, mode, state_.LoadOf(name), any_class, options_);
+    if (CheckOrder(fit.reason) > CheckOrder(survey.furthest)) survey.furthest = fit.reason;
+    if (!worker.online) continue;
+    if (!TakesJobs(worker, mode)) {
+      ++survey.draining;
+      continue;
+    }
+    ++survey.online;
+    survey.suitable += fit.verdict == Verdict::kInfeasible ? 0 : 1;
+    survey.memory_bytes_max = std::max(survey.memory_bytes_max, worker.environment.memory_bytes());
+    survey.classes.insert(worker.environment.numerics_class());
+  }
+  return survey;
+}
+
 // There is room, and the last plan did not give it to the job.
 void Explainer::ExplainRoom(const JobRecord& record, v1::Waiting* waiting) const {
   const TenantShare share =
@@ -145,7 +133,7 @@ v1::Waiting Explainer::Explain(const JobRecord& record) {
         absl::FormatTime(FromProto(record.job().timing().start_after()), absl::UTCTimeZone())));
     return waiting;
   }
-  const Survey survey = LookAt(record, state_, fleet_, options_, now_);
+  const Survey& survey = LookAt(ShapeOf(record, options_));
   const int64_t position = PositionOf(record);
   const std::string online = absl::StrCat("; ", Workers(survey.online), " online, none does");
 
@@ -156,7 +144,7 @@ v1::Waiting Explainer::Explain(const JobRecord& record) {
     case v1::NO_WORKER_ONLINE:
       waiting.set_message(absl::StrCat("no worker is online that takes jobs (", survey.seen,
                                        " seen since the scheduler started, ", survey.draining,
-                                       " draining)"));
+                                       " draining or cordoned)"));
       break;
     case v1::NO_WORKER_WITH_DEVICE_KIND:
       waiting.set_message(absl::StrCat("waits for a worker with a ",

@@ -7,23 +7,40 @@
 #define DELTAWORKS_SCHEDULER_EXPLAIN_H_
 
 #include <cstdint>
+#include <map>
+#include <string>
 
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "scheduler/fleet.h"
+#include "scheduler/job_shape.h"
 #include "scheduler/options.h"
 #include "scheduler/state.h"
 
 namespace deltaworks::scheduler {
 
 // A view of the queue at one moment, for any number of jobs: the first is looked up in the queue,
-// all further ones in an index of it. Everything passed in must outlive it and stay as it is.
-// Thread-compatible.
+// all further ones in an index of it; the workers are looked at once for each shape. Everything
+// passed in must outlive it and stay as it is. Thread-compatible.
 class Explainer {
  public:
   Explainer(const State& state, const Fleet& fleet, const Options& options, absl::Time now)
       : state_(state), fleet_(fleet), options_(options), now_(now) {}
+
+  // What of all workers the sentences need, for jobs of one shape.
+  struct Survey {
+    v1::JobReason furthest = v1::NO_WORKER_ONLINE;
+    int64_t seen = 0;
+    int64_t online = 0;
+    // Online and taking no jobs.
+    int64_t draining = 0;
+    // Online workers that would do, were they free.
+    int64_t suitable = 0;
+    int64_t memory_bytes_max = 0;
+    absl::btree_set<std::string> classes;
+  };
 
   // The job as its owner sees it: as stored, with status.waiting if it is QUEUED.
   v1::Job Show(const JobRecord& record);
@@ -34,6 +51,7 @@ class Explainer {
  private:
   // From 1, in the queue.
   int64_t PositionOf(const JobRecord& record);
+  const Survey& LookAt(const JobShape& shape);
   void ExplainRoom(const JobRecord& record, v1::Waiting* waiting) const;
 
   const State& state_;
@@ -42,6 +60,7 @@ class Explainer {
   const absl::Time now_;
   bool was_asked_ = false;
   absl::flat_hash_map<absl::string_view, int64_t> positions_;
+  std::map<JobShape, Survey> surveys_;
 };
 
 }  // namespace deltaworks::scheduler

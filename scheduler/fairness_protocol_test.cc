@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "scheduler/fair_share.h"
+#include "scheduler/grant_planner.h"
 #include "scheduler/testing/protocol_fixture.h"
 
 namespace deltaworks::scheduler {
@@ -43,7 +44,7 @@ class FairnessTest : public ProtocolTest {
     options.preempt_after = absl::Seconds(0);
     return options;
   }
-  FairnessTest() : ProtocolTest(Fast()) {}
+  explicit FairnessTest(const Options& options = Fast()) : ProtocolTest(options) {}
 
   std::string SubmitOf(const std::string& tenant, const std::string& id,
                        v1::PriorityClass priority_class = v1::NORMAL) {
@@ -203,6 +204,78 @@ TEST_F(FairnessTest, AClassIsNoWayAroundFairShare) {
     EXPECT_EQ(record.current().ordered() == v1::Assignment::YIELD, name == "tenants/a/jobs/a0")
         << name;
   }
+}
+
+TEST_F(FairnessTest, WhoHasJustGotItsTurnDoesNotLoseItToTheOneThatHasNot) {
+  Online(1);
+  const std::string low = SubmitOf("a", "a0", v1::LOW);
+  SubmitOf("b", "b0", v1::NORMAL);
+  h.now += absl::Seconds(5);
+  h.Tick();
+  EXPECT_EQ(h.Record(low).current().ordered(), v1::Assignment::DESIRED_UNSPECIFIED);
+  // Once a has used something, it is b's turn, and its class is higher.
+  v1::AttemptReport report;
+  report.set_job(low);
+  report.set_attempt_id(h.Record(low).current().attempt_id());
+  report.set_lease_epoch(h.Record(low).current().lease_epoch());
+  report.set_phase(kTraining);
+  report.set_device_ms(5'000);
+  ASSERT_TRUE(h.Sync(&fleet[0], {report}).ok());
+  h.Advance(h.options.preemption_interval);
+  EXPECT_EQ(h.Record(low).current().ordered(), v1::Assignment::YIELD);
+}
+
+TEST_F(FairnessTest, APlanHasABoundAndTheNextGoesOn) {
+  Online(300);
+  *timing.mutable_start_after() = ToProto(h.now + absl::Seconds(301));
+  for (int i = 0; i < 300; ++i) SubmitOf("a", absl::StrCat("a", i));
+  for (FakeWorker& w : fleet) ASSERT_TRUE(h.Sync(&w).ok());
+  h.Advance(absl::Seconds(1));
+  EXPECT_EQ(Running()["a"], 300);
+}
+
+// Leases that last: days pass and nobody has to report.
+class OverdueTest : public FairnessTest {
+ protected:
+  static Options Lasting() {
+    Options options = Fast();
+    options.lease_duration = absl::Hours(24 * 365);
+    return options;
+  }
+  OverdueTest() : FairnessTest(Lasting()) {}
+
+  std::string SubmitOnBase(const std::string& id, int64_t base) {
+    v1::TrainFacts facts = MakeSharingFacts(64);
+    facts.set_base_manifest_digest(FakeDigest(base));
+    return h.Submit(MakeCreateRequest(id), facts);
+  }
+};
+
+TEST_F(OverdueTest, EachKeepsAWorkerOfItsOwn) {
+  const absl::Duration overdue = h.options.max_overtake + h.options.bonus_high;
+  Online(3);
+  for (int i = 0; i < 3; ++i) SubmitOnBase(absl::StrCat("running", i), 1);
+  SubmitOnBase("old0", 2);
+  SubmitOnBase("old1", 2);
+  h.Advance(overdue);
+  EXPECT_EQ(h.StateOfJob(SubmitOnBase("joins", 1)), v1::RUNNING);
+  SubmitOnBase("old2", 2);
+  h.Advance(overdue);
+  EXPECT_EQ(h.StateOfJob(SubmitOnBase("waits", 1)), v1::QUEUED);
+}
+
+TEST_F(OverdueTest, BeyondABoundOfThemNobodyElseGetsAnything) {
+  const absl::Duration overdue = h.options.max_overtake + h.options.bonus_high;
+  Online(static_cast<int>(GrantPlanner::kHeldOverdueMax) + 10);
+  for (size_t i = 0; i < fleet.size(); ++i) SubmitOnBase(absl::StrCat("running", i), 1);
+  for (size_t i = 0; i < GrantPlanner::kHeldOverdueMax; ++i) {
+    SubmitOnBase(absl::StrCat("old", i), 2);
+  }
+  h.Advance(overdue);
+  EXPECT_EQ(h.StateOfJob(SubmitOnBase("joins", 1)), v1::RUNNING);
+  SubmitOnBase("one-more", 2);
+  h.Advance(overdue);
+  EXPECT_EQ(h.StateOfJob(SubmitOnBase("waits", 1)), v1::QUEUED);
 }
 
 TEST_F(FairnessTest, AJobThatWaitedForTooLongGoesBeforeEveryTenantsTurn) {

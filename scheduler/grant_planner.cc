@@ -148,6 +148,7 @@ bool GrantPlanner::Place(const QueueKey& key, const ShapeQueue& shape, Turn* tur
 }
 
 void GrantPlanner::Hold(const QueueKey& key, const ShapeQueue& shape) {
+  if (!holders_.insert(key.job).second) return;  // It has one, as it is overdue.
   const auto skip = [&](const std::string& worker) { return held_.contains(worker); };
   const WorkerInfo* const worker = workers_.SoonestEmpty(shape.shape, MayChange(shape), skip);
   if (worker != nullptr) held_.emplace(worker->name, key.job);

@@ -49,9 +49,6 @@ class GrantPlanner {
   // In the order in which they are to be carried out.
   std::vector<GrantAttempt> Run();
 
-  // After Run: workers kept free, with the job that each is for.
-  const absl::btree_map<std::string, std::string>& held() const { return held_; }
-
  private:
   using ShapeQueue = JobQueue::ShapeQueue;
 
@@ -100,7 +97,9 @@ class GrantPlanner {
   absl::flat_hash_set<std::string> placed_;
   // Loads of workers that were granted something in this plan.
   absl::btree_map<std::string, WorkerLoad> planned_;
+  // Workers that are kept, each for a job, and the jobs that asked for one.
   absl::btree_map<std::string, std::string> held_;
+  absl::flat_hash_set<std::string> holders_;
   // By tenant; addresses stay.
   std::map<std::string, Turn> turns_;
   absl::flat_hash_map<const ShapeQueue*, bool> may_change_;

@@ -81,6 +81,7 @@ JobShape ShapeOf(const JobRecord& record, const Options& options) {
   const v1::TrainFacts& facts = job.status().facts();
   JobShape shape = {.cohort = CohortOf(record, options),
                     .base_manifest_digest = facts.base_manifest_digest(),
+                    .compute_type = job.train().compute_type(),
                     .device_kind = job.placement().device_kind(),
                     .numerics_class = job.status().numerics_class(),
                     .exact = job.placement().resume_policy() == v1::Placement::EXACT,

@@ -44,6 +44,7 @@ struct JobShape {
   // other beside it. Empty: the job runs alone.
   std::string cohort;
   std::string base_manifest_digest;
+  v1::NumberType compute_type = v1::NUMBER_TYPE_UNSPECIFIED;
   std::string device_kind;                                  // Empty: any.
   std::vector<std::pair<std::string, std::string>> labels;  // By key.
   // Of the first attempt; empty before it. `exact`: no other, however long it takes.

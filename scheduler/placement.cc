@@ -87,7 +87,10 @@ Fit CheckWorker(const JobShape& shape, const WorkerInfo& worker, v1::WorkerMode 
 
 double OverheadTokens(const JobShape& shape, const WorkerInfo& worker) {
   for (const v1::PassTime& time : worker.pass_times) {
-    if (time.base_manifest_digest() != shape.base_manifest_digest) continue;
+    if (time.base_manifest_digest() != shape.base_manifest_digest ||
+        time.compute_type() != shape.compute_type) {
+      continue;
+    }
     const double tokens = time.fixed_seconds() / time.seconds_per_token();
     // Also false for NaN.
     if (tokens >= 0) return std::min(tokens, kOverheadTokensMax);

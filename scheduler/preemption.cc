@@ -100,8 +100,11 @@ class Chooser {
              MakeQueueKey(waiting.job(), options_) < MakeQueueKey(running.job(), options_);
     }
     const TenantShare& mine = ShareOfTenantOf(waiting);
-    const TenantShare& theirs = ShareOfTenantOf(running);
+    TenantShare theirs = ShareOfTenantOf(running);
     if (mine.below_guaranteed() && theirs.devices > theirs.guaranteed_devices) return true;
+    // As they will be once it has left. With the attempt counted, a tenant that has just got its
+    // turn would lose it again to the one that has just not got it.
+    --theirs.attempts;
     return higher && GoesBefore(mine, theirs, options_.attempt_charge);
   }
 

@@ -31,13 +31,12 @@ void HeldSyncs::Add(int64_t id, v1::SyncRequest report, absl::Time received_at, 
   const std::string worker = report.worker();
   const auto older = held_.find(worker);
   if (older != held_.end()) {
-    Held held = std::move(older->second);
-    held_.erase(older);
-    Finish(std::move(held), absl::AbortedError(absl::StrCat(worker, " sent report ",
-                                                            report.report_number(), " meanwhile")));
+    Finish(Take(older), absl::AbortedError(absl::StrCat(worker, " sent report ",
+                                                        report.report_number(), " meanwhile")));
   }
   Held& held = held_[worker];
   held.id = id;
+  worker_of_[id] = worker;
   held.due = WantsAnswer(report);
   for (v1::AttemptReport& attempt : *report.mutable_attempts()) {
     attempt.clear_metrics();
@@ -58,13 +57,16 @@ void HeldSyncs::Add(int64_t id, v1::SyncRequest report, absl::Time received_at, 
 }
 
 void HeldSyncs::Drop(int64_t id) {
-  for (auto it = held_.begin(); it != held_.end(); ++it) {
-    if (it->second.id != id) continue;
-    Held held = std::move(it->second);
-    held_.erase(it);
-    Finish(std::move(held), absl::CancelledError("the worker gave the report up"));
-    return;
-  }
+  const auto worker = worker_of_.find(id);
+  if (worker == worker_of_.end()) return;
+  Finish(Take(held_.find(worker->second)), absl::CancelledError("the worker gave the report up"));
+}
+
+HeldSyncs::Held HeldSyncs::Take(absl::btree_map<std::string, Held>::iterator at) {
+  Held held = std::move(at->second);
+  worker_of_.erase(held.id);
+  held_.erase(at);
+  return held;
 }
 
 void HeldSyncs::LookAt(const std::string& worker) {
@@ -73,6 +75,16 @@ void HeldSyncs::LookAt(const std::string& worker) {
 
 void HeldSyncs::LookAtAll() {
   for (const auto& [worker, held] : held_) to_look_at_.insert(worker);
+}
+
+void HeldSyncs::LookAtLeaving(const scheduler::State& state) {
+  for (const auto& [worker, held] : held_) {
+    const auto& pieces = state.LoadOf(worker).pieces();
+    if (std::any_of(pieces.begin(), pieces.end(),
+                    [](const scheduler::WorkerLoad::Piece& piece) { return piece.leaving; })) {
+      to_look_at_.insert(worker);
+    }
+  }
 }
 
 void HeldSyncs::AnswerReady(scheduler::Scheduler& scheduler, absl::Time now, bool all) {
@@ -86,9 +98,7 @@ void HeldSyncs::AnswerReady(scheduler::Scheduler& scheduler, absl::Time now, boo
                          sync.response.revision() > held.report.seen_revision();
     if (!all && !held.due && !is_news) continue;
     scheduler.SyncAnswered(held.report, sync.response, held.received_at);
-    Held answered = std::move(held);
-    held_.erase(it);
-    Finish(std::move(answered), std::move(sync.response));
+    Finish(Take(it), std::move(sync.response));
   }
 }
 

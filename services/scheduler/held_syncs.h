@@ -16,6 +16,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -38,9 +39,11 @@ class HeldSyncs {
   void Add(int64_t id, v1::SyncRequest report, absl::Time received_at, Reply reply);
   // The caller is gone; its reply gets CANCELLED.
   void Drop(int64_t id);
-  // What `worker` should hold may have changed, or that of all, as by the time.
+  // What `worker` should hold may have changed, or that of all.
   void LookAt(const std::string& worker);
   void LookAtAll();
+  // That of those told to leave: when their grace is over, time alone changes it.
+  void LookAtLeaving(const scheduler::State& state);
   // Answers what is ready of those to look at, or everything.
   void AnswerReady(scheduler::Scheduler& scheduler, absl::Time now, bool all = false);
 
@@ -57,14 +60,16 @@ class HeldSyncs {
     Reply reply;
   };
 
+  Held Take(absl::btree_map<std::string, Held>::iterator at);
   void Finish(Held held, absl::StatusOr<v1::SyncResponse> answer);
 
   EventLoop& loop_;
   const absl::Duration hold_;
   const std::function<void()> on_due_;
   SchedulerMetrics& metrics_;
-  absl::btree_map<std::string, Held> held_;  // By worker.
-  absl::btree_set<std::string> to_look_at_;  // Workers.
+  absl::btree_map<std::string, Held> held_;              // By worker.
+  absl::flat_hash_map<int64_t, std::string> worker_of_;  // By id, of those held.
+  absl::btree_set<std::string> to_look_at_;              // Workers.
 };
 
 }  // namespace deltaworks::services

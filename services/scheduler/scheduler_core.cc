@@ -134,7 +134,7 @@ void SchedulerCore::Stop() {
 
 void SchedulerCore::Tick() {
   tick_timer_ = loop_.PostAfter(options_.tick_interval, [this] { Tick(); });
-  look_at_all_ = true;
+  look_at_leaving_ = gauges_due_ = true;
   RequestTurn();
 }
 
@@ -155,13 +155,16 @@ void SchedulerCore::Turn() {
       pins_.Start(*scheduler_->state(), Now());
     }
   }
-  if (look_at_all_) syncs_.LookAtAll();
+  if (std::exchange(look_at_all_, false)) syncs_.LookAtAll();
+  if (std::exchange(look_at_leaving_, false) && scheduler_->loaded()) {
+    syncs_.LookAtLeaving(*scheduler_->state());
+  }
   syncs_.AnswerReady(*scheduler_, Now());
   AnswerWaiting();
   if (const State* state = CommittedState()) watches_.Pump(View(*state));
   // Last: an error here concerns nobody who was answered.
   if (scheduler_->loaded()) MaybeWriteSnapshot();
-  if (std::exchange(look_at_all_, false)) UpdateGauges();
+  if (std::exchange(gauges_due_, false)) UpdateGauges();
 }
 
 bool SchedulerCore::Commit() {
@@ -212,7 +215,7 @@ void SchedulerCore::MaybeWriteSnapshot() {
 // ---- After an error of the event store ----
 
 void SchedulerCore::Unload(const absl::Status& status, bool is_known) {
-  look_at_all_ = true;
+  look_at_all_ = gauges_due_ = true;
   refusal_ = RefusalOf(status, is_known);
   scheduler_->Unload();
   auto state = LoadState();
@@ -242,7 +245,7 @@ void SchedulerCore::Reload() {
   }
   scheduler_->Load(std::move(readable_), Now());
   LogInfo("the state is loaded again", {{"events", committed_}});
-  look_at_all_ = true;
+  look_at_all_ = gauges_due_ = true;
   RequestTurn();
 }
 
@@ -263,26 +266,34 @@ CommittedView SchedulerCore::View(const State& state) const {
 }
 
 void SchedulerCore::Change(const scheduler::Command& command, JobReply reply) {
-  auto job = std::make_shared<std::string>();
-  *job = ChangeThenRead(
-      command, [job, reply = std::move(reply)](absl::StatusOr<CommittedView> view) mutable {
-        if (!view.ok()) return reply(view.status());
-        reply(view->Show(*view->state.FindJob(*job)));
-      });
+  Execute(command, [reply = std::move(reply)](absl::StatusOr<CommittedView> view,
+                                              const std::string& job) mutable {
+    if (!view.ok()) return reply(view.status());
+    reply(view->Show(*view->state.FindJob(job)));
+  });
 }
 
-std::string SchedulerCore::ChangeThenRead(const scheduler::Command& command, Reader reader) {
-  if (stopped_) return reader(Stopping()), "";
-  if (!scheduler_->loaded()) return reader(refusal_), "";
-  if (absl::Status status = CheckRoom(); !status.ok()) return reader(status), "";
+void SchedulerCore::ChangeThenRead(const scheduler::Command& command, Reader reader) {
+  Execute(command,
+          [reader = std::move(reader)](absl::StatusOr<CommittedView> view,
+                                       const std::string&) mutable { reader(std::move(view)); });
+}
+
+void SchedulerCore::Execute(const scheduler::Command& command, ChangeReader reader) {
+  if (stopped_) return reader(Stopping(), "");
+  if (!scheduler_->loaded()) return reader(refusal_, "");
+  if (absl::Status status = CheckRoom(); !status.ok()) return reader(status, "");
   absl::StatusOr<Scheduler::Result> result = scheduler_->Execute(command, Now(), Random());
   if (!result.ok()) {
     if (absl::IsResourceExhausted(result.status())) metrics_.Refused("active_jobs").Increment();
-    return reader(result.status()), "";
+    return reader(result.status(), "");
   }
-  waiting_.push_back({.is_change = true, .reader = std::move(reader)});
+  waiting_.push_back({.is_change = true,
+                      .reader = [job = std::move(result->job), reader = std::move(reader)](
+                                    absl::StatusOr<CommittedView> view) mutable {
+                        reader(std::move(view), job);
+                      }});
   RequestTurn();
-  return std::move(result->job);
 }
 
 void SchedulerCore::Read(Reader reader) {

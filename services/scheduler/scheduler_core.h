@@ -82,8 +82,8 @@ class SchedulerCore {
 
   // A person's command (not one of the platform). The reply is the job as it then is.
   void Change(const scheduler::Command& command, JobReply reply);
-  // An operator's command; the reader comes after its commit. Returns the job it was about, if any.
-  std::string ChangeThenRead(const scheduler::Command& command, Reader reader);
+  // An operator's command; the reader comes after its commit.
+  void ChangeThenRead(const scheduler::Command& command, Reader reader);
   void Read(Reader reader);
 
   // Unique in this process, for Syncs and watches. Thread-safe.
@@ -100,11 +100,15 @@ class SchedulerCore {
   void DropWatch(int64_t id) { watches_.Drop(id); }
 
  private:
+  // A Reader that also gets the job that its command was about; empty if it was about none.
+  using ChangeReader =
+      absl::AnyInvocable<void(absl::StatusOr<CommittedView>, const std::string& job)>;
+
   absl::Time Now() const;
   scheduler::RandomBits Random() { return random_; }
   // What is durable, folded. Everything in it that was not known to be is told to those concerned.
   absl::StatusOr<std::unique_ptr<scheduler::State>> LoadState();
-  // Once a second: a turn that looks at everything.
+  // Once a second: a turn for what time alone changes.
   void Tick();
   void RequestTurn();
   void Turn();
@@ -122,6 +126,8 @@ class SchedulerCore {
   // The state to show: nullptr if there is none, or something in it is not committed.
   const scheduler::State* CommittedState() const;
   CommittedView View(const scheduler::State& state) const;
+  // Carries `command` out; the reader comes after its commit.
+  void Execute(const scheduler::Command& command, ChangeReader reader);
   // ResourceExhausted if too many calls wait for a commit.
   absl::Status CheckRoom();
   void AnswerWaiting();
@@ -155,8 +161,12 @@ class SchedulerCore {
   EventLoop::TimerId tick_timer_ = 0;
   absl::Time next_snapshot_ = absl::InfinitePast();
 
-  // The next turn looks at every held report and sets the gauges: what time alone changes.
+  // The next turn looks at every held report: another state answers them, or none.
   bool look_at_all_ = false;
+  // It looks at the reports of those told to leave.
+  bool look_at_leaving_ = false;
+  // It sets the gauges, at its end.
+  bool gauges_due_ = false;
   bool turn_posted_ = false;
   bool stopped_ = false;
   std::vector<Waiting> waiting_;
