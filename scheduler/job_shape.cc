@@ -19,18 +19,6 @@ int64_t RoundUp(int64_t value, int binary_digits) {
   return (value + unit - 1) / unit * unit;
 }
 
-MemoryParts PartsOf(const v1::MemoryNeed& need) {
-  MemoryParts parts = {.base_bytes = need.base_bytes(),
-                       .own_bytes = need.own_bytes(),
-                       .rows = need.rows(),
-                       .row_bytes = need.row_bytes(),
-                       .pass_bytes = need.pass_bytes()};
-  for (int i = 0; i < std::min(need.hidden_row_bytes_size(), kHiddenGroupsMax); ++i) {
-    parts.hidden_row_bytes[i] = need.hidden_row_bytes(i);
-  }
-  return parts;
-}
-
 // Whether its memory can be added to that of others.
 bool IsSummable(const v1::MemoryNeed& need) {
   const auto& hidden = need.hidden_row_bytes();
@@ -54,6 +42,18 @@ std::string CohortOf(const JobRecord& record, const Options& options) {
 }
 
 }  // namespace
+
+MemoryParts PartsOf(const v1::MemoryNeed& need) {
+  MemoryParts parts = {.base_bytes = need.base_bytes(),
+                       .own_bytes = need.own_bytes(),
+                       .rows = need.rows(),
+                       .row_bytes = need.row_bytes(),
+                       .pass_bytes = need.pass_bytes()};
+  for (int i = 0; i < std::min(need.hidden_row_bytes_size(), kHiddenGroupsMax); ++i) {
+    parts.hidden_row_bytes[i] = need.hidden_row_bytes(i);
+  }
+  return parts;
+}
 
 void MemoryParts::Add(const MemoryParts& job) {
   base_bytes = std::max(base_bytes, job.base_bytes);

@@ -39,6 +39,9 @@ struct MemoryParts {
   int64_t Bytes() const;
 };
 
+// Groups beyond kHiddenGroupsMax do not count: whoever adds jobs up must refuse them.
+MemoryParts PartsOf(const v1::MemoryNeed& need);
+
 struct JobShape {
   // Jobs with equal ones may share a worker: base, compute type, and the tenant if it wants no
   // other beside it. Empty: the job runs alone.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "scheduler/job_shape.h"
 #include "trainer/model/workspace.h"
 
 namespace deltaworks::services {
@@ -203,19 +204,9 @@ v1::MemoryNeed MemoryNeedOf(const trainer::ModelConfig& config,
 }
 
 int64_t MemoryBound(absl::Span<const v1::MemoryNeed> jobs) {
-  int64_t own_bytes = 0, rows = 0, row_bytes = 0, pass_bytes = 0;
-  std::array<int64_t, trainer::kLinearGroups> hidden_row_bytes = {};
-  for (const v1::MemoryNeed& job : jobs) {
-    own_bytes += job.own_bytes();
-    rows += job.rows();
-    row_bytes = std::max(row_bytes, job.row_bytes());
-    pass_bytes = std::max(pass_bytes, job.pass_bytes());
-    for (int group = 0; group < trainer::kLinearGroups; ++group) {
-      hidden_row_bytes[group] = std::max(hidden_row_bytes[group], job.hidden_row_bytes(group));
-    }
-  }
-  for (const int64_t bytes : hidden_row_bytes) row_bytes += bytes;
-  return jobs.front().base_bytes() + own_bytes + pass_bytes + rows * row_bytes;
+  scheduler::MemoryParts together;
+  for (const v1::MemoryNeed& job : jobs) together.Add(scheduler::PartsOf(job));
+  return together.Bytes();
 }
 
 }  // namespace deltaworks::services

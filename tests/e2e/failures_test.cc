@@ -358,12 +358,15 @@ TEST(RequestTest, AnEmptyRequestIsRefusedAndNamesTheFieldThatItLacks) {
   for (const auto* service : AllServices()) {
     for (int i = 0; i < service->method_count(); ++i) {
       const auto& method = *service->method(i);
-      // Readers too, but for the one that needs no field.
-      if (method.name() == "ListWorkers") continue;
-      const bool platform_only = method.name() == "Sync" || method.name() == "CreateVersion";
-      const services::Channel channel = platform.NewChannel(
-          platform.Serving(service->name()), platform.token(platform_only ? kPlatform : kAcme));
-      const RpcAnswer answer = CallRpc(channel, method, *NewRequest(method));
+      // Readers too, but for those that need no field.
+      if (method.name() == "ListWorkers" || method.name() == "ListQuotas") continue;
+      const auto answer_to = [&](const std::string& token) {
+        return CallRpc(platform.NewChannel(platform.Serving(service->name()), token), method,
+                       *NewRequest(method));
+      };
+      RpcAnswer answer = answer_to(platform.token(kAcme));
+      // Who calls is looked at before what is asked.
+      if (absl::IsPermissionDenied(answer.status)) answer = answer_to(platform.token(kPlatform));
       SCOPED_TRACE(method.full_name());
       EXPECT_TRUE(absl::IsInvalidArgument(answer.status)) << answer.Text();
       EXPECT_TRUE(NamesAField(method, std::string(answer.status.message()))) << answer.Text();
