@@ -61,8 +61,23 @@ struct Preempt {
   std::string by;
 };
 
+// Attempts die there one after the other.
+struct QuarantineWorker {
+  std::string worker;
+};
+
+// Its time is over.
+struct ReleaseWorker {
+  std::string worker;
+};
+
 // Its start_after has come.
 struct ReleaseJob {
+  std::string job;
+};
+
+// Its start bound is to be computed again.
+struct RenewStartBound {
   std::string job;
 };
 
@@ -72,10 +87,11 @@ struct ExpireJob {
 };
 
 using Command =
-    std::variant<v1::CreateJobRequest, v1::CancelJobRequest, v1::PauseJobRequest,
-                 v1::ResumeJobRequest, v1::UpdateJobRequest, v1::SetQuotaRequest,
-                 v1::SetWorkerModeRequest, ValidationAnswer, VersionAnswer, WorkerReport,
-                 StartScheduler, EndLease, GrantAttempt, Preempt, ReleaseJob, ExpireJob>;
+    std::variant<v1::CreateJobRequest, v1::RerunJobRequest, v1::CancelJobRequest,
+                 v1::PauseJobRequest, v1::ResumeJobRequest, v1::UpdateJobRequest,
+                 v1::SetQuotaRequest, v1::SetWorkerModeRequest, ValidationAnswer, VersionAnswer,
+                 WorkerReport, StartScheduler, EndLease, GrantAttempt, Preempt, QuarantineWorker,
+                 ReleaseWorker, ReleaseJob, RenewStartBound, ExpireJob>;
 
 }  // namespace deltaworks::scheduler
 

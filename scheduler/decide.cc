@@ -20,6 +20,7 @@ struct Decider {
   Result operator()(const v1::PauseJobRequest& c) const { return DecidePause(c, context); }
   Result operator()(const v1::ResumeJobRequest& c) const { return DecideResume(c, context); }
   Result operator()(const v1::UpdateJobRequest& c) const { return DecideUpdate(c, context); }
+  Result operator()(const v1::RerunJobRequest& c) const { return DecideRerun(c, context); }
   Result operator()(const v1::SetQuotaRequest& c) const { return DecideSetQuota(c, context); }
   Result operator()(const v1::SetWorkerModeRequest& c) const {
     return DecideSetWorkerMode(c, context);
@@ -32,6 +33,9 @@ struct Decider {
   Result operator()(const GrantAttempt& c) const { return DecideGrant(c, context); }
   Result operator()(const Preempt& c) const { return DecidePreempt(c, context); }
   Result operator()(const ReleaseJob& c) const { return DecideRelease(c, context); }
+  Result operator()(const RenewStartBound& c) const { return DecideRenewStartBound(c, context); }
+  Result operator()(const QuarantineWorker& c) const { return DecideQuarantine(c, context); }
+  Result operator()(const ReleaseWorker& c) const { return DecideReleaseWorker(c, context); }
   Result operator()(const ExpireJob& c) const { return DecideExpire(c, context); }
 };
 

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "scheduler/command.h"
+#include "scheduler/estimator.h"
 #include "scheduler/event.pb.h"
 #include "scheduler/fleet.h"
 #include "scheduler/options.h"
@@ -35,6 +36,7 @@ struct Decision {
 struct DecisionContext {
   const State& state;
   const Fleet& fleet;
+  const Estimator& estimator;
   const Options& options;
   absl::Time now;  // Raised to state.last_time() if it is below.
   RandomBits random;

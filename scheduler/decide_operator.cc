@@ -1,5 +1,6 @@
 #include "scheduler/decide_operator.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -49,6 +50,14 @@ absl::Status CheckSum(const std::string& tenant, const v1::Quota& quota,
                    devices, ", the workers seen within a day, or force"));
 }
 
+Event ModeEvent(const std::string& worker, v1::WorkerMode mode, const DecisionContext& context) {
+  Event event;
+  *event.mutable_time() = ToProto(context.now);
+  event.mutable_worker_mode_set()->set_worker(worker);
+  event.mutable_worker_mode_set()->set_mode(mode);
+  return event;
+}
+
 }  // namespace
 
 absl::StatusOr<Decision> DecideSetQuota(const v1::SetQuotaRequest& request,
@@ -78,7 +87,8 @@ absl::StatusOr<Decision> DecideSetQuota(const v1::SetQuotaRequest& request,
 
 absl::StatusOr<Decision> DecideSetWorkerMode(const v1::SetWorkerModeRequest& request,
                                              const DecisionContext& context) {
-  if (request.mode() == v1::WORKER_MODE_UNSPECIFIED || !v1::WorkerMode_IsValid(request.mode())) {
+  if (request.mode() != v1::WORKER_ACTIVE && request.mode() != v1::WORKER_CORDONED &&
+      request.mode() != v1::WORKER_DRAINED) {
     return absl::InvalidArgumentError(
         absl::StrCat("mode is ", static_cast<int>(request.mode()),
                      ", want WORKER_ACTIVE, WORKER_CORDONED or WORKER_DRAINED"));
@@ -88,12 +98,11 @@ absl::StatusOr<Decision> DecideSetWorkerMode(const v1::SetWorkerModeRequest& req
     return absl::NotFoundError(absl::StrCat(worker, " never reported"));
   }
   Decision decision;
-  if (context.state.WorkerMode(worker) != request.mode()) {
-    Event event;
-    *event.mutable_time() = ToProto(context.now);
-    event.mutable_worker_mode_set()->set_worker(worker);
-    event.mutable_worker_mode_set()->set_mode(request.mode());
-    decision.events.push_back(std::move(event));
+  const bool is_active = request.mode() == v1::WORKER_ACTIVE;
+  if (context.state.WorkerMode(worker) != request.mode() ||
+      (is_active && context.state.troubles().all().contains(worker))) {
+    decision.events.push_back(ModeEvent(worker, request.mode(), context));
+    decision.events.back().mutable_worker_mode_set()->set_clears_trouble(is_active);
   }
   if (request.mode() != v1::WORKER_DRAINED) return decision;
   for (const std::string& job : context.state.JobsOn(worker)) {
@@ -110,6 +119,28 @@ absl::StatusOr<Decision> DecideSetWorkerMode(const v1::SetWorkerModeRequest& req
     for (Event& drafted : draft.TakeEvents()) decision.events.push_back(std::move(drafted));
   }
   return decision;
+}
+
+Decision DecideQuarantine(const QuarantineWorker& command, const DecisionContext& context) {
+  const auto trouble = context.state.troubles().all().find(command.worker);
+  if (trouble == context.state.troubles().all().end() ||
+      context.state.WorkerMode(command.worker) != v1::WORKER_ACTIVE) {
+    return {};
+  }
+  absl::Duration length = context.options.quarantine_first;
+  for (int i = 0; i < trouble->second.quarantines() && length < context.options.quarantine_max;
+       ++i) {
+    length *= 2;
+  }
+  Event event = ModeEvent(command.worker, v1::WORKER_QUARANTINED, context);
+  *event.mutable_worker_mode_set()->mutable_until() =
+      ToProto(context.now + std::min(length, context.options.quarantine_max));
+  return {.events = {std::move(event)}};
+}
+
+Decision DecideReleaseWorker(const ReleaseWorker& command, const DecisionContext& context) {
+  if (context.state.WorkerMode(command.worker) != v1::WORKER_QUARANTINED) return {};
+  return {.events = {ModeEvent(command.worker, v1::WORKER_ACTIVE, context)}};
 }
 
 }  // namespace deltaworks::scheduler

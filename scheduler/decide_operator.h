@@ -16,6 +16,10 @@ absl::StatusOr<Decision> DecideSetQuota(const v1::SetQuotaRequest& request,
 absl::StatusOr<Decision> DecideSetWorkerMode(const v1::SetWorkerModeRequest& request,
                                              const DecisionContext& context);
 
+// From a plan.
+Decision DecideQuarantine(const QuarantineWorker& command, const DecisionContext& context);
+Decision DecideReleaseWorker(const ReleaseWorker& command, const DecisionContext& context);
+
 }  // namespace deltaworks::scheduler
 
 #endif  // DELTAWORKS_SCHEDULER_DECIDE_OPERATOR_H_

@@ -1,7 +1,10 @@
 #include "scheduler/decide_platform.h"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -71,6 +74,16 @@ std::string WhyInfeasible(const JobRecord& record, const DecisionContext& contex
                       ", what the largest suitable worker has");
 }
 
+std::string BoundSentence(const v1::StartBound& bound) {
+  return absl::StrCat("starts by ",
+                      absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", FromProto(bound.latest_start_time()),
+                                       absl::UTCTimeZone()),
+                      " at the latest, after ",
+                      absl::FormatDuration(absl::Seconds(std::ceil(bound.work_ahead_seconds()))),
+                      " of device time ahead on ", bound.workers(),
+                      bound.workers() == 1 ? " worker" : " workers");
+}
+
 // Names of missing blobs in the registry's FAILED_PRECONDITION; empty if it says something else.
 std::vector<std::string> MissingBlobs(const absl::Status& status) {
   absl::string_view message = status.message();
@@ -133,6 +146,23 @@ void TakeRefusal(const absl::Status& status, JobDraft* draft) {
   }
 }
 
+// Fills in what can be said before the job began.
+void Estimate(const JobRecord& record, const DecisionContext& context, JobValidated* validated,
+              v1::JobEvent* shown) {
+  JobRecord valid = record;
+  valid.mutable_job()->mutable_status()->mutable_progress()->set_total_steps(
+      validated->facts().total_steps());
+  *valid.mutable_job()->mutable_status()->mutable_facts() = validated->facts();
+  *valid.mutable_job()->mutable_train() = validated->spec();
+  if (auto estimate = context.estimator.EstimateOf(valid)) {
+    *validated->mutable_estimate() = *std::move(estimate);
+  }
+  if (auto bound = context.estimator.BoundOf(valid, context.now)) {
+    shown->set_message(absl::StrCat(shown->message(), "; ", BoundSentence(*bound)));
+    *validated->mutable_start_bound() = *std::move(bound);
+  }
+}
+
 }  // namespace
 
 Decision DecideStart(const DecisionContext& context) {
@@ -158,9 +188,11 @@ Decision DecideValidation(const ValidationAnswer& answer, const DecisionContext&
       draft.NewEvent(v1::JobEvent::STATE_CHANGED, v1::QUEUED, v1::VALIDATED,
                      absl::StrCat("valid: ", answer.response.facts().total_steps(), " steps over ",
                                   answer.response.facts().train_examples(), " examples"));
-  *event.mutable_job_validated()->mutable_facts() = answer.response.facts();
-  *event.mutable_job_validated()->mutable_spec() =
+  JobValidated& validated = *event.mutable_job_validated();
+  *validated.mutable_facts() = answer.response.facts();
+  *validated.mutable_spec() =
       answer.response.has_spec() ? answer.response.spec() : record->job().train();
+  Estimate(draft.record(), context, &validated, event.mutable_shown());
   draft.Add(std::move(event));
 
   const std::string infeasible = WhyInfeasible(draft.record(), context);
@@ -227,6 +259,25 @@ Decision DecideGrant(const GrantAttempt& command, const DecisionContext& context
   *attempt.mutable_grant_time() = ToProto(context.now);
   attempt.set_start_step(start_step);
   attempt.set_alone(command.alone);
+  draft.Add(std::move(event));
+  return Done(&draft);
+}
+
+Decision DecideRenewStartBound(const RenewStartBound& command, const DecisionContext& context) {
+  const JobRecord* record = context.state.FindJob(command.job);
+  if (record == nullptr || StateOf(*record) != v1::QUEUED) return {};
+  std::optional<v1::StartBound> bound = context.estimator.BoundOf(*record, context.now);
+  if (!bound.has_value()) return {};
+  JobDraft draft(*record, context.now);
+  const v1::JobStatus& status = record->job().status();
+  Event event = draft.NewEvent(
+      v1::JobEvent::NOTE, v1::QUEUED, status.reason(),
+      absl::StrCat(status.has_start_bound()
+                       ? absl::StrCat("fewer workers could hold it than the ",
+                                      status.start_bound().workers(), " there were: ")
+                       : "",
+                   BoundSentence(*bound)));
+  *event.mutable_start_bound_set()->mutable_start_bound() = *std::move(bound);
   draft.Add(std::move(event));
   return Done(&draft);
 }

@@ -15,6 +15,7 @@ Decision DecideEndLease(const EndLease& command, const DecisionContext& context)
 Decision DecideGrant(const GrantAttempt& command, const DecisionContext& context);
 Decision DecidePreempt(const Preempt& command, const DecisionContext& context);
 Decision DecideRelease(const ReleaseJob& command, const DecisionContext& context);
+Decision DecideRenewStartBound(const RenewStartBound& command, const DecisionContext& context);
 Decision DecideExpire(const ExpireJob& command, const DecisionContext& context);
 
 }  // namespace deltaworks::scheduler

@@ -1,6 +1,7 @@
 #include "scheduler/decide_request.h"
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -132,7 +133,8 @@ absl::Status CheckDeadline(absl::string_view field, const v1::Timing& timing, ab
                                                  ", want later than now, ", absl::FormatTime(now)));
 }
 
-absl::Status Update(const v1::UpdateJobRequest& request, JobDraft* draft) {
+absl::Status Update(const v1::UpdateJobRequest& request, const Estimator& estimator,
+                    JobDraft* draft) {
   const v1::JobState state = draft->state();
   if (IsFinal(state) || state == v1::CANCELLING || state == v1::FINALIZING) {
     return WrongState(*draft, "a job without a result that is not being cancelled");
@@ -143,6 +145,14 @@ absl::Status Update(const v1::UpdateJobRequest& request, JobDraft* draft) {
                                  : request.priority_class());
   *updated.mutable_timing() =
       request.has_timing() ? request.timing() : draft->record().job().timing();
+  if (state == v1::QUEUED) {
+    JobRecord changed = draft->record();
+    changed.mutable_job()->set_priority_class(updated.priority_class());
+    *changed.mutable_job()->mutable_timing() = updated.timing();
+    if (auto bound = estimator.BoundOf(changed, draft->now())) {
+      *updated.mutable_start_bound() = *std::move(bound);
+    }
+  }
   Event event = draft->NewEvent(
       v1::JobEvent::NOTE, state, draft->record().job().status().reason(),
       absl::StrCat("changed on request: class ", v1::PriorityClass_Name(updated.priority_class()),
@@ -179,18 +189,9 @@ absl::Status CheckRoom(const DecisionContext& context) {
                    "; nothing was stored"));
 }
 
-}  // namespace
-
-absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
-                                      const DecisionContext& context) {
-  constexpr absl::string_view kRpc = "CreateJob";
-  DW_ASSIGN_OR_RETURN(const std::string tenant, ParseTenant("parent", request.parent()));
-  const v1::CreateJobRequest comparable = Comparable(request);
-  DW_ASSIGN_OR_RETURN(
-      const std::string done_before,
-      context.state.requests().Find(tenant, kRpc, request.request_id(), comparable));
-  if (!done_before.empty()) return Decision{.job = done_before};
-
+// Of a job that is made.
+absl::StatusOr<JobDraft> DraftCreated(const v1::CreateJobRequest& request,
+                                      const std::string& tenant, const DecisionContext& context) {
   DW_ASSIGN_OR_RETURN(const std::string job_id, ChooseJobId(request, tenant, context));
   DW_ASSIGN_OR_RETURN(v1::Job job, CompleteJob(request.job(), tenant, job_id));
   if (!job.parent_job().empty() && context.state.FindJob(job.parent_job()) == nullptr) {
@@ -206,7 +207,50 @@ absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
   event.set_job(job.name());
   *event.mutable_job_created()->mutable_job() = std::move(job);
   draft.Add(std::move(event));
+  return draft;
+}
+
+}  // namespace
+
+absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
+                                      const DecisionContext& context) {
+  constexpr absl::string_view kRpc = "CreateJob";
+  DW_ASSIGN_OR_RETURN(const std::string tenant, ParseTenant("parent", request.parent()));
+  const v1::CreateJobRequest comparable = Comparable(request);
+  DW_ASSIGN_OR_RETURN(
+      const std::string done_before,
+      context.state.requests().Find(tenant, kRpc, request.request_id(), comparable));
+  if (!done_before.empty()) return Decision{.job = done_before};
+
+  DW_ASSIGN_OR_RETURN(JobDraft draft, DraftCreated(request, tenant, context));
   return Finish(kRpc, comparable, &draft);
+}
+
+absl::StatusOr<Decision> DecideRerun(const v1::RerunJobRequest& request,
+                                     const DecisionContext& context) {
+  constexpr absl::string_view kRpc = "RerunJob";
+  DW_ASSIGN_OR_RETURN(const ResourceName name, ParseResourceName("name", request.name(), "jobs"));
+  DW_ASSIGN_OR_RETURN(
+      const std::string done_before,
+      context.state.requests().Find(name.tenant, kRpc, request.request_id(), request));
+  if (!done_before.empty()) return Decision{.job = done_before};
+  const JobRecord* record = context.state.FindJob(request.name());
+  if (record == nullptr) {
+    return absl::NotFoundError(absl::StrCat(request.name(), " does not exist"));
+  }
+  if (!IsFinal(StateOf(*record))) {
+    return WrongState(JobDraft(*record, context.now), "SUCCEEDED, FAILED or CANCELLED to rerun it");
+  }
+  v1::CreateJobRequest create;
+  create.set_parent(absl::StrCat("tenants/", name.tenant));
+  create.set_job_id(request.job_id());
+  v1::Job& job = *create.mutable_job();
+  job = record->job();
+  job.set_parent_job(request.name());
+  job.mutable_timing()->clear_start_after();
+  job.mutable_timing()->clear_deadline();
+  DW_ASSIGN_OR_RETURN(JobDraft draft, DraftCreated(create, std::string(name.tenant), context));
+  return Finish(kRpc, request, &draft);
 }
 
 absl::StatusOr<Decision> DecideCancel(const v1::CancelJobRequest& request,
@@ -232,7 +276,7 @@ absl::StatusOr<Decision> DecideUpdate(const v1::UpdateJobRequest& request,
   DW_RETURN_IF_ERROR(CheckTiming("timing", request.timing()));
   return DecideOnJob("UpdateJob", request, context, [&](JobDraft* draft) -> absl::Status {
     DW_RETURN_IF_ERROR(CheckDeadline("timing", request.timing(), context.now));
-    return Update(request, draft);
+    return Update(request, context.estimator, draft);
   });
 }
 

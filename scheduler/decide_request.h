@@ -1,4 +1,4 @@
-// What people ask: create, cancel, pause and resume a job. Pure functions.
+// What people ask: create, rerun, cancel, pause, resume and change a job. Pure functions.
 //
 // A request id that was used answers with the job it was about and changes nothing; an operation
 // that finds the job where it should bring it succeeds and changes nothing but the request log.
@@ -13,6 +13,8 @@ namespace deltaworks::scheduler {
 
 absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
                                       const DecisionContext& context);
+absl::StatusOr<Decision> DecideRerun(const v1::RerunJobRequest& request,
+                                     const DecisionContext& context);
 absl::StatusOr<Decision> DecideCancel(const v1::CancelJobRequest& request,
                                       const DecisionContext& context);
 absl::StatusOr<Decision> DecidePause(const v1::PauseJobRequest& request,

@@ -2,25 +2,30 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/btree_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "scheduler/estimator.h"
 #include "scheduler/fair_share.h"
+#include "scheduler/forecast.h"
 #include "scheduler/grant_planner.h"
 #include "scheduler/job_record.h"
 #include "scheduler/placement.h"
 #include "scheduler/proto_time.h"
 #include "scheduler/queue_order.h"
 #include "scheduler/resource_name.h"
+#include "scheduler/start_hints.h"
 
 namespace deltaworks::scheduler {
 namespace {
 
 constexpr double kMebibyte = 1024.0 * 1024.0;
+constexpr size_t kPositionsExact = 1'000;
+constexpr absl::Duration kWaitMax = absl::Hours(24 * 365 * 100);
 
 std::string Mebibytes(int64_t bytes) {
   return absl::StrCat(static_cast<int64_t>(static_cast<double>(bytes) / kMebibyte), " MiB");
@@ -71,19 +76,55 @@ v1::Job Explainer::Show(const JobRecord& record) {
   return job;
 }
 
-int64_t Explainer::PositionOf(const JobRecord& record) {
-  const JobQueue::Keys& queue = state_.queue().keys();
-  if (!was_asked_) {
-    was_asked_ = true;
-    return std::distance(queue.begin(), queue.find(MakeQueueKey(record.job(), options_))) + 1;
+v1::Job Explainer::ShowOne(const JobRecord& record, const Sources* sources) {
+  v1::Job job = Show(record);
+  if (sources == nullptr || StateOf(record) != v1::QUEUED || record.before_start()) return job;
+  v1::Waiting& waiting = *job.mutable_status()->mutable_waiting();
+  const Estimator estimator(state_, fleet_, sources->workers, sources->speeds, options_);
+  for (std::string& hint : StartHints(record, state_, fleet_, estimator, options_, now_)) {
+    waiting.add_hints(std::move(hint));
   }
+  const Forecast::Answer forecast =
+      Forecast(state_, fleet_, sources->workers, options_, now_).Of(record);
+  if (forecast.earliest_start.has_value()) {
+    *waiting.mutable_earliest_start_time() = ToProto(*forecast.earliest_start);
+  }
+  if (forecast.start.has_value()) {
+    *waiting.mutable_likely_start_time() = ToProto(*forecast.start);
+    *waiting.mutable_likely_start_time_max() = ToProto(*forecast.start);
+    if (forecast.end.has_value()) *waiting.mutable_likely_end_time() = ToProto(*forecast.end);
+  } else if (const int64_t workers = estimator.WorkersFor(ShapeOf(record, options_), now_);
+             workers > 0) {
+    const absl::Duration wait = std::min(
+        absl::Seconds(estimator.SecondsAhead(record) / static_cast<double>(workers)), kWaitMax);
+    *waiting.mutable_likely_start_time() = ToProto(forecast.played_until);
+    *waiting.mutable_likely_start_time_max() =
+        ToProto(std::max(forecast.played_until, now_ + wait));
+  }
+  return job;
+}
+
+void Explainer::SetPosition(const JobRecord& record, v1::Waiting* waiting) {
+  const JobQueue& queue = state_.queue();
   if (positions_.empty()) {
-    positions_.reserve(queue.size());
-    for (const QueueKey& key : queue) {
+    for (const QueueKey& key : queue.keys()) {
+      if (positions_.size() == kPositionsExact) break;
       positions_.emplace(key.job, static_cast<int64_t>(positions_.size()) + 1);
     }
   }
-  return positions_.at(record.job().name());
+  if (const auto exact = positions_.find(record.job().name()); exact != positions_.end()) {
+    waiting->set_queue_position(exact->second);
+    waiting->set_queue_position_max(exact->second);
+    return;
+  }
+  const absl::Time rank = MakeQueueKey(record.job(), options_).rank;
+  int64_t before = 0, through = 0;
+  for (const auto& [shape, of_shape] : queue.shapes()) {
+    before += of_shape.sums.Before(rank).jobs;
+    through += of_shape.sums.Through(rank).jobs;
+  }
+  waiting->set_queue_position(std::max<int64_t>(before, kPositionsExact) + 1);
+  waiting->set_queue_position_max(through);
 }
 
 const Explainer::Survey& Explainer::LookAt(const JobShape& shape) {
@@ -134,17 +175,17 @@ v1::Waiting Explainer::Explain(const JobRecord& record) {
     return waiting;
   }
   const Survey& survey = LookAt(ShapeOf(record, options_));
-  const int64_t position = PositionOf(record);
   const std::string online = absl::StrCat("; ", Workers(survey.online), " online, none does");
 
   v1::Waiting waiting;
-  waiting.set_queue_position(position);
+  SetPosition(record, &waiting);
+  const int64_t position = waiting.queue_position();
   waiting.set_reason(survey.furthest);
   switch (survey.furthest) {
     case v1::NO_WORKER_ONLINE:
       waiting.set_message(absl::StrCat("no worker is online that takes jobs (", survey.seen,
                                        " seen since the scheduler started, ", survey.draining,
-                                       " draining or cordoned)"));
+                                       " draining, cordoned or quarantined)"));
       break;
     case v1::NO_WORKER_WITH_DEVICE_KIND:
       waiting.set_message(absl::StrCat("waits for a worker with a ",

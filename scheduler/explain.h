@@ -17,17 +17,24 @@
 #include "scheduler/fleet.h"
 #include "scheduler/job_shape.h"
 #include "scheduler/options.h"
+#include "scheduler/pass_speed.h"
 #include "scheduler/state.h"
+#include "scheduler/worker_index.h"
 
 namespace deltaworks::scheduler {
 
-// A view of the queue at one moment, for any number of jobs: the first is looked up in the queue,
-// all further ones in an index of it; the workers are looked at once for each shape. Everything
-// passed in must outlive it and stay as it is. Thread-compatible.
+// A view of the queue at one moment, for any number of jobs: the workers are looked at once for
+// each shape. Everything passed in must outlive it and stay as it is. Thread-compatible.
 class Explainer {
  public:
   Explainer(const State& state, const Fleet& fleet, const Options& options, absl::Time now)
       : state_(state), fleet_(fleet), options_(options), now_(now) {}
+
+  // What estimates need; without it ShowOne says no more than Show.
+  struct Sources {
+    const WorkerIndex& workers;
+    const Speeds& speeds;
+  };
 
   // What of all workers the sentences need, for jobs of one shape.
   struct Survey {
@@ -44,13 +51,14 @@ class Explainer {
 
   // The job as its owner sees it: as stored, with status.waiting if it is QUEUED.
   v1::Job Show(const JobRecord& record);
+  // The same, with estimates and hints: for an answer about one job.
+  v1::Job ShowOne(const JobRecord& record, const Sources* sources);
 
   // Of a QUEUED job.
   v1::Waiting Explain(const JobRecord& record);
 
  private:
-  // From 1, in the queue.
-  int64_t PositionOf(const JobRecord& record);
+  void SetPosition(const JobRecord& record, v1::Waiting* waiting);
   const Survey& LookAt(const JobShape& shape);
   void ExplainRoom(const JobRecord& record, v1::Waiting* waiting) const;
 
@@ -58,7 +66,7 @@ class Explainer {
   const Fleet& fleet_;
   const Options& options_;
   const absl::Time now_;
-  bool was_asked_ = false;
+  // Of the first.
   absl::flat_hash_map<absl::string_view, int64_t> positions_;
   std::map<JobShape, Survey> surveys_;
 };

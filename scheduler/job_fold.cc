@@ -54,7 +54,10 @@ void FoldValidated(const JobValidated& validated, JobRecord* record) {
   v1::Job& job = *record->mutable_job();
   *job.mutable_train() = validated.spec();
   *job.mutable_status()->mutable_facts() = validated.facts();
-  job.mutable_status()->mutable_progress()->set_total_steps(validated.facts().total_steps());
+  v1::JobStatus& status = *job.mutable_status();
+  status.mutable_progress()->set_total_steps(validated.facts().total_steps());
+  if (validated.has_estimate()) *status.mutable_estimate() = validated.estimate();
+  if (validated.has_start_bound()) *status.mutable_start_bound() = validated.start_bound();
 }
 
 void FoldGranted(const AttemptGranted& granted, const Event& event, JobRecord* record) {
@@ -284,6 +287,14 @@ absl::Status FoldKind(const Event& event, JobRecord* record) {
     case Event::kJobUpdated:
       record->mutable_job()->set_priority_class(event.job_updated().priority_class());
       FoldTiming(event.job_updated().timing(), event, record);
+      if (event.job_updated().has_start_bound()) {
+        *record->mutable_job()->mutable_status()->mutable_start_bound() =
+            event.job_updated().start_bound();
+      }
+      break;
+    case Event::kStartBoundSet:
+      *record->mutable_job()->mutable_status()->mutable_start_bound() =
+          event.start_bound_set().start_bound();
       break;
     case Event::kSchedulerStarted:
     case Event::kWorkerJoined:

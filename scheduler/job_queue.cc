@@ -9,8 +9,9 @@ void JobQueue::Insert(const JobRecord& record) {
   const QueueKey key = MakeQueueKey(record.job(), options_);
   const JobShape shape = ShapeOf(record, options_);
   CHECK(all_.insert(key).second) << key.job << " is queued already";
-  ShapeQueue& queue = shapes_.try_emplace(shape, ShapeQueue{shape, {}}).first->second;
+  ShapeQueue& queue = shapes_.try_emplace(shape, ShapeQueue{shape, {}, {}}).first->second;
   queue.keys.insert(key);
+  queue.sums.Add(key.rank, RemainingWork(record));
   tenants_[TenantOf(key.job)][&queue].insert(key);
 }
 
@@ -24,6 +25,7 @@ void JobQueue::Erase(const JobRecord& record) {
   if (of_tenant->second.empty()) tenant->second.erase(of_tenant);
   if (tenant->second.empty()) tenants_.erase(tenant);
   found->second.keys.erase(key);
+  found->second.sums.Remove(key.rank, RemainingWork(record));
   if (found->second.keys.empty()) shapes_.erase(found);
 }
 

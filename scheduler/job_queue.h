@@ -16,6 +16,7 @@
 #include "scheduler/job_shape.h"
 #include "scheduler/options.h"
 #include "scheduler/queue_order.h"
+#include "scheduler/work.h"
 
 namespace deltaworks::scheduler {
 
@@ -25,6 +26,7 @@ class JobQueue {
   struct ShapeQueue {
     const JobShape shape;
     Keys keys;
+    RankSums sums;  // Of what they need.
   };
   // By address; each lives as long as it has jobs.
   using TenantQueue = absl::btree_map<const ShapeQueue*, Keys>;

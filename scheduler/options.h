@@ -40,13 +40,23 @@ struct Options {
   // preempt_after of it.
   bool preemption = true;
   absl::Duration preempt_after = absl::Seconds(60);
+  // Of one device, in the operator's currency; 0: estimates name no cost.
+  double device_hour_price = 0;
   // Time between two looks for whom to preempt.
   absl::Duration preemption_interval = absl::Seconds(1);
+  // The same, for start bounds that count on workers which are gone.
+  absl::Duration start_bounds_interval = absl::Seconds(1);
 
   // After this many deaths in a row without a new checkpoint the job runs alone.
   int32_t deaths_until_alone = 2;
   // After this many deaths in a row alone it is poison; 0: never.
   int32_t deaths_until_poison = 3;
+
+  // After this many incidents in a row (worker_trouble.h) a worker gets no new job for
+  // quarantine_first, twice as long each time, up to quarantine_max; 0: never.
+  int32_t incidents_until_quarantine = 3;
+  absl::Duration quarantine_first = absl::Minutes(10);
+  absl::Duration quarantine_max = absl::Hours(6);
 
   // ResumePolicy ANY: go on elsewhere when the numerics class was not seen for this long.
   absl::Duration numerics_class_patience = absl::Hours(1);

@@ -2,15 +2,10 @@
 
 #include <algorithm>
 
+#include "scheduler/pass_speed.h"
+
 namespace deltaworks::scheduler {
 namespace {
-
-// Tokens for which a pass's products take as long as reading the weights does: what a device can
-// compute a byte of memory that it reads.
-constexpr double kOverheadTokensCpu = 64;
-constexpr double kOverheadTokensGpu = 512;
-// A measured one is believed up to here.
-constexpr double kOverheadTokensMax = 4096;
 
 bool HoldsBase(const JobShape& shape, const WorkerInfo& worker) {
   const auto& cached = worker.environment.bases_cached();
@@ -83,19 +78,6 @@ Fit CheckWorker(const JobShape& shape, const WorkerInfo& worker, v1::WorkerMode 
     return later(v1::WORKERS_BUSY);
   }
   return kind;
-}
-
-double OverheadTokens(const JobShape& shape, const WorkerInfo& worker) {
-  for (const v1::PassTime& time : worker.pass_times) {
-    if (time.base_manifest_digest() != shape.base_manifest_digest ||
-        time.compute_type() != shape.compute_type) {
-      continue;
-    }
-    const double tokens = time.fixed_seconds() / time.seconds_per_token();
-    // Also false for NaN.
-    if (tokens >= 0) return std::min(tokens, kOverheadTokensMax);
-  }
-  return worker.environment.device_kind() == "cpu" ? kOverheadTokensCpu : kOverheadTokensGpu;
 }
 
 PlacementCost CostOf(const JobShape& shape, const WorkerInfo& worker, const WorkerLoad& load) {

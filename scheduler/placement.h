@@ -50,10 +50,6 @@ Fit CheckWorkerKind(const JobShape& shape, const WorkerInfo& worker, bool any_cl
 Fit CheckWorker(const JobShape& shape, const WorkerInfo& worker, v1::WorkerMode mode,
                 const WorkerLoad& load, bool any_class, const Options& options);
 
-// The worker's overhead of a pass in tokens (worker_load.h): as it measured on this base, else that
-// of its kind of device.
-double OverheadTokens(const JobShape& shape, const WorkerInfo& worker);
-
 // Of workers that fit the smaller is better: an empty one first, then one that holds the base, then
 // the one with the shortest pass, then the first by name.
 struct PlacementCost {

@@ -6,6 +6,7 @@
 #include "scheduler/grant_planner.h"
 #include "scheduler/job_record.h"
 #include "scheduler/preemption.h"
+#include "scheduler/proto_time.h"
 
 namespace deltaworks::scheduler {
 namespace {
@@ -31,6 +32,21 @@ void PlanTimes(const State& state, absl::Time now, Plan* plan) {
   }
 }
 
+void PlanQuarantines(const State& state, const Options& options, absl::Time now, Plan* plan) {
+  for (const auto& [worker, trouble] : state.troubles().all()) {
+    if (options.incidents_until_quarantine > 0 &&
+        trouble.incidents() >= options.incidents_until_quarantine &&
+        state.WorkerMode(worker) == v1::WORKER_ACTIVE) {
+      plan->commands.push_back(QuarantineWorker{worker});
+    }
+  }
+  for (const auto& [worker, set] : state.worker_modes()) {
+    if (set.mode() == v1::WORKER_QUARANTINED && FromProto(set.until()) <= now) {
+      plan->commands.push_back(ReleaseWorker{worker});
+    }
+  }
+}
+
 // At most kAsksMax of `names` that pass, by name.
 template <typename Pass>
 std::vector<std::string> First(const State::Names& names, Pass pass) {
@@ -49,6 +65,7 @@ Plan MakePlan(const State& state, const Fleet& fleet, const WorkerIndex& workers
   Plan plan;
   PlanEnds(state, leases, now, &plan);
   PlanTimes(state, now, &plan);
+  PlanQuarantines(state, options, now, &plan);
   // Who gets a device, and at whose expense, is asked once all who want one are in the queue.
   if (plan.commands.empty()) {
     for (GrantAttempt& grant : GrantPlanner(state, fleet, workers, options, now).Run()) {

@@ -21,8 +21,8 @@
 namespace deltaworks::scheduler {
 
 struct Plan {
-  // Ends of leases, with starts and deadlines that have come; if there are none, grants; if there
-  // are none, preemptions. What they bring about the next plan sees.
+  // Ends of leases, starts and deadlines that have come, quarantines; if there are none, grants; if
+  // there are none, preemptions. What they bring about the next plan sees.
   std::vector<Command> commands;
   // Somebody waits who might preempt.
   bool looked_for_victims = false;

@@ -90,5 +90,41 @@ TEST_F(SmallQueueTest, AFullQueueRefusesWithItsBoundAndARepetitionOfAnAcceptedRe
   h.Commit();
 }
 
+TEST_F(ProtocolTest, ARerunIsANewJobOfTheSameTask) {
+  v1::CreateJobRequest create = MakeCreateRequest("a");
+  create.mutable_job()->set_display_name("mine");
+  create.mutable_job()->set_priority_class(v1::HIGH);
+  (*create.mutable_job()->mutable_labels())["sweep"] = "7";
+  create.mutable_job()->mutable_timing()->mutable_time_limit()->set_seconds(60);
+  *create.mutable_job()->mutable_timing()->mutable_deadline() = ToProto(h.now + absl::Hours(1));
+  const std::string a = h.Submit(create);
+  v1::RerunJobRequest rerun;
+  rerun.set_name(a);
+  rerun.set_request_id("again");
+  EXPECT_TRUE(absl::IsFailedPrecondition(h.Execute(rerun).status()));
+  ASSERT_TRUE(h.Cancel(a).ok());
+  const auto made = h.Execute(rerun);
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_NE(made->job, a);
+  const v1::Job& job = h.Record(made->job).job();
+  EXPECT_EQ(job.status().state(), v1::VALIDATING);
+  EXPECT_EQ(job.parent_job(), a);
+  EXPECT_EQ(job.display_name(), "mine");
+  EXPECT_EQ(job.priority_class(), v1::HIGH);
+  EXPECT_EQ(job.labels().at("sweep"), "7");
+  EXPECT_EQ(job.timing().time_limit().seconds(), 60);
+  EXPECT_FALSE(job.timing().has_deadline());
+  EXPECT_EQ(job.train().SerializeAsString(), h.Record(a).job().train().SerializeAsString());
+  EXPECT_FALSE(job.has_end_time());
+
+  EXPECT_EQ(h.Execute(rerun)->job, made->job);  // Repeated.
+  rerun.set_job_id("other");
+  EXPECT_TRUE(absl::IsAlreadyExists(h.Execute(rerun).status()));
+  rerun.set_request_id("");
+  EXPECT_EQ(h.Execute(rerun)->job, JobName("other"));
+  rerun.set_name(JobName("nobody"));
+  EXPECT_TRUE(absl::IsNotFound(h.Execute(rerun).status()));
+}
+
 }  // namespace
 }  // namespace deltaworks::scheduler

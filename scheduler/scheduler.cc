@@ -96,11 +96,14 @@ absl::StatusOr<Scheduler::Result> Scheduler::Execute(const Command& command, abs
                                                      RandomBits random) {
   if (!loaded()) return absl::UnavailableError("the scheduler loads its state, want a later call");
   fleet_.Advance(now);
-  DW_ASSIGN_OR_RETURN(
-      Decision decision,
-      Decide(
-          command,
-          {.state = *state_, .fleet = fleet_, .options = options_, .now = now, .random = random}));
+  speeds_.Update(fleet_, now);
+  const Estimator estimator = this->estimator();
+  DW_ASSIGN_OR_RETURN(Decision decision, Decide(command, {.state = *state_,
+                                                          .fleet = fleet_,
+                                                          .estimator = estimator,
+                                                          .options = options_,
+                                                          .now = now,
+                                                          .random = random}));
   return Fold(std::move(decision));
 }
 
@@ -118,6 +121,7 @@ Scheduler::Due Scheduler::Tick(absl::Time now, RandomBits random) {
   if (!loaded()) return {};
   fleet_.Advance(now);
   const bool preempts = now >= next_preemption_;
+  RenewStartBounds(now, random);
   for (int plans = 1;; ++plans) {
     UpdateWorkers();
     Plan plan = MakePlan(*state_, fleet_, *workers_, leases_, options_, now, preempts);
@@ -134,6 +138,20 @@ Scheduler::Due Scheduler::Tick(absl::Time now, RandomBits random) {
               .validations = std::move(plan.validations),
               .versions = std::move(plan.versions)};
     }
+  }
+}
+
+void Scheduler::RenewStartBounds(absl::Time now, RandomBits random) {
+  // Before, not all workers had the time to report.
+  if (now < fleet_.started_at() + options_.lease_duration + options_.start_grace ||
+      now < next_start_bounds_) {
+    return;
+  }
+  next_start_bounds_ = now + options_.start_bounds_interval;
+  UpdateWorkers();
+  for (std::string& job : start_bounds_.Next(*state_, estimator(), now)) {
+    const absl::StatusOr<Result> result = Execute(RenewStartBound{std::move(job)}, now, random);
+    CHECK(result.ok()) << result.status();
   }
 }
 

@@ -33,10 +33,13 @@
 #include "absl/time/time.h"
 #include "scheduler/command.h"
 #include "scheduler/decide.h"
+#include "scheduler/estimator.h"
 #include "scheduler/fleet.h"
 #include "scheduler/lease_table.h"
 #include "scheduler/options.h"
+#include "scheduler/pass_speed.h"
 #include "scheduler/plan.h"
+#include "scheduler/start_bounds.h"
 #include "scheduler/state.h"
 #include "scheduler/worker_index.h"
 
@@ -105,10 +108,14 @@ class Scheduler {
   const LeaseTable& leases() const { return leases_; }
   // Valid while loaded; up to date after Tick.
   const WorkerIndex& workers() const { return *workers_; }
+  // Of the present; valid while loaded, as of the last change.
+  Estimator estimator() const { return {*state_, fleet_, *workers_, speeds_, options_}; }
+  const Speeds& speeds() const { return speeds_; }
   const Options& options() const { return options_; }
 
  private:
   Result Fold(Decision decision);
+  void RenewStartBounds(absl::Time now, RandomBits random);
   // Tells the index what changed.
   void UpdateWorkers();
 
@@ -117,7 +124,10 @@ class Scheduler {
   LeaseTable leases_;
   Fleet fleet_;
   std::unique_ptr<WorkerIndex> workers_;  // Of *state_ and fleet_.
+  Speeds speeds_;
+  StartBounds start_bounds_;
   absl::Time next_preemption_ = absl::InfinitePast();
+  absl::Time next_start_bounds_ = absl::InfinitePast();
   // Of this process; 0 before the first Load.
   int64_t term_ = 0;
   std::vector<Event> untaken_;

@@ -46,8 +46,9 @@ absl::StatusOr<std::unique_ptr<State>> State::FromSnapshot(const Snapshot& snaps
   for (const TenantUsage& usage : snapshot.usage()) state->usage_.Restore(usage);
   for (const v1::Quota& quota : snapshot.quotas()) state->quotas_[TenantOf(quota.name())] = quota;
   for (const WorkerModeSet& set : snapshot.worker_modes()) {
-    state->worker_modes_[set.worker()] = set.mode();
+    state->worker_modes_[set.worker()] = set;
   }
+  for (const WorkerTrouble& trouble : snapshot.troubles()) state->troubles_.Restore(trouble);
   return state;
 }
 
@@ -65,11 +66,8 @@ Snapshot State::ToSnapshot() const {
   }
   usage_.AppendTo(snapshot.mutable_usage());
   for (const auto& [tenant, quota] : quotas_) *snapshot.add_quotas() = quota;
-  for (const auto& [worker, mode] : worker_modes_) {
-    WorkerModeSet& set = *snapshot.add_worker_modes();
-    set.set_worker(worker);
-    set.set_mode(mode);
-  }
+  for (const auto& [worker, set] : worker_modes_) *snapshot.add_worker_modes() = set;
+  for (const auto& [worker, trouble] : troubles_.all()) *snapshot.add_troubles() = trouble;
   return snapshot;
 }
 
@@ -105,8 +103,10 @@ absl::Status State::FoldPlatform(const Event& event) {
     if (set.mode() == v1::WORKER_ACTIVE) {
       worker_modes_.erase(set.worker());
     } else {
-      worker_modes_[set.worker()] = set.mode();
+      worker_modes_[set.worker()] = set;
     }
+    if (set.mode() == v1::WORKER_QUARANTINED) troubles_.Quarantined(set.worker());
+    if (set.clears_trouble()) troubles_.Clear(set.worker());
     changed_workers_.insert(set.worker());
     return absl::OkStatus();
   }
@@ -141,6 +141,11 @@ absl::Status State::FoldJob(const Event& event) {
   const v1::JobStatus& status = record.job().status();
   const Usage::Amount before = {.device_ms = status.device_ms(),
                                 .tokens = status.progress().tokens()};
+  if (event.has_attempt_ended() && event.attempt_ended().death()) {
+    troubles_.Died(record.current().worker(), event.job(), event.time());
+  } else if (event.has_checkpoint_committed() || event.has_result_accepted()) {
+    troubles_.Clear(record.current().worker());
+  }
   Index(record, /*in=*/false);
   DW_RETURN_IF_ERROR(FoldIntoJob(event, &record));
   Index(record, /*in=*/true);
@@ -188,12 +193,26 @@ void State::IndexCurrent(const JobRecord& record, bool in) {
   if (on_worker == 0) devices.by_worker.erase(worker);
   if (devices.attempts == 0) devices_.erase(TenantOf(name));
 
+  JobShape shape = ShapeOf(record, options_);
+  const auto running = running_
+                           .try_emplace({.base_manifest_digest = shape.base_manifest_digest,
+                                         .compute_type = shape.compute_type,
+                                         .device_kind = shape.device_kind})
+                           .first;
+  running->second.attempts += in ? 1 : -1;
+  if (in) {
+    running->second.work += RemainingWork(record);
+  } else {
+    running->second.work -= RemainingWork(record);
+  }
+  if (running->second.attempts == 0) running_.erase(running);
+
   Names& jobs = jobs_by_worker_[worker];
   WorkerLoad& load = loads_[worker];
   Put(in, name, &jobs);
   if (in) {
     load.Add({.job = name,
-              .shape = ShapeOf(record, options_),
+              .shape = std::move(shape),
               .priority_class = record.job().priority_class(),
               .granted = FromProto(record.job().status().attempts().rbegin()->grant_time()),
               .alone = record.current().alone(),
@@ -238,7 +257,7 @@ int64_t State::AttemptsOf(absl::string_view tenant) const {
 
 v1::WorkerMode State::WorkerMode(absl::string_view worker) const {
   const auto found = worker_modes_.find(worker);
-  return found == worker_modes_.end() ? v1::WORKER_ACTIVE : found->second;
+  return found == worker_modes_.end() ? v1::WORKER_ACTIVE : found->second.mode();
 }
 
 int64_t State::WorkerIncarnation(absl::string_view worker) const {

@@ -27,7 +27,9 @@
 #include "scheduler/options.h"
 #include "scheduler/request_log.h"
 #include "scheduler/usage.h"
+#include "scheduler/work.h"
 #include "scheduler/worker_load.h"
+#include "scheduler/worker_trouble.h"
 
 namespace deltaworks::scheduler {
 
@@ -70,14 +72,25 @@ class State {
   // Workers whose attempts or mode changed since the last call, by name.
   Names TakeChangedWorkers() { return std::exchange(changed_workers_, {}); }
 
+  // What the jobs with a current attempt still need, by shapes of which only base, compute type and
+  // device kind are filled in.
+  struct Running {
+    int64_t attempts = 0;
+    Work work;
+  };
+  const std::map<JobShape, Running>& running() const { return running_; }
+
   // Workers that attempts of `tenant` are on, with their number.
   const absl::btree_map<std::string, int64_t>& DevicesOf(absl::string_view tenant) const;
   int64_t AttemptsOf(absl::string_view tenant) const;
   const Usage& usage() const { return usage_; }
   // By tenant; those that were set.
   const absl::btree_map<std::string, v1::Quota>& quotas() const { return quotas_; }
-  // What the operator said; ACTIVE if nothing.
+  // What the operator said, or quarantine; ACTIVE if nothing.
   v1::WorkerMode WorkerMode(absl::string_view worker) const;
+  // By worker; those that are not ACTIVE.
+  const absl::btree_map<std::string, WorkerModeSet>& worker_modes() const { return worker_modes_; }
+  const WorkerTroubles& troubles() const { return troubles_; }
 
   const RequestLog& requests() const { return requests_; }
   // The highest incarnation of `worker` that ever reported; 0 if none did.
@@ -110,7 +123,8 @@ class State {
 
   Usage usage_;
   absl::btree_map<std::string, v1::Quota> quotas_;
-  absl::btree_map<std::string, v1::WorkerMode> worker_modes_;  // Those that are not ACTIVE.
+  absl::btree_map<std::string, WorkerModeSet> worker_modes_;
+  WorkerTroubles troubles_;
 
   JobQueue queue_;
   Times before_start_;
@@ -121,6 +135,7 @@ class State {
   absl::btree_map<std::string, Names> jobs_by_worker_;
   absl::node_hash_map<std::string, WorkerLoad> loads_;  // By worker.
   Names changed_workers_;
+  std::map<JobShape, Running> running_;
   struct Devices {
     int64_t attempts = 0;
     absl::btree_map<std::string, int64_t> by_worker;

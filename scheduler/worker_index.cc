@@ -137,6 +137,34 @@ bool WorkerIndex::IsFeasible(const JobShape& shape, bool any_class) const {
   return SoonestEmpty(shape, any_class, [](const std::string&) { return false; }) != nullptr;
 }
 
+int64_t WorkerIndex::CountFeasible(const JobShape& shape, bool any_class) const {
+  int64_t count = 0;
+  for (const auto& [kind, group] : groups_) {
+    if (!Suits(shape, kind, any_class)) continue;
+    if (shape.labels.empty()) {
+      count += static_cast<int64_t>(group.all.size());
+      continue;
+    }
+    for (const auto& [flops, name] : group.all) {
+      const WorkerInfo* const worker = fleet_.Find(name);
+      count += worker != nullptr && HasLabels(shape, *worker) ? 1 : 0;
+    }
+  }
+  return count;
+}
+
+void WorkerIndex::VisitSoonest(int max,
+                               absl::FunctionRef<void(const WorkerInfo& worker)> visit) const {
+  for (const auto& [kind, group] : groups_) {
+    int left = max;
+    for (const auto& [flops, name] : group.all) {
+      if (left-- == 0) break;
+      const WorkerInfo* const worker = fleet_.Find(name);
+      if (worker != nullptr) visit(*worker);
+    }
+  }
+}
+
 const WorkerInfo* WorkerIndex::SoonestEmpty(const JobShape& shape, bool any_class,
                                             Skip skip) const {
   const WorkerInfo* best = nullptr;

@@ -41,8 +41,9 @@ class WorkerIndex {
   // kCohortsAsked cohorts are asked, those with the shortest passes.
   const WorkerInfo* Choose(const JobShape& shape, bool any_class, Skip skip) const;
 
-  // Whether a worker that takes jobs could hold it, were it empty.
+  // Whether a worker that takes jobs could hold it, were it empty; and how many could.
   bool IsFeasible(const JobShape& shape, bool any_class) const;
+  int64_t CountFeasible(const JobShape& shape, bool any_class) const;
 
   // Of those, the one that will be empty soonest, by the FLOPs its jobs still need; nullptr if all
   // are skipped.
@@ -52,6 +53,9 @@ class WorkerIndex {
   // stays; those with the lowest first. Until `visit` says false.
   void VisitByClass(const JobShape& shape, bool any_class, int class_end,
                     absl::FunctionRef<bool(const WorkerInfo& worker)> visit) const;
+
+  // Of each kind the `max` that will be empty soonest, in that order.
+  void VisitSoonest(int max, absl::FunctionRef<void(const WorkerInfo& worker)> visit) const;
 
   static constexpr int kCohortsAsked = 32;
 
