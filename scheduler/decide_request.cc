@@ -126,13 +126,6 @@ absl::Status Resume(JobDraft* draft) {
   }
 }
 
-absl::Status CheckDeadline(absl::string_view field, const v1::Timing& timing, absl::Time now) {
-  if (!timing.has_deadline() || FromProto(timing.deadline()) > now) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(field, ".deadline is ",
-                                                 absl::FormatTime(FromProto(timing.deadline())),
-                                                 ", want later than now, ", absl::FormatTime(now)));
-}
-
 absl::Status Update(const v1::UpdateJobRequest& request, const Estimator& estimator,
                     JobDraft* draft) {
   const v1::JobState state = draft->state();
@@ -211,6 +204,13 @@ absl::StatusOr<JobDraft> DraftCreated(const v1::CreateJobRequest& request,
 }
 
 }  // namespace
+
+absl::Status CheckDeadline(absl::string_view field, const v1::Timing& timing, absl::Time now) {
+  if (!timing.has_deadline() || FromProto(timing.deadline()) > now) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(field, ".deadline is ",
+                                                 absl::FormatTime(FromProto(timing.deadline())),
+                                                 ", want later than now, ", absl::FormatTime(now)));
+}
 
 absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
                                       const DecisionContext& context) {

@@ -6,10 +6,16 @@
 #ifndef DELTAWORKS_SCHEDULER_DECIDE_REQUEST_H_
 #define DELTAWORKS_SCHEDULER_DECIDE_REQUEST_H_
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "scheduler/decide.h"
 
 namespace deltaworks::scheduler {
+
+// InvalidArgument names `field` if the deadline has passed.
+absl::Status CheckDeadline(absl::string_view field, const v1::Timing& timing, absl::Time now);
 
 absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
                                       const DecisionContext& context);

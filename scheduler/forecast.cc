@@ -1,6 +1,7 @@
 #include "scheduler/forecast.h"
 
 #include <algorithm>
+#include <limits>
 #include <tuple>
 
 #include "scheduler/grant_planner.h"
@@ -13,7 +14,6 @@
 namespace deltaworks::scheduler {
 namespace {
 
-constexpr size_t kHoldersMax = GrantPlanner::kHeldMax;
 // Shorter ones are not worth telling apart.
 constexpr double kPassSecondsMin = 1e-6;
 constexpr double kWaitSecondsMax = 100.0 * 365 * 24 * 3600;
@@ -76,13 +76,17 @@ double Forecast::PassSeconds(const Device& device) {
 void Forecast::Schedule(size_t index) {
   Device& device = devices_[index];
   ends_.erase({device.next_end, index});
-  device.next_end = absl::InfiniteFuture();
-  if (device.members.empty()) return;
-  double passes = device.members[0].passes_left;
-  for (const Member& member : device.members) passes = std::min(passes, member.passes_left);
-  device.next_end =
-      device.as_of + absl::Seconds(std::min(passes * PassSeconds(device), kWaitSecondsMax));
-  ends_.emplace(device.next_end, index);
+  empties_.erase({device.empty_at, index});
+  double least = std::numeric_limits<double>::infinity(), most = 0;
+  for (const Member& member : device.members) {
+    least = std::min(least, member.passes_left);
+    most = std::max(most, member.passes_left);
+  }
+  const double seconds = PassSeconds(device);
+  device.next_end = device.as_of + absl::Seconds(std::min(least * seconds, kWaitSecondsMax));
+  device.empty_at = device.as_of + absl::Seconds(std::min(most * seconds, kWaitSecondsMax));
+  empties_.emplace(device.empty_at, index);
+  if (!device.members.empty()) ends_.emplace(device.next_end, index);
 }
 
 void Forecast::EndMember(size_t index, absl::Time time) {
@@ -138,17 +142,30 @@ void Forecast::Start(size_t index, Turn* turn, size_t next) {
                    .priority_class = record.job().priority_class(),
                    .granted = now_});
   if (is_asked) answer_.start = now_;
-  device.held_for.clear();
-  if (const auto holder = holders_.find(job); holder != holders_.end()) {
-    if (holder->second != index) devices_[holder->second].held_for.clear();
-    holders_.erase(holder);
-  }
   ++turn->share.attempts;
   if (++turn->attempts_on[device.worker] == 1) ++turn->share.devices;
   if (++from.key == from.keys->end()) {
     turn->next.erase(turn->next.begin() + static_cast<std::ptrdiff_t>(next));
   }
   ++starts_;
+}
+
+bool Forecast::MayChange(const ShapeQueue& queue) {
+  const auto [any_class, is_new] = any_class_.try_emplace(&queue);
+  if (is_new) any_class->second = MayChangeClass(queue.shape, fleet_, options_, now_);
+  return any_class->second;
+}
+
+void Forecast::Hold(const Turn::Next& next, std::set<size_t>* held) {
+  for (const auto& [time, index] : empties_) {
+    ++checks_;
+    if (held->contains(index)) continue;
+    const Fit fit =
+        CheckWorkerKind(next.queue->shape, *devices_[index].worker, MayChange(*next.queue));
+    if (fit.verdict != Verdict::kFits) continue;
+    held->insert(index);
+    return;
+  }
 }
 
 bool Forecast::FillOne(size_t index) {
@@ -158,6 +175,7 @@ bool Forecast::FillOne(size_t index) {
     if (!turn.next.empty()) order.emplace_back(OrderOf(turn), &turn);
   }
   std::sort(order.begin(), order.end());
+  std::set<size_t> held;
   for (const auto& [place, turn] : order) {
     std::vector<size_t> heads(turn->next.size());
     for (size_t i = 0; i < heads.size(); ++i) heads[i] = i;
@@ -165,24 +183,15 @@ bool Forecast::FillOne(size_t index) {
               [&](size_t a, size_t b) { return *turn->next[a].key < *turn->next[b].key; });
     for (const size_t head : heads) {
       const Turn::Next& next = turn->next[head];
-      const JobShape& shape = next.queue->shape;
-      const auto [any_class, is_new] = any_class_.try_emplace(next.queue);
-      if (is_new) any_class->second = MayChangeClass(shape, fleet_, options_, now_);
       if (++checks_ > kChecksMax) return false;
-      if (CheckWorkerKind(shape, *device.worker, any_class->second).verdict != Verdict::kFits ||
-          !MayBeOn(*turn, device.worker)) {
-        continue;
-      }
-      const std::string& job = next.key->job;
-      const bool is_held = !device.held_for.empty() && device.held_for != job;
-      if (!is_held && Takes(shape, device)) {
+      if (!MayBeOn(*turn, device.worker)) break;
+      const Fit fit = CheckWorkerKind(next.queue->shape, *device.worker, MayChange(*next.queue));
+      if (fit.verdict == Verdict::kFits && Takes(next.queue->shape, device)) {
         Start(index, turn, head);
         return true;
       }
-      if (device.held_for.empty() && holders_.size() < kHoldersMax && !holders_.contains(job)) {
-        device.held_for = job;
-        holders_.emplace(job, index);
-      }
+      if (held.size() < GrantPlanner::kHeldMax) Hold(next, &held);
+      if (held.contains(index)) return false;
     }
   }
   return false;
@@ -220,7 +229,10 @@ Forecast::Answer Forecast::Of(const JobRecord& record) {
     }
     if (Takes(shape, devices_[index])) answer_.earliest_start = now_;
   };
-  for (size_t i = 0; i < devices_.size(); ++i) look(i);
+  for (size_t i = 0; i < devices_.size(); ++i) {
+    Schedule(i);
+    look(i);
+  }
   for (size_t i = 0; i < devices_.size(); ++i) Fill(i);
   while (!answer_.end.has_value() && !ends_.empty() && starts_ < kStartsMax &&
          checks_ < kChecksMax) {

@@ -21,7 +21,6 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "scheduler/fair_share.h"
 #include "scheduler/fleet.h"
@@ -85,13 +84,13 @@ class Forecast {
     double seconds_per_token = 0;
     absl::Time as_of;
     absl::Time next_end = absl::InfiniteFuture();
-    std::string held_for;  // A job for which it becomes empty.
+    absl::Time empty_at;  // If nobody joins.
   };
 
   void AddDevice(const WorkerInfo& worker);
   void AddMember(const JobRecord& record, bool leaving, Device* device);
   static double PassSeconds(const Device& device);
-  // Says when the next member of the device is through.
+  // Says when the next member of the device is through, and all of them.
   void Schedule(size_t index);
   // Plays until then; the member that is through leaves.
   void EndMember(size_t index, absl::Time time);
@@ -102,6 +101,9 @@ class Forecast {
   std::tuple<absl::Time, bool, double, QueueKey> OrderOf(const Turn& turn) const;
   bool Takes(const JobShape& shape, const Device& device);
   bool MayBeOn(const Turn& turn, const WorkerInfo* worker) const;
+  // Holds the device that is empty soonest for a job that finds no room, as a plan does.
+  void Hold(const Turn::Next& next, std::set<size_t>* held);
+  bool MayChange(const ShapeQueue& queue);
   void Start(size_t index, Turn* turn, size_t next);
 
   const State& state_;
@@ -109,10 +111,10 @@ class Forecast {
   const Options& options_;
   absl::Time now_;
   std::vector<Device> devices_;
-  std::set<std::pair<absl::Time, size_t>> ends_;
+  std::set<std::pair<absl::Time, size_t>> ends_;     // By next_end.
+  std::set<std::pair<absl::Time, size_t>> empties_;  // By empty_at.
   std::map<std::string, Turn> turns_;
   std::map<const ShapeQueue*, bool> any_class_;
-  absl::flat_hash_map<std::string, size_t> holders_;
   int starts_ = 0;
   int checks_ = 0;
 

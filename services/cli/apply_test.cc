@@ -71,6 +71,12 @@ class RefusingClient final : public TrainingClient {
     return fake_.ListJobs(request);
   }
   absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest&) override { return Unexpected(); }
+  absl::StatusOr<v1::Job> RerunJob(const v1::RerunJobRequest& r) override {
+    return fake_.RerunJob(r);
+  }
+  absl::StatusOr<v1::EstimateJobResponse> EstimateJob(const v1::EstimateJobRequest& r) override {
+    return fake_.EstimateJob(r);
+  }
   absl::StatusOr<v1::Job> UpdateJob(const v1::UpdateJobRequest&) override { return Unexpected(); }
   absl::StatusOr<v1::Job> PauseJob(const v1::PauseJobRequest&) override { return Unexpected(); }
   absl::StatusOr<v1::Job> ResumeJob(const v1::ResumeJobRequest&) override { return Unexpected(); }

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "services/base/random_id.h"
+#include "services/base/resource_names.h"
 #include "services/cli/enum_text.h"
 #include "services/cli/exit_code.h"
 #include "services/cli/format.h"
@@ -231,6 +232,46 @@ class JobUpdate final : public JobCommand {
   TimingFlags timing_;
 };
 
+class JobRerun final : public JobCommand {
+ public:
+  std::string name() const override { return "job rerun"; }
+  std::string summary() const override { return "Queue a job's task again, as a new job"; }
+  std::string details() const override {
+    return "The same base, data, settings, adapter, class and placement, from the first step. The "
+           "new job names the old one as its parent_job. A job that has not ended cannot be rerun "
+           "(exit code 4).";
+  }
+  std::vector<std::string> examples() const override {
+    return {"dw job rerun job-7", "dw job rerun job-7 --job_id job-7b"};
+  }
+  void Declare(Arguments& arguments) override {
+    JobCommand::Declare(arguments);
+    arguments.Flag("job_id", &job_id_, "id of the new job (default: the scheduler makes one)")
+        .ValueName("ID");
+    arguments.Flag("request_id", &request_id_,
+                   "repeating a command with the same one does not make a second job");
+  }
+
+ protected:
+  absl::StatusOr<int> RunOn(CommandContext& context, TrainingClient& client,
+                            const std::string& name) override {
+    if (!job_id_.empty()) DW_RETURN_IF_ERROR(CheckResourceId("--job_id", job_id_));
+    v1::RerunJobRequest request;
+    request.set_name(name);
+    request.set_job_id(job_id_);
+    request.set_request_id(request_id_.empty() ? RandomHexId() : request_id_);
+    DW_ASSIGN_OR_RETURN(const v1::Job job, client.RerunJob(request));
+    PrintJob(context, job);
+    if (!context.json()) {
+      context.err << "\nFollow it with: dw job watch " << ShortName(job.name()) << "\n";
+    }
+    return kExitOk;
+  }
+
+ private:
+  std::string job_id_, request_id_;
+};
+
 // cancel, pause and resume differ in the rpc and the words.
 template <typename Request>
 class JobMove final : public JobCommand {
@@ -272,6 +313,7 @@ void AddJobCommands(CommandTable& table) {
   table.push_back(std::make_unique<JobWatch>());
   table.push_back(std::make_unique<JobLogs>());
   table.push_back(std::make_unique<JobUpdate>());
+  table.push_back(std::make_unique<JobRerun>());
   table.push_back(std::make_unique<JobMove<v1::CancelJobRequest>>(
       "cancel", "Stop a job for good",
       "A running job stops within one step; committed checkpoints stay. A job that is finalizing "

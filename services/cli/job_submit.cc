@@ -10,6 +10,7 @@
 #include "services/base/random_id.h"
 #include "services/base/resource_names.h"
 #include "services/cli/enum_text.h"
+#include "services/cli/estimate_view.h"
 #include "services/cli/exit_code.h"
 #include "services/cli/format.h"
 #include "services/cli/job_view.h"
@@ -40,13 +41,16 @@ class JobSubmit final : public Command {
         "dw job submit --base_model smollm2 --dataset notes",
         "dw job submit --base_model smollm2 --dataset notes --validation_dataset notes-held-out "
         "-r 16 --lora_alpha 32 --learning-rate 1e-3 --max-steps 100 --watch",
-        "dw job submit --file job.json --learning_rate 5e-4 --job_id sweep-2"};
+        "dw job submit --file job.json --learning_rate 5e-4 --job_id sweep-2",
+        "dw job submit --file job.json --dry_run"};
   }
 
   void Declare(Arguments& arguments) override {
     arguments.Flag("file", &file_, "job as JSON; flags go over it")
         .ValueName("FILE")
         .Kind(ValueKind::kFile);
+    arguments.Flag("dry_run", &dry_run_,
+                   "queue nothing; say whether it is valid, where it fits, what it takes");
     arguments.Flag("watch", &watch_, "show its progress until it ends");
     arguments.Flag("wait", &wait_, "wait silently until it ends, then show it");
     train_.Declare(arguments);
@@ -86,6 +90,7 @@ class JobSubmit final : public Command {
     request.set_request_id(request_id_.empty() ? RandomHexId() : request_id_);
     DW_RETURN_IF_ERROR(Fill(context, *request.mutable_job()));
     DW_ASSIGN_OR_RETURN(TrainingClient * client, context.platform.training());
+    if (dry_run_) return DryRun(context, *client, request);
     DW_ASSIGN_OR_RETURN(const v1::Job job, client->CreateJob(request));
     if (watch_ && !context.json()) context.out << "job " << ShortName(job.name()) << "\n";
     if (watch_) return WatchJobToEnd(context, *client, job.name());
@@ -98,6 +103,16 @@ class JobSubmit final : public Command {
   }
 
  private:
+  static absl::StatusOr<int> DryRun(CommandContext& context, TrainingClient& client,
+                                    const v1::CreateJobRequest& create) {
+    v1::EstimateJobRequest request;
+    request.set_parent(create.parent());
+    *request.mutable_job() = create.job();
+    DW_ASSIGN_OR_RETURN(const v1::EstimateJobResponse estimate, client.EstimateJob(request));
+    PrintEstimate(context, estimate);
+    return estimate.has_failure() ? kExitBadOutcome : kExitOk;
+  }
+
   absl::Status Fill(const CommandContext& context, v1::Job& job) const {
     if (!job_id_.empty()) DW_RETURN_IF_ERROR(CheckResourceId("--job_id", job_id_));
     if (!file_.empty()) {
@@ -132,7 +147,7 @@ class JobSubmit final : public Command {
   }
 
   std::string file_, job_id_, display_name_, parent_job_, request_id_;
-  bool watch_ = false, wait_ = false;
+  bool watch_ = false, wait_ = false, dry_run_ = false;
   TrainFlags train_;
   TimingFlags timing_;
   std::map<std::string, std::string> labels_, worker_labels_;

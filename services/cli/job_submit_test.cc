@@ -263,6 +263,51 @@ TEST_F(JobEndTest, TheExitCodeTellsHowItEnded) {
   EXPECT_EQ(world_.Run({"job", "watch", "job-7"}).code, kExitBadOutcome);
 }
 
+TEST_F(JobSubmitTest, ADryRunQueuesNothingAndSaysWhatWouldBe) {
+  const absl::Time now = world_.clock.Now();
+  const auto at = [&](absl::Duration in) {
+    google::protobuf::Timestamp time;
+    time.set_seconds(absl::ToUnixSeconds(now + in));
+    return time;
+  };
+  v1::JobStatus& status = *world_.training.estimate.mutable_job()->mutable_status();
+  status.mutable_facts()->set_total_steps(1'234);
+  status.mutable_facts()->set_memory_bytes_max(5'000'000'000);
+  status.mutable_estimate()->set_device_ms(90'000);
+  status.mutable_estimate()->set_cost(0.125);
+  v1::Waiting& waiting = *status.mutable_waiting();
+  waiting.set_reason(v1::WORKERS_BUSY);
+  waiting.set_message("next in line");
+  *waiting.mutable_earliest_start_time() = at(absl::Minutes(2));
+  *waiting.mutable_likely_start_time() = at(absl::Minutes(5));
+  *waiting.mutable_likely_start_time_max() = at(absl::Minutes(5));
+  waiting.add_hints("no worker_labels: 3 workers would do instead of 1");
+  *status.mutable_start_bound()->mutable_latest_start_time() = at(absl::Hours(27));
+  v1::WorkerKindFit& kind = *world_.training.estimate.add_workers();
+  kind.set_device_kind("cpu");
+  kind.set_online(4);
+  kind.set_taking_jobs(4);
+  kind.set_fitting(3);
+  kind.set_reason(v1::NO_WORKER_WITH_MEMORY);
+  const std::vector<std::string> words = {"job",       "submit", "--base_model", "smollm2",
+                                          "--dataset", "notes",  "--dry_run"};
+  const CliWorld::Result result = world_.Run(words);
+  EXPECT_EQ(result.code, kExitOk) << result.err;
+  EXPECT_TRUE(world_.training.jobs.empty());
+  for (const char* part : {"yes; nothing was queued", "1,234", "5.0 GB", "1 min 30 s (a guess",
+                           "0.12", "in 5 min 0 s (a worker has room in 2 min 0 s)",
+                           "3 workers would do", "next in line", "no worker with memory"}) {
+    EXPECT_THAT(result.out, HasSubstr(part));
+  }
+
+  v1::Failure& failure = *world_.training.estimate.mutable_failure();
+  failure.set_code("NO_SUCH_MODULE");
+  failure.set_message("q_prj");
+  const CliWorld::Result invalid = world_.Run(words);
+  EXPECT_EQ(invalid.code, kExitBadOutcome);
+  EXPECT_THAT(invalid.out, HasSubstr("no: NO_SUCH_MODULE: q_prj"));
+}
+
 TEST_F(JobEndTest, SubmitCanWatchAndWait) {
   for (const char* flag : {"--watch", "--wait"}) {
     world_.training.jobs.erase("tenants/default/jobs/fresh");

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "scheduler/proto_time.h"
 #include "services/cli/enum_text.h"
+#include "services/cli/estimate_view.h"
 #include "services/cli/format.h"
 #include "services/cli/json_output.h"
 #include "services/cli/table.h"
@@ -27,28 +28,6 @@ std::string LoraText(const v1::LoraConfig& lora) {
       lora.target_modules().empty() ? "all-linear" : absl::StrJoin(lora.target_modules(), ", ");
   return absl::StrFormat("rank %d, lora_alpha %g, on %s", lora.has_rank() ? lora.rank() : 8,
                          lora.has_lora_alpha() ? lora.lora_alpha() : 8, modules);
-}
-
-void AddTask(const v1::Job& job, FactSheet& facts) {
-  const v1::TrainSpec& spec = job.train();
-  facts.Add("base model", ShortName(spec.base_model()));
-  facts.Add("dataset", ShortName(spec.dataset()));
-  facts.Add("validation", ShortName(spec.validation_dataset()));
-  facts.Add("adapter", ShortName(spec.adapter()));
-  facts.Add("LoRA", LoraText(spec.lora()));
-}
-
-void AddFacts(const v1::TrainFacts& found, FactSheet& facts) {
-  facts.Add("data", absl::StrCat(CountText(found.train_examples()), " examples, ",
-                                 CountText(found.train_tokens()), " tokens, ",
-                                 CountText(found.label_tokens()), " with a label"));
-  facts.Add("trainable",
-            absl::StrCat(CountText(found.trainable_parameters()), " of ",
-                         CountText(found.total_parameters()), " parameters (",
-                         PercentText(found.trainable_parameters(), found.total_parameters()), ")"));
-  if (found.memory_bytes_max() > 0) {
-    facts.Add("memory at most", BytesText(found.memory_bytes_max()));
-  }
 }
 
 void AddProgress(const v1::Progress& progress, FactSheet& facts) {
@@ -119,6 +98,28 @@ void PrintAttempts(CommandContext& context, const v1::JobStatus& status) {
 
 }  // namespace
 
+void AddTask(const v1::Job& job, FactSheet& facts) {
+  const v1::TrainSpec& spec = job.train();
+  facts.Add("base model", ShortName(spec.base_model()));
+  facts.Add("dataset", ShortName(spec.dataset()));
+  facts.Add("validation", ShortName(spec.validation_dataset()));
+  facts.Add("adapter", ShortName(spec.adapter()));
+  facts.Add("LoRA", LoraText(spec.lora()));
+}
+
+void AddFacts(const v1::TrainFacts& found, FactSheet& facts) {
+  facts.Add("data", absl::StrCat(CountText(found.train_examples()), " examples, ",
+                                 CountText(found.train_tokens()), " tokens, ",
+                                 CountText(found.label_tokens()), " with a label"));
+  facts.Add("trainable",
+            absl::StrCat(CountText(found.trainable_parameters()), " of ",
+                         CountText(found.total_parameters()), " parameters (",
+                         PercentText(found.trainable_parameters(), found.total_parameters()), ")"));
+  if (found.memory_bytes_max() > 0) {
+    facts.Add("memory at most", BytesText(found.memory_bytes_max()));
+  }
+}
+
 std::string FailureText(const v1::Failure& failure) {
   std::string text = absl::StrCat(failure.code(), ": ", failure.message());
   const std::string field =
@@ -145,8 +146,16 @@ void PrintJob(CommandContext& context, const v1::Job& job) {
   if (status.has_waiting()) {
     facts.Add("waits",
               absl::StrCat(EnumWords(status.waiting().reason()), ": ", status.waiting().message()));
-    facts.Add("place in the queue", absl::StrCat(status.waiting().queue_position()));
+    const v1::Waiting& waiting = status.waiting();
+    if (waiting.queue_position() > 0) {
+      facts.Add("place in the queue",
+                absl::StrCat(waiting.queue_position(),
+                             waiting.queue_position_max() > waiting.queue_position()
+                                 ? absl::StrCat(" to ", waiting.queue_position_max())
+                                 : ""));
+    }
   }
+  AddEstimates(status, context.clock.Now(), facts);
   AddTiming(job, facts);
   AddTask(job, facts);
   if (status.has_facts()) AddFacts(status.facts(), facts);

@@ -9,11 +9,16 @@
 #include "proto/deltaworks/v1/job.pb.h"
 #include "proto/deltaworks/v1/training_service.pb.h"
 #include "services/cli/command.h"
+#include "services/cli/table.h"
 
 namespace deltaworks::services {
 
 // "DISK_FULL: blob: 3 GB free, want 5 GB (not your fault; repeating may help)".
 std::string FailureText(const v1::Failure& failure);
+
+// What it trains, and what the store found. Lines without a value are left out.
+void AddTask(const v1::Job& job, FactSheet& facts);
+void AddFacts(const v1::TrainFacts& found, FactSheet& facts);
 
 // Everything of one job: state and why, waiting reason and position, progress, how many parameters
 // are trained of how many, attempts, result; or JSON.

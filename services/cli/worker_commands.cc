@@ -80,7 +80,12 @@ class WorkerList final : public Command {
   }
   static Cell ModeCell(const v1::Worker& worker) {
     const bool is_active = worker.mode() == v1::WORKER_ACTIVE;
-    return {ModeWord(worker.mode()), is_active ? Paint::kNone : Paint::kYellow};
+    const std::string until =
+        worker.has_quarantined_until()
+            ? absl::StrCat(" until ", TimeText(ToTime(worker.quarantined_until())))
+            : "";
+    return {absl::StrCat(ModeWord(worker.mode()), until),
+            is_active ? Paint::kNone : Paint::kYellow};
   }
 
   int64_t limit_ = 1000;

@@ -3,6 +3,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "services/base/caller.h"
+#include "services/base/resource_names.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -53,6 +54,25 @@ absl::StatusOr<v1::Job> FakeTrainingClient::UpdateJob(const v1::UpdateJobRequest
   }
   if (request.has_timing()) *job.mutable_timing() = request.timing();
   return job;
+}
+
+absl::StatusOr<v1::Job> FakeTrainingClient::RerunJob(const v1::RerunJobRequest& request) {
+  DW_ASSIGN_OR_RETURN(const v1::Job job, GetJob(request.name()));
+  v1::CreateJobRequest create;
+  create.set_parent(absl::StrCat("tenants/", TenantOf(request.name())));
+  create.set_job_id(request.job_id());
+  create.set_request_id(request.request_id());
+  *create.mutable_job() = job;
+  create.mutable_job()->set_parent_job(request.name());
+  return CreateJob(create);
+}
+
+absl::StatusOr<v1::EstimateJobResponse> FakeTrainingClient::EstimateJob(
+    const v1::EstimateJobRequest& request) {
+  v1::EstimateJobResponse response = estimate;
+  *response.mutable_job() = request.job();
+  *response.mutable_job()->mutable_status() = estimate.job().status();
+  return response;
 }
 
 absl::StatusOr<v1::Job> FakeTrainingClient::CancelJob(const v1::CancelJobRequest& request) {

@@ -22,6 +22,9 @@ class FakeTrainingClient final : public TrainingClient {
   // resume set the state that is reached at once.
   std::map<std::string, v1::Job> jobs;
   std::vector<v1::Worker> workers;
+  // What EstimateJob answers, but for the job, which is the one that was asked about with the
+  // status that is here.
+  v1::EstimateJobResponse estimate;
   // What each WatchJob in turn plays, and how it ends.
   struct Watch {
     std::vector<v1::WatchJobResponse> responses;
@@ -37,6 +40,9 @@ class FakeTrainingClient final : public TrainingClient {
   absl::StatusOr<v1::Job> GetJob(const std::string& name) override;
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) override;
   absl::StatusOr<v1::Job> UpdateJob(const v1::UpdateJobRequest& request) override;
+  absl::StatusOr<v1::Job> RerunJob(const v1::RerunJobRequest& request) override;
+  absl::StatusOr<v1::EstimateJobResponse> EstimateJob(
+      const v1::EstimateJobRequest& request) override;
   absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request) override;
   absl::StatusOr<v1::Job> PauseJob(const v1::PauseJobRequest& request) override;
   absl::StatusOr<v1::Job> ResumeJob(const v1::ResumeJobRequest& request) override;

@@ -29,6 +29,13 @@ class GrpcTrainingClient final : public TrainingClient {
   absl::StatusOr<v1::Job> UpdateJob(const v1::UpdateJobRequest& request) override {
     return Call(&Stub::UpdateJob, WithRequestId(request));
   }
+  absl::StatusOr<v1::Job> RerunJob(const v1::RerunJobRequest& request) override {
+    return Call(&Stub::RerunJob, WithRequestId(request));
+  }
+  absl::StatusOr<v1::EstimateJobResponse> EstimateJob(
+      const v1::EstimateJobRequest& request) override {
+    return Call(&Stub::EstimateJob, request);
+  }
   absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request) override {
     return Call(&Stub::CancelJob, WithRequestId(request));
   }

@@ -32,6 +32,9 @@ class TrainingClient {
   virtual absl::StatusOr<v1::Job> PauseJob(const v1::PauseJobRequest& request) = 0;
   virtual absl::StatusOr<v1::Job> ResumeJob(const v1::ResumeJobRequest& request) = 0;
   virtual absl::StatusOr<v1::Job> UpdateJob(const v1::UpdateJobRequest& request) = 0;
+  virtual absl::StatusOr<v1::Job> RerunJob(const v1::RerunJobRequest& request) = 0;
+  virtual absl::StatusOr<v1::EstimateJobResponse> EstimateJob(
+      const v1::EstimateJobRequest& request) = 0;
   virtual absl::StatusOr<v1::ListJobEventsResponse> ListJobEvents(
       const v1::ListJobEventsRequest& request) = 0;
   virtual absl::StatusOr<v1::ListJobMetricsResponse> ListJobMetrics(

@@ -67,17 +67,25 @@ void Asks::AskStore(const std::string& job, const scheduler::JobRecord& record) 
   v1::ValidateTrainingRequest request;
   request.set_parent(absl::StrCat("tenants/", scheduler::TenantOf(job)));
   *request.mutable_spec() = record.job().train();
-  pool_.Run([this, job, request = std::move(request)] {
+  Validate(std::move(request), [this, job](absl::StatusOr<v1::ValidateTrainingResponse> answer) {
+    Finished(job, &validations_);
+    if (answer.ok()) {
+      on_answer_(scheduler::ValidationAnswer{.job = job, .response = *std::move(answer)});
+    } else {
+      LogWarning("the store did not say whether a job is valid; it is asked again",
+                 {{"job", job}, {"error", answer.status()}});
+    }
+  });
+}
+
+void Asks::Validate(
+    v1::ValidateTrainingRequest request,
+    absl::AnyInvocable<void(absl::StatusOr<v1::ValidateTrainingResponse>)> on_answer) {
+  pool_.Run([this, request = std::move(request), on_answer = std::move(on_answer)]() mutable {
     absl::StatusOr<v1::ValidateTrainingResponse> answer = store_.ValidateTraining(request);
-    loop_.Post([this, job, answer = std::move(answer)]() mutable {
+    loop_.Post([this, answer = std::move(answer), on_answer = std::move(on_answer)]() mutable {
       metrics_.Asks("ValidateTraining", Outcome(answer.status())).Increment();
-      Finished(job, &validations_);
-      if (answer.ok()) {
-        on_answer_(scheduler::ValidationAnswer{.job = job, .response = *std::move(answer)});
-      } else {
-        LogWarning("the store did not say whether a job is valid; it is asked again",
-                   {{"job", job}, {"error", answer.status()}});
-      }
+      on_answer(std::move(answer));
     });
   });
 }

@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "scheduler/command.h"
 #include "scheduler/state.h"
@@ -40,6 +42,10 @@ class Asks {
   Asks(const Options& options, EventLoop& loop, CallPool& pool, StoreClient& store,
        RegistryClient& registry, std::function<void(scheduler::Command)> on_answer,
        SchedulerMetrics& metrics);
+
+  // Asks the store; `on_answer` is called on the loop. Not asked again.
+  void Validate(v1::ValidateTrainingRequest request,
+                absl::AnyInvocable<void(absl::StatusOr<v1::ValidateTrainingResponse>)> on_answer);
 
   // Asks about those of the jobs whose turn it is. `state` is committed.
   void Start(const std::vector<std::string>& validations, const std::vector<std::string>& versions,

@@ -72,6 +72,11 @@ TEST(SchedulerFlagsTest, WhatIsBeyondABoundIsRefusedByName) {
       {"--max_overtake=-1s", "--max_overtake"},
       {"--fair_share_half_life=1s", "--fair_share_half_life is 1s, want >= 1m"},
       {"--attempts_per_worker=257", "--attempts_per_worker is 257, want 1..256"},
+      {"--incidents_until_quarantine=-1", "--incidents_until_quarantine is -1, want 0..2147483647"},
+      {"--quarantine_first=0s", "--quarantine_first is 0, want >= 1s"},
+      {"--quarantine_max=9m", "--quarantine_max is 9m, want >= 10m"},
+      {"--device_hour_price=-1", "--device_hour_price is -1, want >= 0"},
+      {"--device_hour_price=nan", "--device_hour_price is nan, want >= 0"},
       {"--deaths_until_poison=-1", "--deaths_until_poison is -1, want 0..2147483647"},
       // Its lower 32 bits would be 0: never.
       {"--deaths_until_poison=4294967296", "--deaths_until_poison is 4294967296, want 0.."},

@@ -202,6 +202,14 @@ absl::StatusOr<v1::ListWorkersResponse> ListWorkers(const CommittedView& view, c
     worker.set_online(info.online);
     worker.set_draining(info.draining);
     worker.set_mode(view.state.WorkerMode(info.name));
+    if (const auto mode = view.state.worker_modes().find(info.name);
+        mode != view.state.worker_modes().end() && mode->second.has_until()) {
+      *worker.mutable_quarantined_until() = mode->second.until();
+    }
+    if (const auto trouble = view.state.troubles().all().find(info.name);
+        trouble != view.state.troubles().all().end()) {
+      worker.set_incidents(trouble->second.incidents());
+    }
     worker.set_last_report_age_seconds(absl::ToDoubleSeconds(view.now - info.last_seen));
     for (const std::string& job : view.state.JobsOn(info.name)) {
       worker.set_job_count(worker.job_count() + 1);

@@ -55,6 +55,12 @@ absl::Status CheckFactor(absl::string_view flag, double got) {
   return absl::InvalidArgumentError(absl::StrCat("--", flag, " is ", got, ", want >= 1"));
 }
 
+// Also false for NaN and infinity.
+absl::Status CheckPrice(double got) {
+  if (got >= 0 && got <= std::numeric_limits<double>::max()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--device_hour_price is ", got, ", want >= 0"));
+}
+
 absl::StatusOr<v1::Placement::Cohort> ParseCohortFloor(const std::string& text) {
   if (text == "any") return v1::Placement::COHORT_ANY;
   if (text == "tenant") return v1::Placement::COHORT_TENANT;
@@ -112,6 +118,14 @@ class SchedulerProgram final : public ServiceProgram {
     deaths_until_poison_ = policy.deaths_until_poison;
     flags.Add("deaths_until_poison", &deaths_until_poison_,
               "deaths in a row, alone and without a checkpoint, until a job fails; 0: never");
+    incidents_until_quarantine_ = policy.incidents_until_quarantine;
+    flags.Add("incidents_until_quarantine", &incidents_until_quarantine_,
+              "times in a row that attempts die on a worker until it gets no job; 0: never");
+    flags.Add("quarantine_first", &policy.quarantine_first,
+              "for how long, at first; twice as long each time");
+    flags.Add("quarantine_max", &policy.quarantine_max, "for how long at most");
+    flags.Add("device_hour_price", &policy.device_hour_price,
+              "price of one hour of a device, for estimates of cost; 0: none");
     flags.Add("numerics_class_patience", &policy.numerics_class_patience,
               "how long a job waits for its numerics class before it goes on in another");
     flags.Add("watches_max", &options_.core.watches.watches_max, "open watches; more are refused");
@@ -124,6 +138,8 @@ class SchedulerProgram final : public ServiceProgram {
     DW_ASSIGN_OR_RETURN(options_.core.policy.cohort_floor, ParseCohortFloor(cohort_floor_));
     DW_ASSIGN_OR_RETURN(const std::string token, ReadSecretFile(token_file_));
     options_.core.policy.deaths_until_poison = static_cast<int32_t>(deaths_until_poison_);
+    options_.core.policy.incidents_until_quarantine =
+        static_cast<int32_t>(incidents_until_quarantine_);
     options_.events.path = data_folder_ + "/scheduler.db";
     DW_ASSIGN_OR_RETURN(
         server_,
@@ -160,6 +176,12 @@ class SchedulerProgram final : public ServiceProgram {
         CheckAtLeast("fair_share_half_life", policy.fair_share_half_life, absl::Minutes(1)));
     DW_RETURN_IF_ERROR(CheckBetween("deaths_until_poison", deaths_until_poison_, 0,
                                     std::numeric_limits<int32_t>::max()));
+    DW_RETURN_IF_ERROR(CheckBetween("incidents_until_quarantine", incidents_until_quarantine_, 0,
+                                    std::numeric_limits<int32_t>::max()));
+    DW_RETURN_IF_ERROR(CheckAtLeast("quarantine_first", policy.quarantine_first, absl::Seconds(1)));
+    DW_RETURN_IF_ERROR(
+        CheckAtLeast("quarantine_max", policy.quarantine_max, policy.quarantine_first));
+    DW_RETURN_IF_ERROR(CheckPrice(policy.device_hour_price));
     DW_RETURN_IF_ERROR(CheckAtLeast("watches_max", options_.core.watches.watches_max, 1));
     return CheckAtLeast("snapshot_events", options_.core.snapshot_events, 1);
   }
@@ -177,6 +199,7 @@ class SchedulerProgram final : public ServiceProgram {
   std::string registry_address_;
   std::string token_file_;
   int64_t deaths_until_poison_ = 0;
+  int64_t incidents_until_quarantine_ = 0;
   SchedulerServer::Options options_;
   std::unique_ptr<SchedulerServer> server_;
 };

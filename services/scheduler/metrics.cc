@@ -23,6 +23,13 @@ const std::vector<double>& QueueSeconds() {
   return *bounds;
 }
 
+// A tenth to ten times what was said.
+const std::vector<double>& EstimateRatios() {
+  static const auto* const bounds =
+      new std::vector<double>{0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 4, 10};
+  return *bounds;
+}
+
 }  // namespace
 
 SchedulerMetrics::SchedulerMetrics(Metrics& metrics)
@@ -44,6 +51,8 @@ SchedulerMetrics::SchedulerMetrics(Metrics& metrics)
                                       QueueSeconds())),
       workers_online(metrics.Gauge("deltaworks_scheduler_workers_online",
                                    "Workers that reported within the last lease.")),
+      workers_quarantined(metrics.Gauge("deltaworks_scheduler_workers_quarantined",
+                                        "Workers that get no job because attempts died there.")),
       syncs_held(metrics.Gauge("deltaworks_scheduler_syncs_held",
                                "Reports of workers that wait for news.")),
       syncs_answered(
@@ -83,6 +92,7 @@ SchedulerMetrics::SchedulerMetrics(Metrics& metrics)
   for (int end = v1::Attempt::COMPLETED; end <= v1::Attempt::End_MAX; ++end) {
     AttemptsEnded(static_cast<v1::Attempt::End>(end));
   }
+  for (const char* estimate : {"device_time", "start", "end"}) EstimateRatio(estimate);
 }
 
 prometheus::Counter& SchedulerMetrics::JobsEnded(v1::JobState state) {
@@ -95,6 +105,12 @@ prometheus::Counter& SchedulerMetrics::AttemptsEnded(v1::Attempt::End end) {
   return metrics_.Counter("deltaworks_scheduler_attempts_ended_total",
                           "Attempts that ended, and with them their lease, by how.",
                           {{"end", absl::AsciiStrToLower(v1::Attempt::End_Name(end))}});
+}
+
+prometheus::Histogram& SchedulerMetrics::EstimateRatio(const std::string& estimate) {
+  return metrics_.Histogram("deltaworks_scheduler_estimate_ratio",
+                            "What came over what was estimated before, by estimate.",
+                            EstimateRatios(), {{"estimate", estimate}});
 }
 
 prometheus::Counter& SchedulerMetrics::Refused(const std::string& limit) {
@@ -153,6 +169,11 @@ void CountCommitted(const scheduler::Event& event, const scheduler::State& state
 }
 
 void CountJobs(const scheduler::State& state, SchedulerMetrics& metrics) {
+  int64_t quarantined = 0;
+  for (const auto& [worker, set] : state.worker_modes()) {
+    quarantined += set.mode() == v1::WORKER_QUARANTINED ? 1 : 0;
+  }
+  metrics.workers_quarantined.Set(static_cast<double>(quarantined));
   int64_t on_worker = 0;
   int64_t by_state[v1::JobState_ARRAYSIZE] = {};
   for (const auto& [worker, jobs] : state.jobs_by_worker()) {

@@ -29,9 +29,12 @@ struct SchedulerMetrics {
   prometheus::Counter& metric_points;
   prometheus::Counter& alerts;
   prometheus::Histogram& queue_seconds;
+  // `estimate`: device_time, start, end.
+  prometheus::Histogram& EstimateRatio(const std::string& estimate);
 
   // Workers and Syncs.
   prometheus::Gauge& workers_online;
+  prometheus::Gauge& workers_quarantined;
   prometheus::Gauge& syncs_held;
   prometheus::Counter& syncs_answered;
 

@@ -10,6 +10,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "scheduler/decide_request.h"
+#include "scheduler/job_spec.h"
+#include "scheduler/preview.h"
+#include "scheduler/resource_name.h"
 #include "services/base/log.h"
 #include "services/base/random_id.h"
 #include "trainer/base/status_macros.h"
@@ -60,6 +64,7 @@ SchedulerCore::SchedulerCore(const Options& options, const Clock& clock, EventLo
       syncs_(
           loop, options.policy.lease_duration / 4, [this] { RequestTurn(); }, metrics),
       watches_(options.watches, RandomHexId(), metrics),
+      estimate_errors_(metrics),
       asks_(
           options.asks, loop, pool, store, registry,
           [this](const scheduler::Command& answer) { TakeAnswer(answer); }, metrics),
@@ -127,6 +132,7 @@ void SchedulerCore::Stop() {
   syncs_.AnswerReady(*scheduler_, Now(), /*all=*/true);
   watches_.EndAll(Stopping());
   pins_.Stop();
+  for (auto& [id, reply] : std::exchange(estimates_, {})) reply(Stopping());
   AnswerWaiting();
 }
 
@@ -193,6 +199,7 @@ void SchedulerCore::Committed(const Event& event, int64_t position, const State&
   for (const v1::Attempt& attempt : state.FindJob(event.job())->job().status().attempts()) {
     syncs_.LookAt(attempt.worker());
   }
+  estimate_errors_.Committed(event, state);
   watches_.Changed(event.job(), position);
   pins_.Committed(event, state);
   if (event.shown().level() == v1::JobEvent::ALERT) {
@@ -257,12 +264,70 @@ const State* SchedulerCore::CommittedState() const {
   return state->event_count() == committed_ ? state : nullptr;
 }
 
-CommittedView SchedulerCore::View(const State& state) const {
-  return {.state = state,
-          .fleet = scheduler_->fleet(),
-          .options = options_.policy,
-          .now = Now(),
-          .store = events_};
+CommittedView SchedulerCore::View(const State& state) {
+  CommittedView view = {.state = state,
+                        .fleet = scheduler_->fleet(),
+                        .options = options_.policy,
+                        .now = Now(),
+                        .store = events_,
+                        .estimate_errors = estimate_errors_};
+  if (&state == scheduler_->state()) {
+    view.sources.emplace(
+        scheduler::Explainer::Sources{scheduler_->workers(), scheduler_->speeds()});
+  }
+  return view;
+}
+
+void SchedulerCore::EstimateJob(const v1::EstimateJobRequest& request, EstimateReply reply) {
+  if (stopped_) return reply(Stopping());
+  const auto complete = [&]() -> absl::StatusOr<v1::Job> {
+    DW_ASSIGN_OR_RETURN(const std::string tenant,
+                        scheduler::ParseTenant("parent", request.parent()));
+    DW_ASSIGN_OR_RETURN(v1::Job job, scheduler::CompleteJob(request.job(), tenant, "estimate"));
+    DW_RETURN_IF_ERROR(scheduler::CheckDeadline("job.timing", job.timing(), Now()));
+    return job;
+  };
+  absl::StatusOr<v1::Job> job = complete();
+  if (!job.ok()) return reply(job.status());
+  if (static_cast<int64_t>(estimates_.size()) >= options_.estimates_max) {
+    metrics_.Refused("estimates").Increment();
+    return reply(absl::ResourceExhaustedError(
+        absl::StrCat(estimates_.size(), " estimates are under way, want fewer than ",
+                     options_.estimates_max, ", want the same call again")));
+  }
+  const int64_t id = NewId();
+  estimates_.emplace(id, std::move(reply));
+  v1::ValidateTrainingRequest question;
+  question.set_parent(request.parent());
+  *question.mutable_spec() = job->train();
+  asks_.Validate(std::move(question),
+                 [this, id, job = *std::move(job)](
+                     absl::StatusOr<v1::ValidateTrainingResponse> answer) mutable {
+                   FinishEstimate(id, std::move(job), std::move(answer));
+                 });
+}
+
+void SchedulerCore::FinishEstimate(int64_t id, v1::Job job,
+                                   absl::StatusOr<v1::ValidateTrainingResponse> answer) {
+  const auto found = estimates_.find(id);
+  if (found == estimates_.end()) return;  // Stopped meanwhile.
+  EstimateReply reply = std::move(found->second);
+  estimates_.erase(found);
+  if (!answer.ok()) {
+    // What the store says of a name or a tenant is the caller's; all else may pass.
+    const bool is_callers =
+        absl::IsNotFound(answer.status()) || absl::IsInvalidArgument(answer.status());
+    return reply(is_callers ? answer.status()
+                            : absl::UnavailableError(absl::StrCat("the store did not answer: ",
+                                                                  answer.status().message())));
+  }
+  Read([job = std::move(job), answer = *std::move(answer),
+        reply = std::move(reply)](absl::StatusOr<CommittedView> view) mutable {
+    if (!view.ok()) return reply(view.status());
+    reply(scheduler::PreviewJob(job, answer, view->state, view->fleet,
+                                view->sources.has_value() ? &*view->sources : nullptr,
+                                view->options, view->now));
+  });
 }
 
 void SchedulerCore::Change(const scheduler::Command& command, JobReply reply) {

@@ -25,6 +25,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -37,6 +38,7 @@
 #include "services/scheduler/asks.h"
 #include "services/scheduler/call_pool.h"
 #include "services/scheduler/committed_view.h"
+#include "services/scheduler/estimate_errors.h"
 #include "services/scheduler/event_store.h"
 #include "services/scheduler/held_syncs.h"
 #include "services/scheduler/metrics.h"
@@ -55,6 +57,8 @@ class SchedulerCore {
     // Callers that wait for one commit, and workers whose reports are held.
     int64_t waiting_max = 10'000;
     int64_t syncs_max = 10'000;
+    // Jobs that are estimated at the same time.
+    int64_t estimates_max = 8;
     // Waits before going on after a commit that failed.
     absl::Duration reload_first = absl::Milliseconds(100);
     absl::Duration reload_max = absl::Seconds(5);
@@ -85,6 +89,10 @@ class SchedulerCore {
   // An operator's command; the reader comes after its commit.
   void ChangeThenRead(const scheduler::Command& command, Reader reader);
   void Read(Reader reader);
+
+  // What would become of a job. The store is asked; nothing is stored.
+  using EstimateReply = absl::AnyInvocable<void(absl::StatusOr<v1::EstimateJobResponse>)>;
+  void EstimateJob(const v1::EstimateJobRequest& request, EstimateReply reply);
 
   // Unique in this process, for Syncs and watches. Thread-safe.
   int64_t NewId() { return next_id_.fetch_add(1); }
@@ -125,13 +133,16 @@ class SchedulerCore {
   void TakeAnswer(const scheduler::Command& answer);
   // The state to show: nullptr if there is none, or something in it is not committed.
   const scheduler::State* CommittedState() const;
-  CommittedView View(const scheduler::State& state) const;
+  CommittedView View(const scheduler::State& state);
+  void FinishEstimate(int64_t id, v1::Job job, absl::StatusOr<v1::ValidateTrainingResponse> answer);
   // Carries `command` out; the reader comes after its commit.
   void Execute(const scheduler::Command& command, ChangeReader reader);
   // ResourceExhausted if too many calls wait for a commit.
   absl::Status CheckRoom();
   void AnswerWaiting();
   void UpdateGauges();
+
+  absl::btree_map<int64_t, EstimateReply> estimates_;  // Under way.
 
   struct Waiting {
     bool is_change = false;
@@ -172,6 +183,7 @@ class SchedulerCore {
   std::vector<Waiting> waiting_;
   HeldSyncs syncs_;
   Watches watches_;
+  EstimateErrors estimate_errors_;
   Asks asks_;
   Pins pins_;
 };

@@ -201,6 +201,14 @@ std::vector<std::pair<std::string, grpc::Status>> SchedulerServerTest::AllRpcs(
   v1::CancelJobRequest cancel;
   cancel.set_name(JobName("a"));
   answers.emplace_back("CancelJob", Call(token, &Stub::CancelJob, cancel, &job_));
+  v1::RerunJobRequest rerun;
+  rerun.set_name(JobName("a"));
+  answers.emplace_back("RerunJob", Call(token, &Stub::RerunJob, rerun, &job_));
+  v1::EstimateJobRequest estimate;
+  estimate.set_parent("tenants/t");
+  *estimate.mutable_job() = MakeCreateRequest("x").job();
+  v1::EstimateJobResponse estimated;
+  answers.emplace_back("EstimateJob", Call(token, &Stub::EstimateJob, estimate, &estimated));
   v1::WatchJobRequest watch;
   watch.set_name(JobName("a"));
   bool is_shown = false;

@@ -83,6 +83,9 @@ class TrainingService final : public v1::TrainingService::CallbackService {
                    v1::Job* response) override;
   Unary* UpdateJob(Context* context, const v1::UpdateJobRequest* request,
                    v1::Job* response) override;
+  Unary* RerunJob(Context* context, const v1::RerunJobRequest* request, v1::Job* response) override;
+  Unary* EstimateJob(Context* context, const v1::EstimateJobRequest* request,
+                     v1::EstimateJobResponse* response) override;
   Unary* ListJobEvents(Context* context, const v1::ListJobEventsRequest* request,
                        v1::ListJobEventsResponse* response) override;
   Unary* ListJobMetrics(Context* context, const v1::ListJobMetricsRequest* request,
@@ -176,13 +179,30 @@ grpc::ServerUnaryReactor* TrainingService::UpdateJob(Context* context,
   return Change(context, CheckName(*context, request->name()), request, response);
 }
 
+grpc::ServerUnaryReactor* TrainingService::RerunJob(Context* context,
+                                                    const v1::RerunJobRequest* request,
+                                                    v1::Job* response) {
+  return Change(context, CheckName(*context, request->name()), request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::EstimateJob(Context* context,
+                                                       const v1::EstimateJobRequest* request,
+                                                       v1::EstimateJobResponse* response) {
+  return PostCall(loop_, context, CheckParent(*context, request->parent(), kTenantPattern),
+                  [core = &core_, request, response](Unary* reactor) {
+                    core->EstimateJob(*request, [reactor, response](auto answer) {
+                      FinishWith(std::move(answer), reactor, response);
+                    });
+                  });
+}
+
 grpc::ServerUnaryReactor* TrainingService::GetJob(Context* context,
                                                   const v1::GetJobRequest* request,
                                                   v1::Job* response) {
   return Read(context, CheckName(*context, request->name()), response,
               [request](const CommittedView& view) -> absl::StatusOr<v1::Job> {
                 DW_ASSIGN_OR_RETURN(const auto* record, FindJob(view, request->name()));
-                return view.Show(*record);
+                return view.ShowWithEstimates(*record);
               });
 }
 

@@ -77,7 +77,7 @@ Platform::Platform(const Options& options) : folder_(FreshFolder()) {
       {absl::StrCat("--data_folder=", folder_, "/scheduler"),
        absl::StrCat("--store_address=", store_->address()),
        absl::StrCat("--registry_address=", registry_->address()), TokenFlag(),
-       "--deaths_until_poison=0",
+       "--deaths_until_poison=0", "--incidents_until_quarantine=0",
        absl::StrCat("--attempts_per_worker=", options.attempts_per_worker),
        // The base is so small that no pass saves anything.
        "--cohort_gain_min=1", "--cohort_slowdown_max=1000",

@@ -82,6 +82,15 @@ constexpr Row kRows[] = {
     {"TrainingService.ResumeJob", "name: '{acme}/jobs/hush-waits'", kNotFound},
     {"TrainingService.UpdateJob", "name: '{acme}/jobs/hush-waits' priority_class: HIGH", kNotFound},
     {"TrainingService.CancelJob", "name: '{acme}/jobs/hush-waits'", kNotFound},
+    {"TrainingService.RerunJob", "name: '{acme}/jobs/hush-waits' job_id: 'hush-again'", kNotFound},
+    {"TrainingService.EstimateJob",
+     "parent: '{acme}' job { train { base_model: '{acme}/baseModels/hush' dataset: "
+     "'{acme}/datasets/hush' arguments { max_steps: 2 } } }",
+     kDenied},
+    {"TrainingService.EstimateJob",
+     "parent: '{globex}' job { train { base_model: '{acme}/baseModels/hush' dataset: "
+     "'{globex}/datasets/own' } }",
+     StatusCode::kInvalidArgument, kDenied},
     {"TrainingService.ListJobEvents", "parent: '{acme}/jobs/hush'", kDenied},
     {"TrainingService.ListJobMetrics", "parent: '{acme}/jobs/hush'", kDenied},
     {"TrainingService.ListWorkers", "", kOk},

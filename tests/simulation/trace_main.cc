@@ -69,10 +69,13 @@ void Print(const std::string& policy, const TraceResult& r) {
                                  classes[c], r.wait_mean[c], r.wait_p99[c], r.wait_max[c]);
   }
   std::cout << absl::StrFormat(
+      "\"forecasts\": {\"asked\": %d, \"ms\": %.2f, \"start_error_p50\": %.3f, "
+      "\"start_error_p90\": %.3f, \"end_error_p50\": %.3f, \"end_error_p90\": %.3f}, "
       "\"queue_max\": %d, \"events\": %d, \"core_seconds\": %.1f, \"event_us\": %.1f, "
       "\"plan_ms\": {\"p50\": %.3f, \"p99\": %.3f, \"max\": %.2f}, \"memory_mib\": %d}\n",
-      r.queue_max, r.events, r.core_seconds, r.event_us, r.plan_p50_ms, r.plan_p99_ms,
-      r.plan_max_ms, r.memory_bytes >> 20);
+      r.forecasts, r.forecast_ms, r.start_error_p50, r.start_error_p90, r.end_error_p50,
+      r.end_error_p90, r.queue_max, r.events, r.core_seconds, r.event_us, r.plan_p50_ms,
+      r.plan_p99_ms, r.plan_max_ms, r.memory_bytes >> 20);
 }
 
 }  // namespace
@@ -81,6 +84,7 @@ void Print(const std::string& policy, const TraceResult& r) {
 int main(int argc, char** argv) {
   std::string policy = "fair";
   deltaworks::simulation::TraceOptions options;
+  options.forecasts = 100;
   if (!deltaworks::simulation::Parse(argc, argv, &policy, &options)) {
     std::cerr << deltaworks::simulation::kUsage;
     return 2;

@@ -10,8 +10,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
+#include "scheduler/forecast.h"
 #include "scheduler/job_record.h"
 #include "scheduler/proto_time.h"
+#include "scheduler/queue_order.h"
 #include "scheduler/testing/harness.h"
 
 namespace deltaworks::simulation {
@@ -274,6 +276,12 @@ class World {
     sync.set_report_number(++worker->report_number);
     *sync.mutable_environment() = worker->environment;
     for (const v1::AttemptReport& attempt : attempts) *sync.add_attempts() = attempt;
+    for (int64_t base = 0; base < options_.bases; ++base) {
+      v1::PassTime& time = *sync.add_pass_times();
+      time.set_base_manifest_digest(core::FakeDigest(base));
+      time.set_fixed_seconds(kOverheadSeconds);
+      time.set_seconds_per_token(kOverheadSeconds / kOverheadTokens);
+    }
     Timed([&] { CHECK(scheduler_.ReceiveSync(sync, now_, Bits()).ok()); });
   }
 
@@ -400,6 +408,98 @@ class World {
     const double all = absl::ToDoubleSeconds(now_ - kStart) * static_cast<double>(workers_.size());
     result_.utilisation = busy_seconds_ / all;
     result_.throughput = work_done_ / all;
+    TellStarts();
+  }
+
+  struct Told {
+    int64_t job = 0;
+    absl::Time start, end;
+  };
+
+  // How far each attempt is, which nothing else says.
+  void ReportProgress() {
+    for (TraceWorker& worker : workers_) {
+      std::vector<v1::AttemptReport> reports;
+      for (const Running& running : worker.running) {
+        v1::AttemptReport& report = reports.emplace_back(ReportOf(running, JobName(running.job)));
+        const int64_t step = jobs_[running.job].passes - std::llround(running.passes_left);
+        report.set_step(step);
+        report.set_first_metric_n(1);
+        *report.add_metrics() = core::MakePoint(step, 1);
+      }
+      if (!reports.empty()) Report(&worker, reports);
+    }
+    Plan();
+  }
+
+  // Evenly over those that wait.
+  void TellStarts() {
+    const core::State& state = *scheduler_.state();
+    if (options_.forecasts == 0 || state.queue().empty()) return;
+    ReportProgress();
+    const int64_t step = std::max<int64_t>(1, state.queue().size() / options_.forecasts);
+    told_at_ = now_;
+    int64_t at = 0;
+    const absl::Time begin = absl::Now();
+    for (const core::QueueKey& key : state.queue().keys()) {
+      if (at++ % step != 0) continue;
+      const core::Forecast::Answer answer =
+          core::Forecast(state, scheduler_.fleet(), scheduler_.workers(), scheduler_.options(),
+                         now_)
+              .Of(*state.FindJob(key.job));
+      ++result_.forecasts;
+      if (!answer.start.has_value() || !answer.end.has_value()) continue;
+      told_.push_back({.job = IndexOf(key.job), .start = *answer.start, .end = *answer.end});
+    }
+    result_.forecast_ms =
+        absl::ToDoubleMilliseconds(absl::Now() - begin) / static_cast<double>(result_.forecasts);
+  }
+
+  void CompareForecasts() {
+    std::vector<float> starts, ends;
+    const auto error = [&](absl::Time came, absl::Time told) {
+      return static_cast<float>(std::abs(absl::FDivDuration(came - told, told - told_at_)));
+    };
+    for (const Told& told : told_) {
+      starts.push_back(error(jobs_[told.job].first_grant, told.start));
+      ends.push_back(error(jobs_[told.job].end, told.end));
+    }
+    result_.start_error_p50 = Percentile(&starts, 0.5);
+    result_.start_error_p90 = Percentile(&starts, 0.9);
+    result_.end_error_p50 = Percentile(&ends, 0.5);
+    result_.end_error_p90 = Percentile(&ends, 0.9);
+  }
+
+  // Of a job that ends after `time`.
+  static double SecondsLeft(const TraceJob& job, absl::Time time) {
+    if (job.first_grant >= time) return job.AloneSeconds();
+    return job.AloneSeconds() * absl::FDivDuration(job.end - time, job.end - job.first_grant);
+  }
+
+  void CheckBounds() {
+    const core::Options& policy = scheduler_.options();
+    const auto rank = [&](const TraceJob& job) {
+      return job.submit - core::ClassBonus(job.priority_class, policy);
+    };
+    double workers[2] = {};
+    for (const TraceWorker& worker : workers_) {
+      workers[worker.environment.device_kind() == "cuda" ? 1 : 0] += 1;
+    }
+    for (const TraceJob& job : jobs_) {
+      const absl::Time overdue = rank(job) + policy.bonus_high + policy.max_overtake;
+      if (job.first_grant <= overdue) continue;
+      double ahead = 0;
+      for (const TraceJob& other : jobs_) {
+        if (&other == &job || other.cuda != job.cuda || other.end <= overdue) continue;
+        if (rank(other) < rank(job) || other.first_grant <= overdue) {
+          ahead += SecondsLeft(other, overdue);
+        }
+      }
+      const absl::Time bound = overdue + absl::Seconds(ahead / workers[job.cuda ? 1 : 0]);
+      ++result_.bounds_checked;
+      result_.bound_excess_max_seconds = std::max(result_.bound_excess_max_seconds,
+                                                  absl::ToDoubleSeconds(job.first_grant - bound));
+    }
   }
 
   static double Percentile(std::vector<float>* values, double share) {
@@ -412,6 +512,8 @@ class World {
 
   void Summarise() {
     result_.makespan_seconds = absl::ToDoubleSeconds(now_ - kStart);
+    CompareForecasts();
+    if (options_.check_bounds) CheckBounds();
     std::vector<float> waits[3];
     std::vector<double> speed(options_.tenants), count(options_.tenants);
     for (const TraceJob& job : jobs_) {
@@ -459,6 +561,8 @@ class World {
   absl::Time end_of_submissions_;
   std::priority_queue<Finish> finishes_;
   bool measured_ = false;
+  absl::Time told_at_;
+  std::vector<Told> told_;
   int64_t ended_ = 0;
   double busy_seconds_ = 0, work_done_ = 0;
   std::vector<float> plan_ms_;

@@ -37,6 +37,10 @@ struct TraceOptions {
   scheduler::Options policy;
   // All jobs under one tenant to the scheduler: nobody's share is heeded.
   bool one_tenant = false;
+  // Compares each wait with its bound; takes the square of the number of jobs.
+  bool check_bounds = false;
+  // Jobs that wait when the last one was submitted, and are asked when they will start.
+  int64_t forecasts = 0;
 };
 
 struct TraceResult {
@@ -58,6 +62,14 @@ struct TraceResult {
   double plan_p50_ms = 0, plan_p99_ms = 0, plan_max_ms = 0;
   // Of one job's turn at the core (all of its events), mean.
   double event_us = 0;
+  // Jobs that were overdue before they started, and by how much the worst of them passed its bound
+  // of PROTOCOL.md 9, evaluated on the trace; below 0: none did.
+  int64_t bounds_checked = 0;
+  double bound_excess_max_seconds = -1e18;
+  // |actual - told| / told, of starts and of ends, counted from when they were told.
+  int64_t forecasts = 0;
+  double forecast_ms = 0;  // For one, mean.
+  double start_error_p50 = 0, start_error_p90 = 0, end_error_p50 = 0, end_error_p90 = 0;
   int64_t events = 0, queue_max = 0;
   int64_t memory_bytes = 0;
 };
