@@ -13,8 +13,7 @@ namespace deltaworks::drill {
 namespace {
 
 constexpr absl::Duration kBetweenLooks = absl::Milliseconds(200);
-// Before it submits another one, at most: so that requests meet all kinds of faults, not only
-// those in which jobs end.
+// Between two decisions whether to submit another one.
 constexpr absl::Duration kThinksMax = absl::Seconds(2);
 constexpr absl::Duration kBeforeRepeating = absl::Milliseconds(100);
 
@@ -85,14 +84,19 @@ void Customer::Run() {
   while (!gave_up()) {
     const int under_way = Look();
     if (stopping() && under_way == 0) break;
-    if (!stopping() && under_way < jobs_at_once_ && absl::Now() >= next) {
-      SubmitOne();
+    if (!stopping() && absl::Now() >= next) {
+      if (Wants(under_way)) SubmitOne();
       next = absl::Now() + std::uniform_real_distribution<double>(0, 1)(random_) * kThinksMax;
     }
     absl::SleepFor(kBetweenLooks);
   }
   MutexLock lock(&mutex_);
   idle_ = !gave_up_;
+}
+
+// By chance, so that requests meet all kinds of faults, not only those in which jobs end.
+bool Customer::Wants(int under_way) {
+  return under_way < std::uniform_int_distribution<int>(1, 2 * jobs_at_once_ - 1)(random_);
 }
 
 void Customer::SubmitOne() {

@@ -1,6 +1,6 @@
-// Customer: a tenant that always wants some jobs done. It submits them one after another, each with
-// a request_id that it repeats until it has an answer, whatever breaks meanwhile, and looks at them
-// until they have ended.
+// Customer: a tenant that always wants some jobs done, now more and now fewer. It submits them one
+// after another, each with a request_id that it repeats until it has an answer, whatever breaks
+// meanwhile, and looks at them until they have ended.
 //
 // It owns a thread, which ends once it was told to stop and every job has ended. Thread-safe.
 
@@ -27,7 +27,7 @@ struct AcceptedJob {
 
 class Customer {
  public:
-  // `platform` must outlive it. Has `jobs_at_once` jobs that are not final.
+  // `platform` must outlive it. Has about `jobs_at_once` jobs that are not final.
   Customer(e2e::Platform& platform, std::string tenant, int jobs_at_once, uint32_t seed);
   ~Customer();
 
@@ -44,6 +44,7 @@ class Customer {
 
  private:
   void Run();
+  bool Wants(int under_way);
   void SubmitOne();
   // Looks whether jobs have ended; returns how many have not.
   int Look();

@@ -178,7 +178,8 @@ int Main(int argc, char** argv) {
   flags.Add("seed", &settings.seed, "of the faults' moments; 0: the clock's");
   flags.Add("mean_gap", &settings.mean_gap, "between two faults");
   flags.Add("workers", &settings.workers, "processes that train, of one thread each");
-  flags.Add("jobs_at_once", &settings.jobs_at_once, "that each of two tenants has under way");
+  flags.Add("jobs_at_once", &settings.jobs_at_once,
+            "that each of two tenants has under way, about");
   flags.Add("patience", &settings.patience, "for the last jobs, after the last fault");
   flags.Add("folder", &settings.folder, "of the platform, new; default: a temporary one");
   const auto parsed = flags.Parse(argc, argv);

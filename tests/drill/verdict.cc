@@ -80,7 +80,7 @@ class Verdict {
     if (!job.status().exact()) Broke(job.name(), "is not exact");
     const int spec = std::stoi(job.labels().at(kSpecLabel));
     LookAtVersions(job, references_.at(static_cast<size_t>(spec)));
-    LookAtMetrics(job, spec);
+    LookAtHistory(job, spec);
   }
 
   void Count(const v1::Job& job) {
@@ -113,9 +113,15 @@ class Verdict {
     }
   }
 
-  void LookAtMetrics(const v1::Job& job, int spec) {
+  void LookAtHistory(const v1::Job& job, int spec) {
+    const e2e::History history = e2e::HistoryOf(platform_, job.name());
+    for (const v1::JobEvent& event : history.events) {
+      if (event.level() == v1::JobEvent::ALERT) {
+        Broke(job.name(), absl::StrCat("raised an alert: ", event.message()));
+      }
+    }
     int64_t steps = 0;
-    for (const v1::MetricPoint& point : e2e::HistoryOf(platform_, job.name()).metrics) {
+    for (const v1::MetricPoint& point : history.metrics) {
       // An evaluation is a point of its own before the first step.
       if (point.step() == 0) continue;
       if (point.step() != ++steps) {

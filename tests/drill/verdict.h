@@ -24,7 +24,7 @@ struct Tally {
 //   jobs       those accepted are there and SUCCEEDED, and no other is
 //   versions   one of each, READY, of the job's result; no adapter without a job
 //   bytes      every file of a version has the digest of the undisturbed run's
-//   metrics    every step of a job once, in order
+//   history    the metrics of every step of a job once, in order; no alert
 std::vector<std::string> WhatBroke(e2e::Platform& platform, const References& references,
                                    const std::vector<std::string>& tenants,
                                    const std::vector<AcceptedJob>& accepted, Tally& tally);
