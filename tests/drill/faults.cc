@@ -186,7 +186,7 @@ void Faults::LookAfter(Victim& victim, absl::Time now) {
   victim.until[kKilled] = now + kStartAgainAfter;
 }
 
-void Faults::Mend() {
+bool Faults::Mend() {
   const absl::Time now = absl::Now();
   for (Victim& victim : victims_) {
     for (const Kind kind : {kStarved, kDisconnected, kStopped, kKilled}) {
@@ -195,7 +195,7 @@ void Faults::Mend() {
   }
   next_ = absl::InfiniteFuture();
   // Some may still be about to fail their start.
-  e2e::Await(kStartMax, [this] {
+  return e2e::Await(e2e::kPatience, [this] {
     Turn();
     return std::all_of(victims_.begin(), victims_.end(),
                        [](const Victim& victim) { return victim.service->Answers(); });

@@ -45,8 +45,9 @@ class Faults {
 
   // Does what is due by now; to be called again and again.
   void Turn();
-  // Ends all that is under way, and returns when every process answers.
-  void Mend();
+  // Ends all that is under way, and begins nothing any more. True once every process answers, false
+  // if one does not within a minute.
+  bool Mend();
 
   int64_t count() const { return count_; }
   // How many of each kind each process had, as lines.

@@ -3,6 +3,7 @@
 // nothing is there twice, and every byte is that of an undisturbed run (verdict.h). README.md tells
 // how long it takes and what it prints. Status 1: something broke, and the folder is kept.
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -59,10 +60,18 @@ class Drill {
           std::make_unique<Customer>(platform_, tenant, static_cast<int>(settings_.jobs_at_once),
                                      seed + 1 + static_cast<uint32_t>(customers_.size())));
     }
-    Disturb(seed);
-    std::vector<std::string> broke = std::move(surprises_);
+    Faults faults(platform_, {.seed = seed,
+                              .mean_gap = settings_.mean_gap,
+                              .log_path = platform_.folder() + "/run/faults.log"});
+    Disturb(faults);
+    std::vector<std::string> broke;
+    if (!faults.Mend()) broke.push_back("not every process answers after the last fault");
     for (const auto& customer : customers_) customer->Stop();
-    if (!e2e::Await(settings_.patience, [this] { return AllIdle(); })) {
+    const auto idle = [this, &faults] {
+      faults.Turn();
+      return AllIdle();
+    };
+    if (!e2e::Await(settings_.patience, idle)) {
       broke.push_back(absl::StrCat("jobs had not ended ", absl::FormatDuration(settings_.patience),
                                    " after the last fault"));
     }
@@ -72,6 +81,9 @@ class Drill {
     Append(WhatBroke(platform_, references, tenants_, Accepted(), tally), broke);
     std::cout << tally.attempts << " attempts, " << tally.from_checkpoints
               << " of them from a checkpoint; " << tally.interrupted << " jobs had more than one\n";
+    faults.Turn();
+    Append(faults.surprises(), broke);
+    EndAll(broke);
     Append(FatalLines(platform_), broke);
     Progress("everything was looked at");
     return broke;
@@ -99,10 +111,7 @@ class Drill {
     to.insert(to.end(), lines.begin(), lines.end());
   }
 
-  void Disturb(uint32_t seed) {
-    Faults faults(platform_, {.seed = seed,
-                              .mean_gap = settings_.mean_gap,
-                              .log_path = platform_.folder() + "/run/faults.log"});
+  void Disturb(Faults& faults) {
     absl::Time next_progress = absl::Now() + kBetweenProgress;
     while (faults.count() < settings_.kills ||
            static_cast<int64_t>(Accepted().size()) < settings_.jobs) {
@@ -113,11 +122,19 @@ class Drill {
       }
       absl::SleepFor(kBetweenTurns);
     }
-    faults.Mend();
-    Progress(
-        absl::StrCat(faults.count(), " kills, ", faults.failed_starts(), " starts on a full disk"));
+    Progress(absl::StrCat(faults.count(), " kills, ", faults.failed_starts(), " failed starts"));
     std::cout << faults.Table() << std::endl;
-    surprises_ = faults.surprises();
+  }
+
+  // In good order, workers first.
+  void EndAll(std::vector<std::string>& broke) {
+    std::vector<e2e::Service*> services = platform_.All();
+    std::reverse(services.begin(), services.end());
+    for (e2e::Service* service : services) {
+      if (const int code = service->Terminate(); code != 0) {
+        broke.push_back(absl::StrCat(service->name(), " ended with code ", code, " on SIGTERM"));
+      }
+    }
   }
 
   std::vector<AcceptedJob> Accepted() const {
@@ -158,7 +175,6 @@ class Drill {
   const std::vector<std::string> tenants_ = {e2e::kAcme, e2e::kGlobex};
   e2e::Platform platform_;
   std::vector<std::unique_ptr<Customer>> customers_;
-  std::vector<std::string> surprises_;
 };
 
 // Logs and the times of faults, to where Bazel keeps what a test leaves.
