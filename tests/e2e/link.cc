@@ -188,7 +188,9 @@ void Link::Turn(State state) {
   }
   eventfd_t ignored;
   if (polled[0].revents != 0) eventfd_read(wake_, &ignored);
-  if (state == State::kSilent) return;
+  // From here on nobody changes what the link is to be.
+  MutexLock lock(&mutex_);
+  if (state == State::kSilent || state_ != state || cut_) return;
   auto at = polled.begin() + 1;
   for (auto connection = connections_.begin(); connection != connections_.end(); at += 2) {
     Connection& passing = *connection;

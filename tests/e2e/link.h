@@ -37,6 +37,7 @@ class Link {
   // 127.0.0.1:PORT, for whoever is at `from`.
   const std::string& address() const { return address_; }
 
+  // Counts from when it returns.
   void Set(State state);
   // Resets every connection there is, whatever the state.
   void Cut();
