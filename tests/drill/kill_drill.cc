@@ -206,7 +206,7 @@ int Main(int argc, char** argv) {
   const bool own_folder = settings.folder.empty();
   if (own_folder) {
     settings.folder =
-        absl::StrCat(::testing::TempDir(), "/", services::RandomResourceId("kill-drill-"));
+        std::filesystem::path(::testing::TempDir()) / services::RandomResourceId("kill-drill-");
   }
   if (std::filesystem::exists(settings.folder)) {
     std::cerr << "--folder is " << settings.folder << ", which exists; want a new one\n";
