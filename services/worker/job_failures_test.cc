@@ -320,6 +320,28 @@ TEST(JobFailuresTest, AFullLocalDiskIsThePlatformsFaultNamesThePathAndPassesWith
   EXPECT_TRUE(worker.results.contains(kJ.job)) << worker.failures[kJ.job].message();
 }
 
+TEST(JobFailuresTest, AFullLocalDiskIsWaitedForWhileTheJobIsWanted) {
+  TinyWorld& world = TheWorld();
+  BaseCache bases(world.folder + "/room", world.store, world.registry);
+  FullPart() = "/room/bases/";
+  int pauses = 0;
+  bool wanted = true;
+  RetryPolicy full_disk;
+  full_disk.sleep = [&](absl::Duration) { wanted = ++pauses < 3; };
+  const auto prepare = [&] {
+    return PrepareJob(
+        kJ.job, TinyTask(), bases, world.store, [&] { return !wanted; }, full_disk);
+  };
+  const Preparation given_up = prepare();
+  EXPECT_EQ(given_up.job, nullptr);
+  EXPECT_EQ(pauses, 3);
+
+  wanted = true;
+  full_disk.sleep = [](absl::Duration) { FullPart().clear(); };
+  const Preparation prepared = prepare();
+  EXPECT_NE(prepared.job, nullptr) << prepared.failure.message();
+}
+
 TEST(JobFailuresTest, ABaseThatWasDamagedInTheCacheIsFetchedAgainAndGivesTheSameAdapter) {
   TinyWorld& world = TheWorld();
   const std::string want = AdapterOf(TinyTask());

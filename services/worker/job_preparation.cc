@@ -5,6 +5,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "services/base/log.h"
 #include "services/base/manifest.h"
 #include "services/base/resource_names.h"
 #include "services/base/spec_conversion.h"
@@ -97,13 +98,14 @@ absl::Status FetchCheckpoint(StoreClient& store, const BlobAccess& access,
 class Preparing {
  public:
   Preparing(const std::string& job_name, const v1::TrainTask& task, BaseCache& bases,
-            StoreClient& store, const Cancelled& cancelled)
+            StoreClient& store, const Cancelled& cancelled, const RetryPolicy& full_disk)
       : tenant_(TenantOf(job_name)),
         job_name_(job_name),
         bases_(bases),
         store_(store),
         cancelled_(cancelled),
         options_(OptionsOf(cancelled)),
+        full_disk_(full_disk),
         job_(std::make_unique<PreparedJob>()) {
     job_->task = task;
     job_->config = ToTrainingConfig(task.spec());
@@ -137,9 +139,17 @@ class Preparing {
   BlobAccess Through(const std::string& resource) const { return {tenant_, resource}; }
 
   bool Base() {
-    absl::StatusOr<std::string> folder =
-        bases_.Ensure(Through(job_->task.spec().base_model()),
-                      job_->task.facts().base_manifest_digest(), cancelled_);
+    const auto ensure = [this] {
+      return bases_.Ensure(Through(job_->task.spec().base_model()),
+                           job_->task.facts().base_manifest_digest(), cancelled_);
+    };
+    absl::StatusOr<std::string> folder = ensure();
+    RetryState waiting(full_disk_);
+    while (absl::IsResourceExhausted(folder.status()) && !cancelled_() && waiting.Pause()) {
+      LogWarning("a job waits for room on the disk",
+                 {{"job", job_name_}, {"error", folder.status()}});
+      folder = ensure();
+    }
     if (!folder.ok())
       return Fail(FetchFailure("the base model", FetchedTo::kDisk, folder.status()));
     job_->base_folder = *std::move(folder);
@@ -201,6 +211,7 @@ class Preparing {
   StoreClient& store_;
   const Cancelled& cancelled_;
   const TransferOptions options_;
+  const RetryPolicy& full_disk_;
   std::unique_ptr<PreparedJob> job_;
   v1::Failure failure_;
 };
@@ -208,8 +219,9 @@ class Preparing {
 }  // namespace
 
 Preparation PrepareJob(const std::string& job_name, const v1::TrainTask& task, BaseCache& bases,
-                       StoreClient& store, const std::function<bool()>& cancelled) {
-  return Preparing(job_name, task, bases, store, cancelled).Run();
+                       StoreClient& store, const std::function<bool()>& cancelled,
+                       const RetryPolicy& full_disk) {
+  return Preparing(job_name, task, bases, store, cancelled, full_disk).Run();
 }
 
 void PreparerThread::Prepare(const std::string& job_name, const v1::TrainTask& task,

@@ -16,6 +16,7 @@
 #include "proto/deltaworks/v1/worker_service.pb.h"
 #include "services/base/event_loop.h"
 #include "services/clients/base_cache.h"
+#include "services/clients/retry.h"
 #include "services/clients/store_client.h"
 #include "trainer/data/example.h"
 #include "trainer/tensor.h"
@@ -42,8 +43,11 @@ struct Preparation {
   v1::Failure failure;
 };
 
+// `full_disk`: how long it waits for room on this machine's disk. Were that a failure at once, the
+// job would be granted here again at once, and have used up its retries within a second.
 Preparation PrepareJob(const std::string& job_name, const v1::TrainTask& task, BaseCache& bases,
-                       StoreClient& store, const std::function<bool()>& cancelled);
+                       StoreClient& store, const std::function<bool()>& cancelled,
+                       const RetryPolicy& full_disk = {});
 
 class JobPreparer {
  public:

@@ -16,11 +16,11 @@
 #include "services/base/service_main.h"
 #include "services/base/testing/raw_call.h"
 #include "tests/e2e/await.h"
+#include "tests/e2e/disk.h"
 #include "tests/e2e/platform.h"
 #include "tests/e2e/rpc_by_name.h"
 #include "tests/e2e/scrape.h"
 #include "tests/e2e/workload.h"
-#include "trainer/base/file.h"
 #include "trainer/base/sha256.h"
 
 namespace deltaworks::e2e {
@@ -31,21 +31,9 @@ using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
-// The folder of a platform is a disk that fills when told.
-std::vector<std::string> FullDisk(const std::string& folder, int64_t after_bytes) {
-  return {absl::StrCat("LD_PRELOAD=", ProgramPath("tests/full_disk/libfull_disk.so")),
-          absl::StrCat("FULL_DISK_FOLDER=", folder),
-          absl::StrCat("FULL_DISK_AFTER_BYTES=", after_bytes),
-          absl::StrCat("FULL_DISK_ROOM_FILE=", folder, ".room")};
-}
-
-void MakeRoom(const std::string& folder) {
-  ASSERT_TRUE(WriteFileAtomically(folder + ".room", "").ok());
-}
-
 // Restarts the service with a disk of so many free bytes.
-void RestartOnDisk(Service& service, const std::string& folder, int64_t after_bytes) {
-  service.SetEnvironment(FullDisk(folder, after_bytes));
+void RestartOnDisk(Service& service, const Disk& disk, int64_t after_bytes) {
+  service.SetEnvironment(disk.Environment(after_bytes));
   EXPECT_EQ(service.Terminate(), 0);
   service.Start();
 }
@@ -124,7 +112,7 @@ TEST(StartTest, ADeviceHasOneWorkerOnly) {
 
 TEST(FullDiskTest, AnImportOnAFullDiskFailsClearlyAndWorksOnceThereIsRoom) {
   Platform platform({.start_workers = false});
-  const std::string disk = platform.folder() + "/store/imports";
+  const Disk disk(platform.folder() + "/store/imports");
   RestartOnDisk(platform.store(), disk, /*after_bytes=*/60'000);  // The base has more.
   const auto begun = StartImport(platform, {});
   ASSERT_TRUE(begun.ok()) << begun.status();
@@ -133,7 +121,7 @@ TEST(FullDiskTest, AnImportOnAFullDiskFailsClearlyAndWorksOnceThereIsRoom) {
   EXPECT_EQ(failed.failure().code(), "DISK_FULL") << failed.DebugString();
   EXPECT_EQ(failed.failure().fault(), v1::Failure::PLATFORM);
 
-  MakeRoom(disk);
+  disk.MakeRoom();
   ImportBase(platform, {.id = "again"});
   EXPECT_EQ(AddDataset(platform, "pairs", 20, 1).example_count(), 20);
 }
@@ -181,7 +169,7 @@ TEST(FullDiskTest, AnImportOnAFullFileSystemFailsClearlyAndWorksOnceThereIsRoom)
 
 TEST(FullDiskTest, AnImportThatCannotEvenBeMarkedFailedIsDoneOnceThereIsRoom) {
   Platform platform({.start_workers = false});
-  const std::string disk = platform.folder() + "/store";
+  const Disk disk(platform.folder() + "/store");
   RestartOnDisk(platform.store(), disk, /*after_bytes=*/60'000);
   const auto begun = StartImport(platform, {});
   ASSERT_TRUE(begun.ok()) << begun.status();
@@ -195,7 +183,7 @@ TEST(FullDiskTest, AnImportThatCannotEvenBeMarkedFailedIsDoneOnceThereIsRoom) {
   const absl::Status refused = platform.store_of().CreateUpload(upload).status();
   EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
   EXPECT_THAT(std::string(refused.message()), HasSubstr("full"));
-  MakeRoom(disk);
+  disk.MakeRoom();
   const v1::BaseModel base = AwaitImport(platform, begun->name());
   EXPECT_EQ(base.state(), v1::BaseModel::READY) << base.DebugString();
 }
@@ -209,7 +197,7 @@ TEST(FullDiskTest, ACheckpointThatTheDiskHasNoRoomForIsTakenLater) {
   request.mutable_job()->mutable_train()->mutable_arguments()->set_save_steps(10);
   const std::string digest = RunToSuccess(platform, request).status().result().adapter_digest();
 
-  const std::string disk = platform.folder() + "/store";
+  const Disk disk(platform.folder() + "/store");
   RestartOnDisk(platform.store(), disk, /*after_bytes=*/50'000);  // Less than one checkpoint.
   request.set_job_id("starved");
   request.mutable_job()->mutable_train()->set_adapter("tenants/acme/adapters/starved");
@@ -220,7 +208,7 @@ TEST(FullDiskTest, ACheckpointThatTheDiskHasNoRoomForIsTakenLater) {
   };
   ASSERT_TRUE(Await(kPatience, [&] { return failures() > 0; })) << Describe(GetJob(platform, name));
   EXPECT_FALSE(IsFinal(GetJob(platform, name).status().state()));
-  MakeRoom(disk);
+  disk.MakeRoom();
   const v1::Job job = AwaitEnd(platform, name);
   EXPECT_EQ(job.status().state(), v1::SUCCEEDED) << Describe(job);
   EXPECT_EQ(job.status().result().adapter_digest(), digest);
@@ -231,7 +219,7 @@ TEST(FullDiskTest, AJobThatCannotBeWrittenIsRefusedAndAcceptedOnceThereIsRoom) {
   Platform platform({.start_workers = false});
   ImportBase(platform);
   AddDataset(platform, "pairs", 20, 1);
-  const std::string disk = platform.folder() + "/scheduler";
+  const Disk disk(platform.folder() + "/scheduler");
   RestartOnDisk(platform.scheduler(), disk, /*after_bytes=*/200'000);
   services::Channel channel = platform.NewChannel(platform.scheduler(), platform.token(kAcme));
   const auto* method =
@@ -252,7 +240,7 @@ TEST(FullDiskTest, AJobThatCannotBeWrittenIsRefusedAndAcceptedOnceThereIsRoom) {
   EXPECT_THAT(std::string(refusal.message()), AnyOf(HasSubstr("full"), HasSubstr("space")));
   EXPECT_TRUE(platform.scheduler().Runs()) << platform.scheduler().LogTail();
 
-  MakeRoom(disk);
+  disk.MakeRoom();
   // It looks again now and then.
   absl::Status status;
   EXPECT_TRUE(Await(kPatience, [&] {

@@ -21,13 +21,17 @@
 namespace deltaworks::e2e {
 namespace {
 
-std::string FreshFolder() {
+// Named after the test.
+std::string FolderOfTest() {
   static int platforms = 0;
   const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
   const std::string name =
       test == nullptr ? "platform" : absl::StrCat(test->test_suite_name(), "_", test->name());
-  const std::string folder = absl::StrCat(
-      ::testing::TempDir(), "/", absl::StrReplaceAll(name, {{"/", "_"}}), "_", ++platforms);
+  return absl::StrCat(::testing::TempDir(), "/", absl::StrReplaceAll(name, {{"/", "_"}}), "_",
+                      ++platforms);
+}
+
+std::string Fresh(const std::string& folder) {
   std::filesystem::remove_all(folder);
   CHECK(MakeDirectories(folder).ok()) << folder;
   // As /proc names what is in it.
@@ -57,26 +61,29 @@ bool TestHasFailed() {
 
 std::string Parent(const std::string& tenant) { return absl::StrCat("tenants/", tenant); }
 
-Platform::Platform(const Options& options) : folder_(FreshFolder()) {
-  for (const char* subfolder : {"run", "import", "store", "registry", "scheduler", "cache"}) {
+Platform::Platform(const Options& options)
+    : with_links_(options.links),
+      with_disks_(options.disks),
+      folder_(Fresh(options.folder.empty() ? FolderOfTest() : options.folder)) {
+  for (const char* subfolder : {"run", "import", "store", "registry", "scheduler", "node/cache"}) {
     CHECK(MakeDirectories(absl::StrCat(folder_, "/", subfolder)).ok()) << folder_;
   }
   MakeTokens();
   current = this;
   google::InstallFailureFunction(PrintLogsAndAbort);
-  store_ = Make("store", "services/store/store",
+  store_ = Make("store", "services/store/store", "store",
                 {absl::StrCat("--data_folder=", folder_, "/store"),
                  absl::StrCat("--import_folder=", import_folder())});
   store_->Start();
-  registry_ = Make("registry", "services/registry/registry",
+  registry_ = Make("registry", "services/registry/registry", "registry",
                    {absl::StrCat("--data_folder=", folder_, "/registry"),
-                    absl::StrCat("--store_address=", store_->address()), TokenFlag()});
+                    absl::StrCat("--store_address=", Route("registry", *store_)), TokenFlag()});
   registry_->Start();
   scheduler_ = Make(
-      "scheduler", "services/scheduler/scheduler",
+      "scheduler", "services/scheduler/scheduler", "scheduler",
       {absl::StrCat("--data_folder=", folder_, "/scheduler"),
-       absl::StrCat("--store_address=", store_->address()),
-       absl::StrCat("--registry_address=", registry_->address()), TokenFlag(),
+       absl::StrCat("--store_address=", Route("scheduler", *store_)),
+       absl::StrCat("--registry_address=", Route("scheduler", *registry_)), TokenFlag(),
        "--deaths_until_poison=0", "--incidents_until_quarantine=0",
        absl::StrCat("--attempts_per_worker=", options.attempts_per_worker),
        // The base is so small that no pass saves anything.
@@ -85,13 +92,14 @@ Platform::Platform(const Options& options) : folder_(FreshFolder()) {
        absl::StrCat("--checkpoint_interval=", absl::FormatDuration(options.checkpoint_interval))});
   scheduler_->Start();
   if (options.inference) {
-    inference_ = Make("inference", "services/inference/inference",
-                      {absl::StrCat("--store_address=", store_->address()),
-                       absl::StrCat("--registry_address=", registry_->address()), TokenFlag(),
-                       absl::StrCat("--cache_folder=", cache_folder()), "--threads=1"});
+    inference_ =
+        Make("inference", "services/inference/inference", "node",
+             {absl::StrCat("--store_address=", Route("inference", *store_)),
+              absl::StrCat("--registry_address=", Route("inference", *registry_)), TokenFlag(),
+              absl::StrCat("--cache_folder=", cache_folder()), "--threads=1"});
     inference_->Start();
   }
-  MakeWorkers(options.devices);
+  MakeWorkers(options);
   if (options.start_workers) {
     for (const auto& worker : workers_) worker->Start();
   }
@@ -119,28 +127,44 @@ std::string Platform::TokenFlag() const {
 }
 
 std::unique_ptr<Service> Platform::Make(const std::string& name, const std::string& program,
-                                        std::vector<std::string> arguments) const {
+                                        const std::string& disk_folder,
+                                        std::vector<std::string> arguments) {
   arguments.push_back(absl::StrCat("--tokens_file=", tokens_file()));
-  return std::make_unique<Service>(
+  auto service = std::make_unique<Service>(
       Service::Options{name, program, folder_ + "/run", std::move(arguments)});
+  if (with_disks_) {
+    const Disk disk(absl::StrCat(folder_, "/", disk_folder), "." + name);
+    disk.MakeRoom();
+    service->SetEnvironment(disk.Environment(/*after_bytes=*/0));
+    disks_.emplace(name, disk);
+  }
+  return service;
 }
 
-void Platform::MakeWorkers(const std::vector<std::string>& devices) {
-  for (const std::string& device : devices) {
-    workers_.push_back(Make(absl::StrCat("worker-", absl::StrReplaceAll(device, {{":", "-"}})),
-                            "services/worker/worker",
-                            {absl::StrCat("--scheduler_address=", scheduler_->address()),
-                             absl::StrCat("--store_address=", store_->address()), TokenFlag(),
+std::string Platform::Route(const std::string& from, const Service& to) {
+  if (!with_links_) return to.address();
+  links_.push_back(std::make_unique<Link>(from, to.name(), to.port()));
+  return links_.back()->address();
+}
+
+void Platform::MakeWorkers(const Options& options) {
+  for (const std::string& device : options.devices) {
+    const std::string name = absl::StrCat("worker-", absl::StrReplaceAll(device, {{":", "-"}}));
+    const std::string node = options.own_nodes ? name : "node";
+    CHECK(MakeDirectories(CacheOf(node)).ok()) << node;
+    workers_.push_back(Make(name, "services/worker/worker", node,
+                            {absl::StrCat("--scheduler_address=", Route(name, *scheduler_)),
+                             absl::StrCat("--store_address=", Route(name, *store_)), TokenFlag(),
                              absl::StrCat("--device=", device), "--machine_id=e2e", "--threads=1",
-                             absl::StrCat("--lock_folder=", folder_, "/locks"),
-                             absl::StrCat("--cache_folder=", cache_folder())}));
+                             absl::StrCat("--lock_folder=", folder_, "/", node, "/locks"),
+                             absl::StrCat("--cache_folder=", CacheOf(node))}));
   }
 }
 
 void Platform::ConnectClients() {
   for (const char* tenant : {kAcme, kGlobex, kPlatform}) {
     const auto connect = [&](const Service& service) {
-      services::Channel channel = services::MakeChannel(service.address(), token(tenant));
+      services::Channel channel = services::MakeChannel(Route("the test", service), token(tenant));
       channel.retry.total_max = absl::Minutes(1);
       return channel;
     };
@@ -186,6 +210,14 @@ std::vector<Service*> Platform::All() {
   }
   for (const auto& worker : workers_) all.push_back(worker.get());
   return all;
+}
+
+std::vector<Link*> Platform::LinksOf(const Service& service) {
+  std::vector<Link*> links;
+  for (const auto& link : links_) {
+    if (link->from() == service.name() || link->to() == service.name()) links.push_back(link.get());
+  }
+  return links;
 }
 
 services::StoreClient& Platform::store_of(const std::string& tenant) {

@@ -17,12 +17,15 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "services/clients/channel.h"
 #include "services/clients/inference_client.h"
 #include "services/clients/registry_client.h"
 #include "services/clients/store_client.h"
 #include "services/clients/training_client.h"
+#include "tests/e2e/disk.h"
+#include "tests/e2e/link.h"
 #include "tests/e2e/service.h"
 
 namespace deltaworks::e2e {
@@ -45,9 +48,17 @@ class Platform {
     int attempts_per_worker = 1;
     // Begin without them; the test does it.
     bool start_workers = true;
+    // All processes, the test too, reach each other through links that the test may break.
+    bool links = false;
+    // What each process writes is on a disk that the test may fill.
+    bool disks = false;
+    // Each worker on a node of its own: it shares neither the cache nor the disk of others.
+    bool own_nodes = false;
+    // Empty: one under TempDir(), named after the test.
+    std::string folder = "";
   };
 
-  // In an empty folder under TempDir(), all services answering.
+  // In an empty folder, all services answering.
   explicit Platform(const Options& options);
   Platform() : Platform(Options()) {}
   ~Platform();
@@ -63,6 +74,9 @@ class Platform {
   Service& Serving(const std::string& rpc_service);
   // All that were made.
   std::vector<Service*> All();
+  // Those that the service is an end of.
+  std::vector<Link*> LinksOf(const Service& service);
+  Disk& DiskOf(const Service& service) { return disks_.at(service.name()); }
 
   // What `tenant` sees.
   services::StoreClient& store_of(const std::string& tenant = kAcme);
@@ -77,8 +91,11 @@ class Platform {
   const std::string& folder() const { return folder_; }
   // From where the store imports.
   std::string import_folder() const { return folder_ + "/import"; }
-  // Of all workers and inference.
-  std::string cache_folder() const { return folder_ + "/cache"; }
+  // Of inference, and of all workers but those on nodes of their own.
+  std::string cache_folder() const { return CacheOf("node"); }
+  std::string CacheOf(const std::string& node) const {
+    return absl::StrCat(folder_, "/", node, "/cache");
+  }
   std::string tokens_file() const { return folder_ + "/tokens"; }
 
  private:
@@ -90,14 +107,21 @@ class Platform {
   };
 
   void MakeTokens();
+  // `disk_folder`: where it writes.
   std::unique_ptr<Service> Make(const std::string& name, const std::string& program,
-                                std::vector<std::string> arguments) const;
-  void MakeWorkers(const std::vector<std::string>& devices);
+                                const std::string& disk_folder, std::vector<std::string> arguments);
+  // Where `from` finds the service, which was started.
+  std::string Route(const std::string& from, const Service& to);
+  void MakeWorkers(const Options& options);
   void ConnectClients();
   std::string TokenFlag() const;
 
+  const bool with_links_;
+  const bool with_disks_;
   std::string folder_;
   std::map<std::string, std::string> tokens_;
+  std::map<std::string, Disk> disks_;  // By name of the service.
+  std::vector<std::unique_ptr<Link>> links_;
   std::unique_ptr<Service> store_;
   std::unique_ptr<Service> registry_;
   std::unique_ptr<Service> scheduler_;

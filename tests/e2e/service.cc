@@ -79,12 +79,16 @@ Service Service::Twin() const {
   return Service(std::move(options));
 }
 
-void Service::Start() {
+void Service::Begin() {
   CHECK(!Runs()) << options_.name << " runs already";
   std::filesystem::remove(PortFile("port"));
   process_ = Launch();
+}
+
+void Service::Start() {
+  Begin();
   Await(
-      kPatience, [this] { return !Runs() || ReadPorts(); }, absl::Milliseconds(2));
+      kPatience, [this] { return !Runs() || Answers(); }, absl::Milliseconds(2));
   // CHECK, not ASSERT: no test goes on without its services, and this is called from anywhere.
   CHECK(Runs() && port_ != 0) << options_.name << " did not start:\n" << LogTail();
 }

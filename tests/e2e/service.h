@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +31,8 @@ class Service {
 
   // Returns when calls are answered. Fails the test with the end of the log if they are not.
   void Start();
+  // As Start(), but returns at once.
+  void Begin();
   // Starts it without waiting, for those that must not come up.
   std::unique_ptr<ChildProcess> Launch();
 
@@ -43,7 +46,12 @@ class Service {
   int Terminate();
   void Signal(int signal) { process_->Signal(signal); }  // SIGSTOP, SIGCONT, ...
   bool Runs() { return process_ != nullptr && !process_->ExitCode().has_value(); }
+  // Of a process that was begun: calls are answered.
+  bool Answers() { return Runs() && ReadPorts(); }
   pid_t pid() const { return process_->pid(); }
+  // As of ChildProcess.
+  std::optional<int> ExitCode() { return process_->ExitCode(); }
+  const std::string& name() const { return options_.name; }
 
   // 127.0.0.1:PORT, once it was started.
   std::string address() const;

@@ -139,7 +139,7 @@ History HistoryOf(Platform& platform, const std::string& name) {
   v1::WatchJobRequest request;
   request.set_name(name);
   const absl::Status status = services::FollowJob(
-      platform.training_of(), request, {}, [&](const v1::WatchJobResponse& response) {
+      platform.training_of(kPlatform), request, {}, [&](const v1::WatchJobResponse& response) {
         history.events.insert(history.events.end(), response.events().begin(),
                               response.events().end());
         history.metrics.insert(history.metrics.end(), response.metrics().begin(),
@@ -182,7 +182,7 @@ std::map<std::string, DownloadedFile> Download(Platform& platform, const std::st
   DownloadedFile* file = nullptr;
   v1::DownloadVersionRequest request;
   request.set_name(version);
-  const absl::Status status = platform.registry_of().DownloadVersion(
+  const absl::Status status = platform.registry_of(kPlatform).DownloadVersion(
       request, [&](const v1::DownloadVersionResponse& piece) {
         if (!piece.path().empty()) {
           file = &files[piece.path()];

@@ -25,7 +25,8 @@ class DirectPreparer final : public JobPreparer {
   explicit DirectPreparer(BaseCache& bases) : bases_(bases) {}
   void Prepare(const std::string& job, const v1::TrainTask& task,
                std::shared_ptr<const std::atomic<bool>>, Done done) override {
-    done(PrepareJob(job, task, bases_, TheWorld().store, [] { return false; }));
+    done(PrepareJob(job, task, bases_, TheWorld().store, [] { return false; },
+                    {.total_max = absl::ZeroDuration()}));
   }
 
  private:
