@@ -1,8 +1,11 @@
 #include "scheduler/attempt_end.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "scheduler/blame.h"
 #include "scheduler/job_record.h"
+#include "scheduler/proto_time.h"
 
 namespace deltaworks::scheduler {
 namespace {
@@ -65,6 +68,17 @@ std::string Sentence(const std::string& what, v1::JobState after, const Blame& b
   return sentence;
 }
 
+// How long the job waits after an attempt that failed: what is wrong may need a while to pass, and
+// an attempt that fails at once must not be granted a hundred times a second.
+absl::Duration Backoff(const JobRecord& record, const Options& options) {
+  absl::Duration wait = options.retry_backoff_first;
+  for (int i = 0; i < record.job().status().deaths_without_checkpoint(); ++i) {
+    if (wait >= options.retry_backoff_max) break;
+    wait *= 2;
+  }
+  return std::min(wait, options.retry_backoff_max);
+}
+
 }  // namespace
 
 void EndAttempt(const AttemptEnd& end, const Options& options, JobDraft* draft) {
@@ -86,6 +100,9 @@ void EndAttempt(const AttemptEnd& end, const Options& options, JobDraft* draft) 
   ended.set_death(blame.death);
   ended.set_run_alone(blame.run_alone);
   if (after == v1::FAILED) *ended.mutable_job_failure() = blame.failure;
+  if (after == v1::QUEUED && end.end == v1::Attempt::FAILED && blame.death) {
+    *ended.mutable_retry_time() = ToProto(draft->now() + Backoff(record, options));
+  }
   draft->Add(std::move(event));
 }
 

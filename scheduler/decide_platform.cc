@@ -313,13 +313,14 @@ Decision DecidePreempt(const Preempt& command, const DecisionContext& context) {
 
 Decision DecideRelease(const ReleaseJob& command, const DecisionContext& context) {
   const JobRecord* record = context.state.FindJob(command.job);
-  if (record == nullptr || !record->before_start() ||
-      context.now < FromProto(record->job().timing().start_after())) {
+  if (record == nullptr || !record->has_waits_until() ||
+      context.now < FromProto(record->waits_until())) {
     return {};
   }
   JobDraft draft(*record, context.now);
-  Event event = draft.NewEvent(v1::JobEvent::NOTE, draft.state(), record->job().status().reason(),
-                               "its start_after has come");
+  Event event =
+      draft.NewEvent(v1::JobEvent::NOTE, draft.state(), record->job().status().reason(),
+                     IsBackingOff(*record) ? "it is tried again" : "its start_after has come");
   event.mutable_start_reached();
   draft.Add(std::move(event));
   return Done(&draft);

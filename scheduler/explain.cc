@@ -78,7 +78,7 @@ v1::Job Explainer::Show(const JobRecord& record) {
 
 v1::Job Explainer::ShowOne(const JobRecord& record, const Sources* sources) {
   v1::Job job = Show(record);
-  if (sources == nullptr || StateOf(record) != v1::QUEUED || record.before_start()) return job;
+  if (sources == nullptr || StateOf(record) != v1::QUEUED || record.has_waits_until()) return job;
   v1::Waiting& waiting = *job.mutable_status()->mutable_waiting();
   const Estimator estimator(state_, fleet_, sources->workers, sources->speeds, options_);
   for (std::string& hint : StartHints(record, state_, fleet_, estimator, options_, now_)) {
@@ -166,12 +166,18 @@ void Explainer::ExplainRoom(const JobRecord& record, v1::Waiting* waiting) const
 }
 
 v1::Waiting Explainer::Explain(const JobRecord& record) {
-  if (record.before_start()) {
+  if (record.has_waits_until()) {
+    const std::string until = absl::FormatTime(
+        "%Y-%m-%dT%H:%M:%E3SZ", FromProto(record.waits_until()), absl::UTCTimeZone());
     v1::Waiting waiting;
-    waiting.set_reason(v1::BEFORE_START);
-    waiting.set_message(absl::StrCat(
-        "takes its place in the queue at ",
-        absl::FormatTime(FromProto(record.job().timing().start_after()), absl::UTCTimeZone())));
+    if (IsBackingOff(record)) {
+      waiting.set_reason(v1::BACKING_OFF);
+      waiting.set_message(
+          absl::StrCat("its last attempt failed; it is tried again, at its place, at ", until));
+    } else {
+      waiting.set_reason(v1::BEFORE_START);
+      waiting.set_message(absl::StrCat("takes its place in the queue at ", until));
+    }
     return waiting;
   }
   const Survey& survey = LookAt(ShapeOf(record, options_));

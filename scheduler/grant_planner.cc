@@ -46,6 +46,7 @@ GrantPlanner::GrantPlanner(const State& state, const Fleet& fleet, const WorkerI
 std::vector<GrantAttempt> GrantPlanner::Run() {
   if (state_.queue().empty()) return {};
   PlacePromised();
+  HoldForRetries();
   if (AnyRoom() && PlaceOverdue()) PlaceFairly();
   return std::move(grants_);
 }
@@ -169,6 +170,22 @@ void GrantPlanner::PlacePromised() {
     } else {
       held_.emplace(worker.name, job);
     }
+  }
+}
+
+void GrantPlanner::HoldForRetries() {
+  size_t kept = 0;
+  for (const auto& [time, job] : state_.waits_until()) {
+    if (time > now_ + options_.retry_hold || kept == kHeldMax) return;
+    const JobRecord& record = *state_.FindJob(job);
+    if (!IsBackingOff(record)) continue;
+    const JobShape shape = ShapeOf(record, options_);
+    const auto skip = [&](const std::string& worker) { return held_.contains(worker); };
+    const WorkerInfo* const worker =
+        workers_.SoonestEmpty(shape, MayChangeClass(shape, fleet_, options_, now_), skip);
+    if (worker == nullptr) continue;
+    held_.emplace(worker->name, job);
+    ++kept;
   }
 }
 

@@ -1,6 +1,7 @@
 // GrantPlanner: which waiting jobs get which workers, now.
 //
 //   1. promised  A job for which others were told to make room gets that worker, and nobody else.
+//      So does one that will be tried again within retry_hold.
 //   2. overdue   Jobs that have waited for max_overtake, and the largest bonus in their class's
 //                favour: the smallest key first, whosever it is.
 //   3. fair      Of the tenants the one whose turn it is (fair_share.h), its smallest key first.
@@ -62,6 +63,7 @@ class GrantPlanner {
   };
 
   void PlacePromised();
+  void HoldForRetries();
   // False if so many overdue jobs wait that everything is to be kept for them.
   bool PlaceOverdue();
   void PlaceFairly();

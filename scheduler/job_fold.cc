@@ -34,8 +34,10 @@ v1::Attempt* LastAttempt(JobRecord* record) {
 void FoldTiming(const v1::Timing& timing, const Event& event, JobRecord* record) {
   v1::Job& job = *record->mutable_job();
   if (&timing != &job.timing()) *job.mutable_timing() = timing;
-  record->set_before_start(timing.has_start_after() &&
-                           FromProto(timing.start_after()) > FromProto(event.time()));
+  record->clear_waits_until();
+  if (timing.has_start_after() && FromProto(timing.start_after()) > FromProto(event.time())) {
+    *record->mutable_waits_until() = timing.start_after();
+  }
 }
 
 void FoldCreated(const JobCreated& created, const Event& event, JobRecord* record) {
@@ -112,6 +114,7 @@ void FoldEnded(const AttemptEnded& ended, const Event& event, JobRecord* record)
     if (record->current().alone()) record->set_deaths_alone(record->deaths_alone() + 1);
   }
   record->set_run_alone(ended.run_alone());
+  if (ended.has_retry_time()) *record->mutable_waits_until() = ended.retry_time();
   if (ended.has_job_failure()) *status.mutable_failure() = ended.job_failure();
   // The next attempt begins there.
   status.mutable_progress()->set_step(status.checkpoint().step());
@@ -282,7 +285,7 @@ absl::Status FoldKind(const Event& event, JobRecord* record) {
       *record->mutable_promise_time() = event.time();
       break;
     case Event::kStartReached:
-      record->set_before_start(false);
+      record->clear_waits_until();
       break;
     case Event::kJobUpdated:
       record->mutable_job()->set_priority_class(event.job_updated().priority_class());

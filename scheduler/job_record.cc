@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "scheduler/proto_time.h"
+
 namespace deltaworks::scheduler {
 namespace {
 
@@ -28,6 +30,11 @@ bool IsResultAttempt(const JobRecord& record, int64_t lease_epoch, absl::string_
 std::string ResultWorker(const JobRecord& record) {
   const v1::Attempt* attempt = ResultAttempt(record);
   return attempt == nullptr ? std::string() : attempt->worker();
+}
+
+bool IsBackingOff(const JobRecord& record) {
+  return record.has_waits_until() &&
+         FromProto(record.waits_until()) != FromProto(record.job().timing().start_after());
 }
 
 int64_t CheckpointStep(const JobRecord& record) {

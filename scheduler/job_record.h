@@ -23,6 +23,9 @@ bool IsResultAttempt(const JobRecord& record, int64_t lease_epoch, absl::string_
 // The worker of the attempt whose result was accepted; empty without one.
 std::string ResultWorker(const JobRecord& record);
 
+// True if it waits after a failed attempt.
+bool IsBackingOff(const JobRecord& record);
+
 // Step of the last committed checkpoint; 0 without one.
 int64_t CheckpointStep(const JobRecord& record);
 

@@ -52,6 +52,12 @@ struct Options {
   // After this many deaths in a row alone it is poison; 0: never.
   int32_t deaths_until_poison = 3;
 
+  // A job whose attempt failed waits so long, twice as long after each further death without a new
+  // checkpoint. Nobody takes the worker that is empty soonest while it waits for retry_hold or
+  // less: jobs behind it must not overtake it because of a moment's wait.
+  absl::Duration retry_backoff_first = absl::Seconds(1);
+  absl::Duration retry_backoff_max = absl::Minutes(5);
+  absl::Duration retry_hold = absl::Seconds(2);
   // After this many incidents in a row (worker_trouble.h) a worker gets no new job for
   // quarantine_first, twice as long each time, up to quarantine_max; 0: never.
   int32_t incidents_until_quarantine = 3;

@@ -22,7 +22,7 @@ void PlanEnds(const State& state, const LeaseTable& leases, absl::Time now, Plan
 
 // What time alone brings about.
 void PlanTimes(const State& state, absl::Time now, Plan* plan) {
-  for (const auto& [time, job] : state.before_start()) {
+  for (const auto& [time, job] : state.waits_until()) {
     if (time > now) break;
     plan->commands.push_back(ReleaseJob{job});
   }

@@ -75,8 +75,9 @@ v1::EstimateJobResponse PreviewJob(const v1::Job& job, const v1::ValidateTrainin
   status.set_state(v1::QUEUED);
   *status.mutable_facts() = answer.facts();
   status.mutable_progress()->set_total_steps(answer.facts().total_steps());
-  record.set_before_start(job.timing().has_start_after() &&
-                          FromProto(job.timing().start_after()) > now);
+  if (job.timing().has_start_after() && FromProto(job.timing().start_after()) > now) {
+    *record.mutable_waits_until() = job.timing().start_after();
+  }
   AddWorkers(record, state, fleet, options, &response);
   if (sources != nullptr) {
     const Estimator estimator(state, fleet, sources->workers, sources->speeds, options);

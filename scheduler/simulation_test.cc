@@ -586,7 +586,7 @@ class World {
       EXPECT_EQ(record.has_current(), IsOnWorker(StateOf(record))) << name;
       if (StateOf(record) == v1::QUEUED) {
         EXPECT_NE(h_.WaitingOf(name).message(), "") << name;
-        EXPECT_GE(h_.WaitingOf(name).queue_position(), record.before_start() ? 0 : 1) << name;
+        EXPECT_GE(h_.WaitingOf(name).queue_position(), record.has_waits_until() ? 0 : 1) << name;
       }
       if (StateOf(record) == v1::SUCCEEDED) {
         EXPECT_EQ(versions_[name], record.job().status().result().manifest_digest()) << name;

@@ -173,8 +173,8 @@ void State::Index(const JobRecord& record, bool in) {
 void State::IndexQueued(const JobRecord& record, bool in) {
   const std::string& name = record.job().name();
   if (!record.promised_worker().empty()) Put(in, name, &promised_);
-  if (record.before_start()) {
-    Put(in, std::pair(FromProto(record.job().timing().start_after()), name), &before_start_);
+  if (record.has_waits_until()) {
+    Put(in, std::pair(FromProto(record.waits_until()), name), &waits_until_);
   } else if (in) {
     queue_.Insert(record);
   } else {

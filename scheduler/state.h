@@ -52,11 +52,11 @@ class State {
 
   // All jobs, by name.
   const std::map<std::string, JobRecord>& jobs() const { return jobs_; }
-  // QUEUED jobs, but for those before their start.
+  // QUEUED jobs, but for those that wait for a time.
   const JobQueue& queue() const { return queue_; }
   using Times = absl::btree_set<std::pair<absl::Time, std::string>>;
-  // QUEUED jobs before their start, by it.
-  const Times& before_start() const { return before_start_; }
+  // QUEUED jobs that are not in the queue yet, by when they will be.
+  const Times& waits_until() const { return waits_until_; }
   // Jobs that fail at their deadline, by it.
   const Times& deadlines() const { return deadlines_; }
   // QUEUED jobs for which room is being made.
@@ -127,7 +127,7 @@ class State {
   WorkerTroubles troubles_;
 
   JobQueue queue_;
-  Times before_start_;
+  Times waits_until_;
   Times deadlines_;
   Names promised_;
   Names validating_;

@@ -53,7 +53,7 @@ TEST_F(TimingTest, BeforeItsStartAJobIsInNobodysWayAndThenTakesItsPlace) {
   EXPECT_EQ(h.StateOfJob(later), v1::QUEUED);
   EXPECT_EQ(h.WaitingOf(later).reason(), v1::BEFORE_START);
   EXPECT_EQ(h.WaitingOf(later).message(),
-            "takes its place in the queue at 1970-01-12T13:46:50+00:00");
+            "takes its place in the queue at 1970-01-12T13:46:50.000Z");
   EXPECT_EQ(h.WaitingOf(later).queue_position(), 0);
   h.Advance(absl::Seconds(9));
   EXPECT_EQ(h.StateOfJob(later), v1::QUEUED);

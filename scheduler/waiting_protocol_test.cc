@@ -74,10 +74,64 @@ TEST_F(ProtocolTest, ARetryKeepsTheJobsPlaceInTheQueue) {
   h.Advance(absl::Seconds(1));
   const std::string b = h.Submit("b");
   ASSERT_TRUE(SayFailure("WORKER_ERROR", v1::Failure::PLATFORM).ok());
+  EXPECT_EQ(h.StateOfJob(a), v1::QUEUED);
+  EXPECT_EQ(h.WaitingOf(a).reason(), v1::BACKING_OFF);
+  EXPECT_EQ(h.StateOfJob(b), v1::QUEUED);  // The worker is kept for a.
+  h.Advance(h.options.retry_backoff_first);
   EXPECT_EQ(h.StateOfJob(a), v1::RUNNING);  // Again, before b.
   EXPECT_EQ(Status(a).retries_used(), 1);
   EXPECT_EQ(Status(a).attempts(0).failure().code(), "WORKER_ERROR");
   EXPECT_EQ(h.StateOfJob(b), v1::QUEUED);
+}
+
+TEST_F(NoPoisonTest, AJobThatFailsAtOnceIsTriedLessAndLessOftenAndOthersGoOnMeanwhile) {
+  ASSERT_TRUE(h.Sync(&worker).ok());
+  v1::CreateJobRequest request = MakeCreateRequest("a");
+  request.mutable_job()->mutable_retry_policy()->set_max_retries(-1);
+  const std::string a = h.Submit(request);
+  const auto fail = [&] {
+    CHECK_EQ(h.StateOfJob(a), v1::RUNNING);
+    CHECK(h.Sync(&worker).ok());
+    held = worker.answer.assignments(0);
+    CHECK(SayFailure("WORKER_ERROR", v1::Failure::PLATFORM).ok());
+    CHECK_EQ(h.StateOfJob(a), v1::QUEUED);
+  };
+  std::string b;
+  for (const int seconds : {1, 2, 4, 8}) {
+    fail();
+    if (seconds == 4) {
+      b = h.Submit("b");
+      EXPECT_EQ(h.StateOfJob(b), v1::RUNNING);  // Nobody waits so long for a.
+      ASSERT_TRUE(h.Cancel(b).ok());
+      ASSERT_TRUE(h.Sync(&worker).ok());
+      held = worker.answer.assignments(0);
+      ASSERT_TRUE(Say(kLeft).ok());
+    }
+    h.Advance(absl::Seconds(seconds) - absl::Milliseconds(1));
+    EXPECT_EQ(h.StateOfJob(a), v1::QUEUED) << seconds;
+    ASSERT_TRUE(h.Sync(&worker).ok());
+    h.Advance(absl::Milliseconds(1));
+    EXPECT_EQ(h.StateOfJob(a), v1::RUNNING) << seconds;
+  }
+  // A wait is over when the process is another, and has its bound.
+  for (int i = 0; i < 10; ++i) {
+    fail();
+    h.Commit();
+    h.Restart();
+    ASSERT_TRUE(h.Sync(&worker).ok());
+    for (int s = 0; s < 300 && h.StateOfJob(a) == v1::QUEUED; s += 10) {
+      h.Advance(absl::Seconds(10));
+      ASSERT_TRUE(h.Sync(&worker).ok());
+    }
+  }
+}
+
+TEST_F(ProtocolTest, ALostWorkerIsNoReasonToWait) {
+  const std::string a = Run();
+  FakeWorker other("other");
+  LoseWorker();
+  ASSERT_TRUE(h.Sync(&other).ok());
+  EXPECT_EQ(h.StateOfJob(a), v1::RUNNING);
 }
 
 TEST_F(ProtocolTest, TheFirstAttemptFixesTheNumericsClassAndTheWaitingReasonSaysSo) {

@@ -183,7 +183,7 @@ void CountJobs(const scheduler::State& state, SchedulerMetrics& metrics) {
     }
   }
   by_state[v1::VALIDATING] = static_cast<int64_t>(state.validating().size());
-  by_state[v1::QUEUED] = state.queue().size() + static_cast<int64_t>(state.before_start().size());
+  by_state[v1::QUEUED] = state.queue().size() + static_cast<int64_t>(state.waits_until().size());
   by_state[v1::FINALIZING] = static_cast<int64_t>(state.finalizing().size());
   // What is active and nowhere else.
   by_state[v1::PAUSED] = state.active_jobs() - on_worker - by_state[v1::VALIDATING] -
