@@ -69,9 +69,14 @@ std::string WhyInfeasible(const JobRecord& record, const DecisionContext& contex
     }
   }
   if (memory_bytes_max == 0) return "";  // Nobody of that kind is known yet; one may come.
+  const v1::MemoryNeed& need = record.job().status().facts().memory();
+  const int64_t rows = RowsThatFit(PartsOf(need), memory_bytes_max);
   return absl::StrCat("the job needs up to ", record.job().status().facts().memory_bytes_max(),
                       " bytes of memory on a worker, want at most ", memory_bytes_max,
-                      ", what the largest suitable worker has");
+                      ", what the largest suitable worker has",
+                      rows > 0 && rows < need.rows()
+                          ? absl::StrCat("; micro_batch_tokens of at most ", rows, " would fit")
+                          : "");
 }
 
 std::string BoundSentence(const v1::StartBound& bound) {

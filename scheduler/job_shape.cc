@@ -76,6 +76,14 @@ int64_t MemoryParts::Bytes() const {
   return bytes < kMax ? static_cast<int64_t>(bytes) : std::numeric_limits<int64_t>::max();
 }
 
+int64_t RowsThatFit(MemoryParts memory, int64_t memory_bytes) {
+  memory.rows = 0;
+  const int64_t fixed = memory.Bytes();
+  memory.rows = 1;
+  const int64_t by_row = memory.Bytes() - fixed;
+  return by_row <= 0 ? 0 : std::max<int64_t>(0, (memory_bytes - fixed) / by_row);
+}
+
 JobShape ShapeOf(const JobRecord& record, const Options& options) {
   const v1::Job& job = record.job();
   const v1::TrainFacts& facts = job.status().facts();

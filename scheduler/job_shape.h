@@ -42,6 +42,9 @@ struct MemoryParts {
 // Groups beyond kHiddenGroupsMax do not count: whoever adds jobs up must refuse them.
 MemoryParts PartsOf(const v1::MemoryNeed& need);
 
+// How many tokens of one pass would fit into `memory_bytes`, with all else as it is; 0: none.
+int64_t RowsThatFit(MemoryParts memory, int64_t memory_bytes);
+
 struct JobShape {
   // Jobs with equal ones may share a worker: base, compute type, and the tenant if it wants no
   // other beside it. Empty: the job runs alone.

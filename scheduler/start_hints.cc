@@ -19,16 +19,6 @@ int64_t JobsBefore(absl::Time rank, const State& state) {
   return jobs;
 }
 
-// How many tokens of one pass would fit into `memory_bytes`; 0: none would.
-int64_t RowsThatFit(const MemoryParts& memory, int64_t memory_bytes) {
-  MemoryParts row = memory;
-  row.rows = 0;
-  const int64_t fixed = row.Bytes();
-  row.rows = 1;
-  const int64_t by_row = row.Bytes() - fixed;
-  return by_row <= 0 ? 0 : std::max<int64_t>(0, (memory_bytes - fixed) / by_row);
-}
-
 }  // namespace
 
 std::vector<std::string> StartHints(const JobRecord& record, const State& state, const Fleet& fleet,

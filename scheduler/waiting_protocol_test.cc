@@ -11,6 +11,7 @@ namespace deltaworks::scheduler {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST_F(ProtocolTest, ThreeDeathsInARowAloneWithoutANewCheckpointArePoison) {
   const std::string a = Run();
@@ -213,6 +214,20 @@ TEST_F(ProtocolTest, AJobThatFitsNoKnownWorkerFailsAtOnceAndSaysWhatWouldFit) {
   EXPECT_EQ(h.StateOfJob(job), v1::FAILED);
   EXPECT_EQ(Status(job).failure().code(), "INFEASIBLE");
   EXPECT_THAT(Status(job).failure().message(), HasSubstr("want at most 8589934592"));
+}
+
+TEST_F(ProtocolTest, AndWhichMicroBatchWouldFitIfASmallerOneDoes) {
+  h.Advance(absl::Minutes(1));
+  worker.environment.set_memory_bytes((1 << 20) + (1 << 10) + 10 * (1 << 10) + 7);
+  ASSERT_TRUE(h.Sync(&worker).ok());
+  const std::string a = h.Submit(MakeCreateRequest("a"), MakeSharingFacts(64));
+  EXPECT_EQ(h.StateOfJob(a), v1::FAILED);
+  EXPECT_THAT(Status(a).failure().message(),
+              HasSubstr("; micro_batch_tokens of at most 10 would fit"));
+  worker.environment.set_memory_bytes(1 << 20);  // Not even the base.
+  ASSERT_TRUE(h.Sync(&worker).ok());
+  const std::string b = h.Submit(MakeCreateRequest("b"), MakeSharingFacts(64));
+  EXPECT_THAT(Status(b).failure().message(), Not(HasSubstr("micro_batch_tokens")));
 }
 
 TEST_F(ProtocolTest, BeforeTheWorkersHadTimeToReportNoJobIsInfeasible) {

@@ -210,6 +210,7 @@ absl::StatusOr<v1::ListWorkersResponse> ListWorkers(const CommittedView& view, c
         trouble != view.state.troubles().all().end()) {
       worker.set_incidents(trouble->second.incidents());
     }
+    for (const v1::PassTime& time : info.pass_times) *worker.add_pass_times() = time;
     worker.set_last_report_age_seconds(absl::ToDoubleSeconds(view.now - info.last_seen));
     for (const std::string& job : view.state.JobsOn(info.name)) {
       worker.set_job_count(worker.job_count() + 1);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "scheduler/proto_time.h"
 #include "scheduler/testing/harness.h"
 #include "services/scheduler/testing/core_world.h"
 
@@ -324,6 +325,34 @@ TEST(SchedulerCoreTest, ARestartReplaysToTheSameJobsAndTheWorkerGoesOn) {
   EXPECT_EQ(world.StateOf(job), v1::SUCCEEDED);
   EXPECT_EQ(world.Get(job)->status().attempt_count(), 1);
   EXPECT_THAT(world.Points(job), SizeIs(kScriptedSteps));
+}
+
+TEST(SchedulerCoreTest, AWallClockThatJumpsEndsNoLeaseAndTurnsNoEventsAround) {
+  CoreWorld world("clock");
+  ScriptedWorker worker("w");
+  world.Sync(worker);
+  const std::string job = world.Submit("a");
+  CoreWorld::Take(world.Sync(worker), worker);
+  // Back, and far ahead, while the process runs.
+  for (const absl::Duration jump : {-absl::Hours(5), absl::Hours(1000), -absl::Hours(2000)}) {
+    world.clock.SetNow(world.clock.Now() + jump);
+    worker.Train(10);
+    CoreWorld::Take(world.Sync(worker), worker);
+    world.Advance(absl::Seconds(1));
+    EXPECT_EQ(world.StateOf(job), v1::RUNNING);
+  }
+  // A process that starts with a clock before the last event.
+  world.Restart();
+  CoreWorld::Take(world.Sync(worker), worker);
+  EXPECT_EQ(world.StateOf(job), v1::RUNNING);
+  world.Finish(worker);
+  EXPECT_EQ(world.StateOf(job), v1::SUCCEEDED);
+  EXPECT_EQ(world.Get(job)->status().attempt_count(), 1);
+  absl::Time last = absl::InfinitePast();
+  for (const v1::JobEvent& event : world.Events(job)) {
+    EXPECT_GE(scheduler::FromProto(event.time()), last);
+    last = scheduler::FromProto(event.time());
+  }
 }
 
 TEST(SchedulerCoreTest, SnapshotsKeepTheLogShort) {

@@ -94,8 +94,10 @@ int64_t AppendReport(const HeldAttempt& attempt, const ReportLimits& limits,
   const int64_t bytes = numbered ? AppendNumbered(attempt, limits, &report) : 0;
   const bool all_said =
       report.metrics_size() == attempt.metrics.size() && report.logs_size() == attempt.logs.size();
-  if (IsLastWord(phase) && !all_said && !attempt.result_reported) {
-    // After its last word nothing more is taken in, so what waits goes first.
+  const bool stopped = attempt.stopping && phase == v1::AttemptReport::LEFT;
+  if (IsLastWord(phase) && !all_said && !attempt.result_reported && !stopped) {
+    // After its last word nothing more is taken in, so what waits goes first; but for an attempt
+    // that was told to stop: nobody wants its numbers, and somebody waits for the device.
     report.set_phase(limits.lease_holds ? v1::AttemptReport::TRAINING : v1::AttemptReport::PARKED);
     return bytes;
   }

@@ -591,6 +591,15 @@ TEST_F(WorkerCoreTest, StopEndsTheAttemptPublishesNothingAndItIsNeverStartedAgai
   EXPECT_EQ(trainer_.Count("start"), 1);
 }
 
+TEST_F(WorkerCoreTest, OneThatWasToldToStopLeavesAtOnceHoweverManyPointsWait) {
+  Training();
+  for (int i = 0; i < 10'000; ++i) core_->OnProgress(kKey, PointAt(1));
+  Answer(Says(v1::Assignment::STOP));
+  core_->OnLeft(kKey, nullptr);
+  Pass(absl::Milliseconds(300));
+  EXPECT_EQ(LastReport().phase(), Report::LEFT);
+}
+
 TEST_F(WorkerCoreTest, AStopThatAnswersAReportFromBeforeTheEndDoesNotKeepLeftFromBeingSaid) {
   Training();
   Answer(Says(v1::Assignment::STOP));

@@ -62,6 +62,25 @@ def joined(spans, job):
                for span in spans)
 
 
+def expected_slowdown(spans, job, tokens, overhead):
+    """How much longer the job's attempts take than alone, by who was on its worker when: a pass over
+    T tokens takes as long as overhead + T, as scheduler/worker_load.h has it. `tokens`: of a pass,
+    by job."""
+    own = [span for span in spans if span.job == job]
+    time = done = 0.0
+    for span in own:
+        others = [other for other in spans if other.job != job and span.overlap(other) > 0]
+        cuts = sorted({span.begin, span.end}
+                      | {min(span.end, max(span.begin, at))
+                         for other in others for at in (other.begin, other.end)})
+        for begin, end in zip(cuts, cuts[1:]):
+            together = tokens[job] + sum(tokens[other.job] for other in others
+                                         if other.begin <= begin and end <= other.end)
+            time += end - begin
+            done += (end - begin) * (overhead + tokens[job]) / (overhead + together)
+    return time / done if done else 1.0
+
+
 def mean_company(spans):
     """Jobs on a worker, itself included, the mean over the time of all attempts."""
     time = sum(span.end - span.begin for span in spans)
