@@ -1,0 +1,33 @@
+#include "tests/simulation/network.h"
+
+#include <algorithm>
+
+namespace deltaworks::simulation {
+
+Network::Network(Timeline& timeline, SeededRandom& random, FaultCounts& counts, int workers)
+    : timeline_(timeline),
+      random_(random),
+      counts_(counts),
+      addresses_(kFirstWorker + workers),
+      cut_until_(static_cast<size_t>(addresses_) * addresses_) {}
+
+void Network::Cut(int from, int to, absl::Duration until) {
+  CutUntil(from, to) = std::max(CutUntil(from, to), until);
+}
+
+void Network::Send(int from, int to, const std::function<void()>& deliver) {
+  ++sent_;
+  if (timeline_.now() < CutUntil(from, to)) return counts_.Count("message into a cut wire");
+  if (random_.Chance(rates_.loss)) return counts_.Count("lost message");
+  absl::Duration delay = random_.Between(absl::Milliseconds(1), absl::Milliseconds(10));
+  if (random_.Chance(rates_.late)) {
+    counts_.Count("late message");
+    delay = random_.Between(absl::Milliseconds(10), absl::Seconds(60));
+  }
+  timeline_.After(delay, deliver);
+  if (!random_.Chance(rates_.repeat)) return;
+  counts_.Count("repeated message");
+  timeline_.After(random_.Between(absl::Milliseconds(1), absl::Seconds(60)), deliver);
+}
+
+}  // namespace deltaworks::simulation
