@@ -31,13 +31,15 @@ void Chaos::Tick() {
   DisturbServers();
   DisturbWorkers();
   if (Chance(0.03)) JumpSomeClock();
+  Slot<StoreProcess>& store = platform_.store();
+  if (Chance(0.02) && store != nullptr && !store->dead()) store->Collect();
   const absl::Duration next = platform_.timeline().now() + absl::Seconds(1);
   platform_.timeline().At(std::max(next, rests_until_), [this] { Tick(); });
 }
 
 void Chaos::DisturbServers() {
   for (const Address server : kServers) {
-    if (Chance(0.03)) DisturbServer(server);
+    if (Chance(0.01)) DisturbServer(server);
   }
 }
 
@@ -54,7 +56,7 @@ void Chaos::DisturbServer(Address server) {
                                             [this, server] { platform_.Kill(server); });
     default:
       platform_.counts().Count("server stopped for a while");
-      platform_.machine(server).StopUntil(platform_.timeline().now() + Between(1, 30));
+      platform_.machine(server).StopUntil(platform_.timeline().now() + Between(1, 15));
   }
 }
 

@@ -75,7 +75,7 @@ template <typename Response, typename Server>
 absl::StatusOr<Response> Call(Process& caller, Network& network, int from, int to,
                               Slot<Server>& slot,
                               std::function<absl::StatusOr<Response>(Server&)> serve) {
-  constexpr absl::Duration kTimeout = absl::Seconds(10);
+  constexpr absl::Duration kTimeout = absl::Seconds(5);
   struct Pending {
     std::optional<absl::StatusOr<Response>> answer;
     std::shared_ptr<ProcessLoop> loop;

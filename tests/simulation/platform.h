@@ -30,6 +30,7 @@ class Platform {
   virtual WorkerProcess* worker(int index) = 0;
   virtual Machine& worker_machine(int index) = 0;
   virtual Slot<SchedulerProcess>& scheduler() = 0;
+  virtual Slot<StoreProcess>& store() = 0;
   // Of kScheduler, kRegistry or kStore.
   virtual Machine& machine(Address server) = 0;
   virtual SimulatedDisk& disk(Address server) = 0;

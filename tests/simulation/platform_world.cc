@@ -7,11 +7,13 @@
 #include "glog/logging.h"
 #include "scheduler/job_record.h"
 #include "scheduler/job_state.h"
+#include "services/base/log.h"
 #include "services/base/manifest.h"
 #include "services/base/random_id.h"
 #include "services/base/resource_names.h"
 #include "tests/simulation/job_content.h"
 #include "tests/simulation/sqlite_on_disk.h"
+#include "trainer/base/mutex.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::simulation {
@@ -21,8 +23,10 @@ constexpr Address kServers[] = {kScheduler, kRegistry, kStore};
 
 // A part of the jobs comes in each; a day passes after it.
 constexpr int kDays = 2;
-constexpr absl::Duration kBusy = absl::Minutes(3);
+constexpr absl::Duration kBusy = absl::Minutes(4);
 constexpr absl::Duration kNight = absl::Hours(25);
+// Time for the daily work.
+constexpr absl::Duration kMorning = absl::Minutes(5);
 // Without faults every job has ended after this.
 constexpr absl::Duration kSettled = absl::Hours(4);
 
@@ -67,6 +71,7 @@ PlatformWorld::PlatformWorld(const PlatformOptions& options)
       store_site_(timeline_, random_, counts_),
       workers_(static_cast<size_t>(options.workers)) {
   PutSqliteOnSimulatedDisks();
+  IgnoreLockOrder();
   services::SetRandomBitsOfThread([this] { return random_.Bits(); });
   for (WorkerSite& site : workers_) {
     site.machine =
@@ -144,7 +149,7 @@ void PlatformWorld::Kill(Address server) {
     if (server == kRegistry) registry_.reset();
     if (server == kStore) store_.reset();
   });
-  timeline_.After(random_.Between(absl::Seconds(1), absl::Seconds(20)),
+  timeline_.After(random_.Between(absl::Seconds(1), absl::Seconds(10)),
                   [this, server] { StartServer(server); });
 }
 
@@ -258,8 +263,11 @@ PlatformResult PlatformWorld::Run() {
     RunFor(kBusy);
     if (day + 1 < kDays) Night();
   }
+  services::LogInfo("faults stop", {{"active_jobs", witness_.state().active_jobs()},
+                                    {"time", absl::FormatDuration(timeline_.now())}});
   StopFaults();
   Settle();
+  services::LogInfo("settled", {{"time", absl::FormatDuration(timeline_.now())}});
   if (witness_.violations().empty()) CheckJobs();
   if (witness_.violations().empty()) CheckBlobs();
 
@@ -280,6 +288,62 @@ PlatformResult PlatformWorld::Run() {
   return result;
 }
 
-void PlatformWorld::CheckBlobs() {}
+// ---- The end ----
+
+void PlatformWorld::CheckManifest(const std::string& owner, const std::string& digest) {
+  const std::string tenant(services::TenantOf(owner));
+  needed_pins_.emplace(owner, digest);
+  needed_blobs_.insert(digest);
+  const auto blob = store_->blobs().OpenVerified({tenant, owner, digest});
+  const auto bytes = blob.ok() ? (*blob)->Map() : blob.status();
+  if (!bytes.ok()) {
+    return witness_.Violation(absl::StrCat(owner, " cannot be read: ", bytes.status().ToString()));
+  }
+  const auto manifest = services::ParseManifest(*bytes, owner);
+  if (!manifest.ok()) return witness_.Violation(manifest.status().ToString());
+  for (const v1::ManifestFile& file : manifest->files()) {
+    needed_blobs_.insert(file.digest());
+    const absl::Status read = store_->blobs().OpenVerified({tenant, owner, file.digest()}).status();
+    if (read.ok()) continue;
+    witness_.Violation(
+        absl::StrCat(owner, ": ", file.path(), " cannot be read: ", read.ToString()));
+  }
+}
+
+void PlatformWorld::CheckPins(const std::string& tenant) {
+  constexpr int64_t kAll = 1'000'000;
+  const auto pins = store_->metadata().ListPins(tenant, "", {}, kAll);
+  if (!pins.ok()) return witness_.Violation(pins.status().ToString());
+  for (const services::PinRow& pin : *pins) {
+    if (needed_pins_.contains({pin.owner, pin.digest})) continue;
+    witness_.Violation(absl::StrCat(pin.owner, " still pins ", pin.digest));
+  }
+}
+
+void PlatformWorld::CheckBlobs() {
+  // What stands in the log is loaded once more; and on each day the pins are compared.
+  Kill(kScheduler);
+  for (int day = 0; day < 2; ++day) {
+    RunFor(kMorning);
+    Night();
+  }
+  for (const auto& [name, record] : witness_.state().jobs()) {
+    const v1::JobStatus& status = record.job().status();
+    for (const std::string& digest : NeededDigests(record)) CheckManifest(name, digest);
+    if (status.state() != v1::SUCCEEDED) continue;
+    CheckManifest(status.result().version(), status.result().manifest_digest());
+  }
+  for (int tenant = 0; tenant < kTenants; ++tenant) {
+    const std::string name = absl::StrCat("t", tenant);
+    const v1::BaseModel base = MakeBase(name).base;
+    CheckManifest(base.name(), base.manifest_digest());
+    CheckPins(name);
+  }
+  const auto totals = store_->metadata().CountTotals();
+  if (!totals.ok()) return witness_.Violation(totals.status().ToString());
+  if (totals->objects == static_cast<int64_t>(needed_blobs_.size())) return;
+  witness_.Violation(
+      absl::StrCat("the store has ", totals->objects, " blobs, want ", needed_blobs_.size()));
+}
 
 }  // namespace deltaworks::simulation

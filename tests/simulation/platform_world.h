@@ -15,8 +15,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/container/btree_set.h"
 #include "services/base/metrics.h"
 #include "tests/simulation/chaos.h"
 #include "tests/simulation/fault_counts.h"
@@ -81,6 +83,7 @@ class PlatformWorld final : public Platform {
   WorkerProcess* worker(int index) override { return workers_[index].process.get(); }
   Machine& worker_machine(int index) override { return *workers_[index].machine; }
   Slot<SchedulerProcess>& scheduler() override { return scheduler_; }
+  Slot<StoreProcess>& store() override { return store_; }
   Machine& machine(Address server) override { return SiteOf(server).machine; }
   SimulatedDisk& disk(Address server) override { return SiteOf(server).disk; }
   void Kill(Address server) override;
@@ -100,8 +103,12 @@ class PlatformWorld final : public Platform {
   // Until every job has ended.
   void Settle();
   void CheckJobs();
-  // Every version can be read, and nothing else is kept.
+  // After two more days: what is needed can be read, what is pinned is needed, and nothing else is
+  // kept.
   void CheckBlobs();
+  // Adds the manifest, once it was read through `owner`, and what it names.
+  void CheckManifest(const std::string& owner, const std::string& digest);
+  void CheckPins(const std::string& tenant);
 
   const PlatformOptions options_;
   SeededRandom random_;
@@ -126,6 +133,9 @@ class PlatformWorld final : public Platform {
   Slot<StoreProcess> store_;
   std::vector<WorkerSite> workers_;
   std::unique_ptr<Users> users_;
+  // What must be in the store at the end, by CheckBlobs.
+  absl::btree_set<std::pair<std::string, std::string>> needed_pins_;
+  absl::btree_set<std::string> needed_blobs_;
   std::unique_ptr<Chaos> chaos_;
 };
 

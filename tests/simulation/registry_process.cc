@@ -43,9 +43,10 @@ void RegistryProcess::Serve(absl::AnyInvocable<void()> call) {
 }
 
 void RegistryProcess::ServeNext() {
-  if (serving_ || dropping_pin_ || calls_.empty() || dead()) return;
+  if (serving_ || calls_.empty() || dead()) return;
   serving_ = true;
   Spawn([this, call = std::move(calls_.front())]() mutable {
+    WaitWhile(dropping_pin_);
     call();
     serving_ = false;
     ServeNext();
@@ -62,10 +63,13 @@ void RegistryProcess::AroundCall(bool after, bool drops_pin) {
   if (Fiber::Current() != maintenance_) return;
   if (drops_pin) {
     dropping_pin_ = !after;
-    ServeNext();
-    return;
+  } else if (after) {
+    WaitWhile(serving_);
   }
-  while (after && serving_) {
+}
+
+void RegistryProcess::WaitWhile(const bool& busy) {
+  while (busy) {
     if (dead()) {
       Fiber::Suspend();  // The other one is resumed, too.
     } else {
@@ -80,8 +84,10 @@ absl::StatusOr<v1::AdapterVersion> RegistryLink::CreateVersion(
   if (with_id.request_id().empty()) with_id.set_request_id(services::RandomHexId());
   return CallWithRepeats<v1::AdapterVersion, RegistryProcess>(
       caller_, network_, kScheduler, kRegistry, registry_,
-      [request = std::move(with_id)](RegistryProcess& registry) {
-        return registry.core().CreateVersion({services::kAllTenants}, request);
+      [request = std::move(with_id), &witness = witness_](RegistryProcess& registry) {
+        auto version = registry.core().CreateVersion({services::kAllTenants}, request);
+        if (version.ok() && !registry.dead()) witness.VersionMade(*version);
+        return version;
       });
 }
 

@@ -19,6 +19,7 @@
 #include "tests/simulation/network.h"
 #include "tests/simulation/simulated_disk.h"
 #include "tests/simulation/store_link.h"
+#include "tests/simulation/witness.h"
 
 namespace deltaworks::simulation {
 
@@ -41,6 +42,7 @@ class RegistryProcess final : public ServerProcess {
   void Maintain();
   // Around each call to the store.
   void AroundCall(bool after, bool drops_pin);
+  void WaitWhile(const bool& busy);
 
   StoreLink store_;
   std::unique_ptr<services::RegistryCore> core_;
@@ -50,11 +52,11 @@ class RegistryProcess final : public ServerProcess {
   bool dropping_pin_ = false;
 };
 
-// CreateVersion over the network, for the scheduler's calls.
+// CreateVersion over the network, for the scheduler's calls. The witness sees what is answered.
 class RegistryLink final : public services::RegistryClient {
  public:
-  RegistryLink(Process& caller, Network& network, Slot<RegistryProcess>& registry)
-      : caller_(caller), network_(network), registry_(registry) {}
+  RegistryLink(Process& caller, Network& network, Slot<RegistryProcess>& registry, Witness& witness)
+      : caller_(caller), network_(network), registry_(registry), witness_(witness) {}
 
   absl::StatusOr<v1::AdapterVersion> CreateVersion(
       const v1::CreateVersionRequest& request) override;
@@ -88,6 +90,7 @@ class RegistryLink final : public services::RegistryClient {
   Process& caller_;
   Network& network_;
   Slot<RegistryProcess>& registry_;
+  Witness& witness_;
 };
 
 }  // namespace deltaworks::simulation

@@ -31,10 +31,11 @@ absl::Status WitnessedEventStore::Append(int64_t first_position,
 }
 
 SchedulerProcess::SchedulerProcess(Timeline& timeline, Machine& machine, Network& network,
-                                   Slot<StoreProcess>& store, Slot<RegistryProcess>& registry)
+                                   Slot<StoreProcess>& store, Slot<RegistryProcess>& registry,
+                                   Witness& witness)
     : Process(timeline, machine),
       store_(*this, network, kScheduler, store),
-      registry_(*this, network, registry),
+      registry_(*this, network, registry, witness),
       pool_(*this) {}
 
 absl::StatusOr<std::unique_ptr<SchedulerProcess>> SchedulerProcess::Start(
@@ -43,7 +44,7 @@ absl::StatusOr<std::unique_ptr<SchedulerProcess>> SchedulerProcess::Start(
     const services::SchedulerCore::Options& options, services::SchedulerMetrics& metrics,
     Witness& witness) {
   std::unique_ptr<SchedulerProcess> process(
-      new SchedulerProcess(timeline, machine, network, store, registry));
+      new SchedulerProcess(timeline, machine, network, store, registry, witness));
   DW_ASSIGN_OR_RETURN(auto events, services::SqliteEventStore::Open(
                                        {.path = absl::StrCat(disk.name(), "scheduler.db")}));
   process->events_ = std::make_unique<WitnessedEventStore>(*process, std::move(events), witness);

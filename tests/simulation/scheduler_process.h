@@ -76,7 +76,7 @@ class SchedulerProcess final : public Process {
 
  private:
   SchedulerProcess(Timeline& timeline, Machine& machine, Network& network,
-                   Slot<StoreProcess>& store, Slot<RegistryProcess>& registry);
+                   Slot<StoreProcess>& store, Slot<RegistryProcess>& registry, Witness& witness);
 
   StoreLink store_;
   RegistryLink registry_;

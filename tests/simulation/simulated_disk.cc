@@ -97,7 +97,7 @@ SimulatedDisk::Fate SimulatedDisk::OnWrite() {
   }
   if (random_.Chance(rates_.slow)) {
     counts_.Count("slow disk");
-    machine_.StopUntil(timeline_.now() + random_.Between(absl::Seconds(1), absl::Seconds(30)));
+    machine_.StopUntil(timeline_.now() + random_.Between(absl::Seconds(1), absl::Seconds(10)));
   }
   if (random_.Chance(rates_.fails)) {
     counts_.Count("failed write");

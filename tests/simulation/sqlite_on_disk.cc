@@ -17,7 +17,7 @@ using Fate = SimulatedDisk::Fate;
 // SQLite allocates it, so it is plain; methods first, as SQLite wants it.
 struct OpenFile {
   sqlite3_file base;
-  SimulatedDisk* disk;
+  SimulatedDisk* disk;  // nullptr: a temporary file, which is its own and never fails.
   DiskFile* file;
 };
 
@@ -25,14 +25,17 @@ OpenFile& Cast(sqlite3_file* file) { return *reinterpret_cast<OpenFile*>(file); 
 
 // Makes the change as the disk decides; `error` is said if it fails.
 template <typename Change>
-int Write(SimulatedDisk& disk, int error, Change change) {
-  const Fate fate = disk.OnWrite();
+int Write(SimulatedDisk* disk, int error, Change change) {
+  const Fate fate = disk == nullptr ? Fate::kWritten : disk->OnWrite();
   if (fate == Fate::kWritten || fate == Fate::kWrittenFails) change();
   if (fate == Fate::kFull) return SQLITE_FULL;
   return fate == Fate::kWritten ? SQLITE_OK : error;
 }
 
-int Close(sqlite3_file*) { return SQLITE_OK; }
+int Close(sqlite3_file* file) {
+  if (Cast(file).disk == nullptr) delete Cast(file).file;
+  return SQLITE_OK;
+}
 
 int Read(sqlite3_file* file, void* out, int count, sqlite3_int64 offset) {
   const absl::string_view bytes = Cast(file).file->bytes();
@@ -45,17 +48,17 @@ int Read(sqlite3_file* file, void* out, int count, sqlite3_int64 offset) {
 }
 
 int WriteFile(sqlite3_file* file, const void* data, int count, sqlite3_int64 offset) {
-  return Write(*Cast(file).disk, SQLITE_IOERR_WRITE, [&] {
+  return Write(Cast(file).disk, SQLITE_IOERR_WRITE, [&] {
     Cast(file).file->Write(offset, {static_cast<const char*>(data), static_cast<size_t>(count)});
   });
 }
 
 int Truncate(sqlite3_file* file, sqlite3_int64 size) {
-  return Write(*Cast(file).disk, SQLITE_IOERR_TRUNCATE, [&] { Cast(file).file->Truncate(size); });
+  return Write(Cast(file).disk, SQLITE_IOERR_TRUNCATE, [&] { Cast(file).file->Truncate(size); });
 }
 
 int Sync(sqlite3_file* file, int) {
-  return Write(*Cast(file).disk, SQLITE_IOERR_FSYNC, [&] { Cast(file).file->Sync(); });
+  return Write(Cast(file).disk, SQLITE_IOERR_FSYNC, [&] { Cast(file).file->Sync(); });
 }
 
 int FileSize(sqlite3_file* file, sqlite3_int64* size) {
@@ -92,8 +95,8 @@ int Open(sqlite3_vfs*, const char* path, sqlite3_file* file, int flags, int* out
   OpenFile& open = Cast(file);
   open.base.pMethods = nullptr;
   open.disk = path == nullptr ? nullptr : SimulatedDisk::Find(path);
-  if (open.disk == nullptr) return SQLITE_CANTOPEN;
-  open.file = &open.disk->files()[path];
+  if (path != nullptr && open.disk == nullptr) return SQLITE_CANTOPEN;
+  open.file = path == nullptr ? new DiskFile : &open.disk->files()[path];
   open.base.pMethods = &kMethods;
   if (out_flags != nullptr) *out_flags = flags;
   return SQLITE_OK;
@@ -102,7 +105,7 @@ int Open(sqlite3_vfs*, const char* path, sqlite3_file* file, int flags, int* out
 // Of a journal that is no longer needed: done at once, as if the folder were synced.
 int Delete(sqlite3_vfs*, const char* path, int) {
   SimulatedDisk* const disk = SimulatedDisk::Find(path);
-  return Write(*disk, SQLITE_IOERR_DELETE, [&] { disk->files().erase(path); });
+  return Write(disk, SQLITE_IOERR_DELETE, [&] { disk->files().erase(path); });
 }
 
 int Access(sqlite3_vfs*, const char* path, int, int* there) {

@@ -11,8 +11,8 @@
 namespace deltaworks::simulation {
 namespace {
 
-// Rounds cost what the store holds.
-constexpr absl::Duration kCollectionInterval = absl::Minutes(10);
+// A round costs what the store holds, and most of a night has nothing to collect.
+constexpr absl::Duration kCollectionInterval = absl::Hours(3);
 
 }  // namespace
 
@@ -40,6 +40,10 @@ absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Start(Timeline& time
   DW_RETURN_IF_ERROR(store->collector_.Reconcile());
   store->collector_.Start();
   return store;
+}
+
+void StoreProcess::Collect() {
+  loop().Post([this] { static_cast<void>(collector_.RunOnce()); });
 }
 
 absl::StatusOr<v1::BaseModel> StoreProcess::GetBaseModel(const std::string& name) {

@@ -31,7 +31,8 @@ class StoreProcess final : public ServerProcess {
   services::BlobCalls& calls() { return calls_; }
   services::Blobs& blobs() { return blobs_; }
   services::StoreMetadata& metadata() { return *metadata_; }
-  services::Collector& collector() { return collector_; }
+  // A round besides those that come by themselves.
+  void Collect();
 
   absl::StatusOr<v1::BaseModel> GetBaseModel(const std::string& name);
   absl::StatusOr<v1::ValidateTrainingResponse> ValidateTraining(

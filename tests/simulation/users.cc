@@ -210,7 +210,8 @@ void Users::ResumePaused() {
     request.set_request_id(NewRequestId());
     Ask(request, [](const absl::StatusOr<v1::Job>&) {});
   }
-  platform_.timeline().After(absl::Seconds(30), [this] { ResumePaused(); });
+  const absl::Duration next = platform_.timeline().now() + absl::Seconds(30);
+  platform_.timeline().At(std::max(next, rest_until_), [this] { ResumePaused(); });
 }
 
 }  // namespace deltaworks::simulation
