@@ -3,6 +3,11 @@
 #include <algorithm>
 
 namespace deltaworks::simulation {
+namespace {
+
+constexpr absl::Duration kTogether = absl::Milliseconds(100);
+
+}  // namespace
 
 Network::Network(Timeline& timeline, SeededRandom& random, FaultCounts& counts, int workers)
     : timeline_(timeline),
@@ -27,7 +32,9 @@ void Network::Send(int from, int to, const std::function<void()>& deliver) {
     counts_.Count("late message");
     delay = random_.Between(absl::Milliseconds(10), absl::Seconds(60));
   }
-  timeline_.After(delay, deliver);
+  // What comes from many at about the same time comes together, so that it costs one turn.
+  const absl::Duration arrival = timeline_.now() + delay;
+  timeline_.At(near ? arrival : absl::Ceil(arrival, kTogether), deliver);
   if (!random_.Chance(scale * rates_.repeat)) return;
   counts_.Count("repeated message");
   timeline_.After(random_.Between(absl::Milliseconds(1), absl::Seconds(60)), deliver);

@@ -23,10 +23,10 @@ constexpr Address kServers[] = {kScheduler, kRegistry, kStore};
 
 // A part of the jobs comes in each; a day passes after it.
 constexpr int kDays = 2;
-constexpr absl::Duration kBusy = absl::Minutes(4);
+constexpr absl::Duration kBusy = absl::Minutes(2);
 constexpr absl::Duration kNight = absl::Hours(25);
 // Time for the daily work.
-constexpr absl::Duration kMorning = absl::Minutes(5);
+constexpr absl::Duration kMorning = absl::Minutes(2);
 // Without faults every job has ended after this.
 constexpr absl::Duration kSettled = absl::Hours(4);
 
@@ -51,9 +51,10 @@ T MustHave(absl::StatusOr<T> value) {
 
 }  // namespace
 
-PlatformWorld::Site::Site(Timeline& timeline, SeededRandom& random, FaultCounts& counts)
+PlatformWorld::Site::Site(const std::string& name, Timeline& timeline, SeededRandom& random,
+                          FaultCounts& counts)
     : machine(timeline, random.Between(absl::Seconds(1), absl::Hours(1000))),
-      disk(timeline, machine, random, counts) {}
+      disk(name, timeline, machine, random, counts) {}
 
 PlatformWorld::PlatformWorld(const PlatformOptions& options)
     : options_(options),
@@ -66,9 +67,9 @@ PlatformWorld::PlatformWorld(const PlatformOptions& options)
       store_metrics_(metrics_),
       registry_metrics_(metrics_),
       worker_metrics_(metrics_),
-      scheduler_site_(timeline_, random_, counts_),
-      registry_site_(timeline_, random_, counts_),
-      store_site_(timeline_, random_, counts_),
+      scheduler_site_("scheduler/", timeline_, random_, counts_),
+      registry_site_("registry/", timeline_, random_, counts_),
+      store_site_("store/", timeline_, random_, counts_),
       workers_(static_cast<size_t>(options.workers)) {
   PutSqliteOnSimulatedDisks();
   IgnoreLockOrder();

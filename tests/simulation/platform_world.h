@@ -67,7 +67,7 @@ class PlatformWorld final : public Platform {
   };
   // A machine of a service, and its disk.
   struct Site {
-    Site(Timeline& timeline, SeededRandom& random, FaultCounts& counts);
+    Site(const std::string& name, Timeline& timeline, SeededRandom& random, FaultCounts& counts);
     Machine machine;
     SimulatedDisk disk;
     bool starting = false;

@@ -4,14 +4,13 @@
 #include <utility>
 
 #include "absl/container/btree_map.h"
-#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 
 namespace deltaworks::simulation {
 namespace {
 
 // Disks of this thread's worlds, by name.
 thread_local absl::btree_map<std::string, SimulatedDisk*> disks;
-thread_local int64_t last_disk = 0;
 
 }  // namespace
 
@@ -53,14 +52,10 @@ void DiskFile::LosePower(SeededRandom& random) {
   bytes_ = synced_;
 }
 
-SimulatedDisk::SimulatedDisk(Timeline& timeline, Machine& machine, SeededRandom& random,
-                             FaultCounts& counts)
-    : timeline_(timeline),
-      machine_(machine),
-      random_(random),
-      counts_(counts),
-      name_(absl::StrCat("disk", ++last_disk, "/")) {
-  disks[name_] = this;
+SimulatedDisk::SimulatedDisk(const std::string& name, Timeline& timeline, Machine& machine,
+                             SeededRandom& random, FaultCounts& counts)
+    : timeline_(timeline), machine_(machine), random_(random), counts_(counts), name_(name) {
+  CHECK(disks.emplace(name_, this).second) << name_;
 }
 
 SimulatedDisk::~SimulatedDisk() { disks.erase(name_); }

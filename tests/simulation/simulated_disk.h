@@ -56,7 +56,9 @@ class SimulatedDisk {
   };
   enum class Fate { kWritten, kFails, kWrittenFails, kFull };
 
-  SimulatedDisk(Timeline& timeline, Machine& machine, SeededRandom& random, FaultCounts& counts);
+  // `name` ends with "/"; no other disk of this thread has it now.
+  SimulatedDisk(const std::string& name, Timeline& timeline, Machine& machine, SeededRandom& random,
+                FaultCounts& counts);
   ~SimulatedDisk();
 
   void SetRates(const Rates& rates) { rates_ = rates; }

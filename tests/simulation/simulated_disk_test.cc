@@ -18,15 +18,16 @@ namespace deltaworks::services {
 namespace {
 
 struct World {
+  explicit World(const std::string& name) : disk(name, timeline, machine, random, counts) {}
   simulation::Timeline timeline;
   simulation::Machine machine{timeline, absl::Seconds(1)};
   simulation::SeededRandom random{1};
   simulation::FaultCounts counts;
-  simulation::SimulatedDisk disk{timeline, machine, random, counts};
+  simulation::SimulatedDisk disk;
 };
 
 std::unique_ptr<BlobStore> MakeOnDisk(bool fresh) {
-  static World& world = *new World;  // Outlives the thread's list of disks.
+  static World& world = *new World("blobs/");  // Outlives the thread's list of disks.
   if (fresh) world.disk.files().clear();
   return std::make_unique<simulation::DiskBlobStore>(world.disk);
 }
@@ -41,7 +42,7 @@ TEST(SqliteOnDiskTest, WhatIsReadAfterACommitFailedSurvivesALossOfPower) {
   for (int i = 0; i < 120; ++i) {
     const int first = 1 + i / 3, count = 1 + i % 3;
     SCOPED_TRACE(absl::StrCat(count, " writes from the ", first, ". on"));
-    World world;
+    World world("events/");
     const auto open = [&] {
       return *SqliteEventStore::Open({.path = absl::StrCat(world.disk.name(), "events.db")});
     };

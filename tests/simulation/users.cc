@@ -117,7 +117,7 @@ void Users::Submit() {
                            : Chance(0.003) ? kDeadlyDataset
                                            : "-good";
   train.set_dataset(absl::StrCat(tenant, "/datasets/data", kind));
-  train.mutable_arguments()->set_max_steps(3 + random.Below(12));
+  train.mutable_arguments()->set_max_steps(2 + random.Below(7));
   // Some adapters get a version of many jobs.
   if (Chance(0.2)) train.set_adapter(absl::StrCat(tenant, "/adapters/shared-", random.Below(5)));
   Ask(request, [this, timed = job.has_timing()](const absl::StatusOr<v1::Job>& answer) {
