@@ -5,6 +5,8 @@
 #define DELTAWORKS_SERVICES_BASE_RANDOM_ID_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -13,6 +15,10 @@ namespace deltaworks::services {
 
 // `count` bytes from getrandom(2).
 std::string RandomBytes(size_t count);
+
+// For simulations: from now on RandomBytes of this thread are 64 bits of `source` after the other.
+// Null: the system's again.
+void SetRandomBitsOfThread(std::function<uint64_t()> source);
 
 // 32 lower-case hex digits.
 std::string RandomHexId();

@@ -99,7 +99,13 @@ absl::Status Database::Prepare(const Options& options) {
         RunScript(absl::StrCat("PRAGMA max_page_count = ", options.size_bytes_max / kPageBytes)));
   }
   // The lock is taken by the first transaction and, in exclusive mode, kept from then on.
-  return RunScript(options.exclusive ? "BEGIN EXCLUSIVE; COMMIT" : "BEGIN; COMMIT");
+  DW_RETURN_IF_ERROR(RunScript(options.exclusive ? "BEGIN EXCLUSIVE; COMMIT" : "BEGIN; COMMIT"));
+  if (!options.exclusive) return absl::OkStatus();
+  // A commit whose sync failed, or did not come because the process died, is read as committed, but
+  // a loss of power could still undo it. A checkpoint syncs it first, and a full disk does not keep
+  // it from that.
+  const absl::Status synced = RunScript("PRAGMA wal_checkpoint");
+  return absl::IsResourceExhausted(synced) ? absl::OkStatus() : synced;
 }
 
 absl::Status Database::Error(int code) const {

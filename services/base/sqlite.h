@@ -11,7 +11,8 @@
 //   DW_RETURN_IF_ERROR(rows.status());
 //
 // A database is a local file, in WAL mode with synchronous=FULL: what was committed survives the
-// loss of power. It is opened with an exclusive lock that the system drops when the process dies.
+// loss of power, and so does whatever is read after Open(). It is opened with an exclusive lock
+// that the system drops when the process dies.
 //
 // Errors name the file:
 //   FailedPrecondition  locked by another process, read-only, on a network file system, or newer

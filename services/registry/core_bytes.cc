@@ -38,7 +38,7 @@ absl::Status Damaged(const std::string& version, const absl::Status& status) {
 // Sends one file from `offset` on.
 class FileSender {
  public:
-  FileSender(const BlobReader& reader, std::string tenant, const v1::ManifestFile& file,
+  FileSender(const VerifiedBlobReader& reader, std::string tenant, const v1::ManifestFile& file,
              const RegistryCore::DownloadSink& sink)
       : reader_(reader), tenant_(std::move(tenant)), file_(file), sink_(sink) {
     message_.set_path(file.path());
@@ -72,7 +72,7 @@ class FileSender {
     return absl::OkStatus();
   }
 
-  const BlobReader& reader_;
+  const VerifiedBlobReader& reader_;
   const std::string tenant_;
   const v1::ManifestFile& file_;
   const RegistryCore::DownloadSink& sink_;

@@ -32,10 +32,10 @@
 #include "services/base/caller.h"
 #include "services/base/clock.h"
 #include "services/clients/store_client.h"
-#include "services/registry/blob_reader.h"
 #include "services/registry/metrics.h"
 #include "services/registry/registry_names.h"
 #include "services/registry/registry_tables.h"
+#include "services/registry/verified_blob_reader.h"
 #include "services/registry/version_checker.h"
 #include "trainer/base/mutex.h"
 
@@ -124,7 +124,7 @@ class RegistryCore {
   const Clock& clock_;
   RegistryMetrics& metrics_;
   const Options options_;
-  const BlobReader reader_;
+  const VerifiedBlobReader reader_;
 
   // Taken before mutex_ by whoever makes a version or drops a pin.
   Mutex creation_;

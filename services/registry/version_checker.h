@@ -25,8 +25,8 @@
 #include "absl/types/span.h"
 #include "proto/deltaworks/v1/registry_service.pb.h"
 #include "services/clients/store_client.h"
-#include "services/registry/blob_reader.h"
 #include "services/registry/metrics.h"
+#include "services/registry/verified_blob_reader.h"
 #include "trainer/lora/lora_config.h"
 
 namespace deltaworks::services {
@@ -62,7 +62,7 @@ class VersionChecker {
   absl::StatusOr<const Modules*> ModulesOf(const std::string& tenant, const v1::BaseModel& base);
 
   StoreClient& store_;
-  const BlobReader reader_;
+  const VerifiedBlobReader reader_;
   const int64_t adapter_bytes_max_;
   absl::flat_hash_map<std::string, Modules> modules_;  // By the base's manifest digest.
 };

@@ -2,6 +2,7 @@
 
 #include <prometheus/counter.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -35,7 +36,8 @@ absl::StatusOr<std::vector<std::string>> MembersOf(BlobReader& reader) {
 // Size and digests of all bytes.
 absl::Status Describe(const BlobReader& reader, v1::ManifestFile& file) {
   ChunkDigester digester;
-  std::string buffer(size_t{1} << 20, '\0');
+  // Small blobs are many, and a megabyte costs more than their digest.
+  std::string buffer(static_cast<size_t>(std::clamp<int64_t>(reader.size(), 1, 1 << 20)), '\0');
   for (int64_t offset = 0;;) {
     DW_ASSIGN_OR_RETURN(const int64_t count, reader.Read(offset, absl::MakeSpan(buffer)));
     if (count == 0) break;

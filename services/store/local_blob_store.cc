@@ -114,7 +114,8 @@ class FileReader final : public BlobReader {
 
 absl::StatusOr<std::string> DigestOf(const BlobReader& reader) {
   Sha256Stream digest;
-  std::string buffer(size_t{1} << 20, '\0');
+  // Small blobs are many, and a megabyte costs more than their digest.
+  std::string buffer(static_cast<size_t>(std::clamp<int64_t>(reader.size(), 1, 1 << 20)), '\0');
   for (int64_t offset = 0;;) {
     DW_ASSIGN_OR_RETURN(const int64_t count, reader.Read(offset, absl::MakeSpan(buffer)));
     if (count == 0) return digest.Finish();

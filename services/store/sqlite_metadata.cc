@@ -84,7 +84,12 @@ constexpr char kSchema[] = R"sql(
   CREATE INDEX reports_by_time ON reports (create_time_us);
 )sql";
 
-constexpr const char* kMigrations[] = {kSchema, kRequestLogSchema};
+// Finished uploads are remembered for a week; each new one counts those that are open.
+constexpr char kOpenUploads[] = R"sql(
+  CREATE INDEX uploads_open ON uploads (tenant) WHERE committed < size;
+)sql";
+
+constexpr const char* kMigrations[] = {kSchema, kRequestLogSchema, kOpenUploads};
 
 // Columns: seq, name, message, detail, pending.
 ResourceRow ReadResource(const Rows& rows) {

@@ -240,12 +240,14 @@ absl::Status SqliteStoreMetadata::HoldBlob(absl::string_view tenant, absl::strin
 
 absl::StatusOr<bool> SqliteStoreMetadata::IsReferenced(absl::string_view tenant,
                                                        absl::string_view digest, absl::Time now) {
+  // CROSS JOIN: from the manifests that name it, of which there are few, to their pins. SQLite
+  // would begin with all pins of the tenant.
   DW_ASSIGN_OR_RETURN(
       Rows rows,
       database_->Query(
           "SELECT 1 FROM holds WHERE tenant = ?1 AND digest = ?2 AND expire_time_us > ?3 "
           "UNION ALL SELECT 1 FROM pins WHERE tenant = ?1 AND digest = ?2 "
-          "UNION ALL SELECT 1 FROM manifest_members m JOIN pins p ON p.digest = m.manifest "
+          "UNION ALL SELECT 1 FROM manifest_members m CROSS JOIN pins p ON p.digest = m.manifest "
           "WHERE m.member = ?2 AND p.tenant = ?1 LIMIT 1",
           {tenant, digest, absl::ToUnixMicros(now)}));
   const bool referenced = rows.Next();

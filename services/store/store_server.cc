@@ -30,6 +30,7 @@ StoreServer::StoreServer(const Options& options, const Authenticator& authentica
       blobs_(*blob_store_, *metadata_, clock, metrics_),
       whole_reads_(options.whole_reads_at_once_max),
       uploads_(blobs_, *metadata_, clock, metrics_, options.uploads),
+      blob_calls_(*metadata_, blobs_, uploads_, whole_reads_, clock, metrics_),
       datasets_(blobs_, *metadata_, clock, options.datasets),
       base_models_(blobs_, *metadata_, clock, metrics_, BaseModelOptions(options)),
       text_models_(blobs_),
@@ -37,9 +38,9 @@ StoreServer::StoreServer(const Options& options, const Authenticator& authentica
       training_check_(datasets_, base_models_, texts_, text_models_),
       collector_(*loop, *blob_store_, *metadata_, uploads_, clock, metrics_, options.collector),
       loop_(std::move(loop)),
-      service_(std::make_unique<StoreService>(StoreParts{authenticator, clock, metrics_, *metadata_,
-                                                         blobs_, whole_reads_, uploads_, datasets_,
-                                                         base_models_, texts_, training_check_})) {}
+      service_(std::make_unique<StoreService>(StoreParts{authenticator, metrics_, blob_calls_,
+                                                         whole_reads_, datasets_, base_models_,
+                                                         texts_, training_check_})) {}
 
 StoreServer::~StoreServer() = default;
 

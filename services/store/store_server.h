@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "services/base/event_loop.h"
 #include "services/store/base_models.h"
+#include "services/store/blob_calls.h"
 #include "services/store/blobs.h"
 #include "services/store/collector.h"
 #include "services/store/dataset_texts.h"
@@ -77,6 +78,7 @@ class StoreServer {
   Blobs blobs_;
   WholeReads whole_reads_;
   Uploads uploads_;
+  BlobCalls blob_calls_;
   Datasets datasets_;
   BaseModels base_models_;
   TextModels text_models_;

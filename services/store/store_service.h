@@ -10,25 +10,19 @@ namespace deltaworks::services {
 
 class Authenticator;
 class BaseModels;
-class Blobs;
-class Clock;
+class BlobCalls;
 class DatasetTexts;
 class Datasets;
-class StoreMetadata;
 struct StoreMetrics;
 class TrainingCheck;
-class Uploads;
 class WholeReads;
 
 // What the handlers need. All must outlive the service.
 struct StoreParts {
   const Authenticator& authenticator;
-  const Clock& clock;
   StoreMetrics& metrics;
-  StoreMetadata& metadata;
-  Blobs& blobs;
+  BlobCalls& blob_calls;
   WholeReads& whole_reads;
-  Uploads& uploads;
   Datasets& datasets;
   BaseModels& base_models;
   DatasetTexts& texts;

@@ -5,7 +5,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <fstream>
 #include <memory>
@@ -408,10 +407,10 @@ TEST(JobFailuresTest, AWorkerThatStopsNeitherBringsToTheStoreNorReadsBack) {
   worker.RunAll();
   const Artifact& artifact = *worker.results[kJ.job].artifact;
   ASSERT_TRUE(PublishArtifact(world.store, kJ.job, artifact).ok());
-  std::atomic<bool> stopping = true;
-  const absl::Status read = ReadBackAdapter(world.store, kJ.job, artifact, &stopping).status();
+  const TransferOptions cancelled = CancelledBy([] { return true; });
+  const absl::Status read = ReadBackAdapter(world.store, kJ.job, artifact, cancelled).status();
   EXPECT_TRUE(absl::IsCancelled(read)) << read;
-  const absl::Status published = PublishArtifact(world.store, kJ.job, artifact, &stopping);
+  const absl::Status published = PublishArtifact(world.store, kJ.job, artifact, cancelled);
   EXPECT_TRUE(absl::IsCancelled(published)) << published;
 }
 

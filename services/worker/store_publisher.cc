@@ -13,8 +13,8 @@ namespace deltaworks::services {
 namespace {
 
 // The core tries again by itself, with what is newest then.
-TransferOptions OptionsOf(const std::atomic<bool>* stopping) {
-  TransferOptions options = CancelledBy([stopping] { return stopping != nullptr && *stopping; });
+TransferOptions OptionsOf(const std::atomic<bool>& stopping) {
+  TransferOptions options = CancelledBy([&stopping] { return stopping.load(); });
   options.retry.total_max = absl::Seconds(5);
   return options;
 }
@@ -22,9 +22,8 @@ TransferOptions OptionsOf(const std::atomic<bool>* stopping) {
 }  // namespace
 
 absl::Status PublishArtifact(StoreClient& store, const std::string& job, const Artifact& artifact,
-                             const std::atomic<bool>* stopping) {
+                             const TransferOptions& options) {
   const std::string tenant(TenantOf(job));
-  const TransferOptions options = OptionsOf(stopping);
   for (const Artifact::File& file : artifact.files) {
     DW_RETURN_IF_ERROR(UploadBytes(store, tenant, file.entry, file.bytes, options));
   }
@@ -37,9 +36,8 @@ absl::Status PublishArtifact(StoreClient& store, const std::string& job, const A
 
 absl::StatusOr<Publisher::AdapterBytes> ReadBackAdapter(StoreClient& store, const std::string& job,
                                                         const Artifact& artifact,
-                                                        const std::atomic<bool>* stopping) {
+                                                        const TransferOptions& options) {
   const BlobAccess access = {std::string(TenantOf(job)), job};
-  const TransferOptions options = OptionsOf(stopping);
   Publisher::AdapterBytes bytes;
   for (const auto& [path, to] : {std::pair(trainer::kAdapterModelFile, &bytes.adapter_model),
                                  std::pair(trainer::kAdapterConfigFile, &bytes.adapter_config)}) {
@@ -56,7 +54,7 @@ absl::StatusOr<Publisher::AdapterBytes> ReadBackAdapter(StoreClient& store, cons
 void StorePublisher::Publish(const std::string& job, std::shared_ptr<const Artifact> artifact,
                              Done done) {
   worker_.Post([this, job, artifact = std::move(artifact), done = std::move(done)]() mutable {
-    absl::Status status = PublishArtifact(store_, job, *artifact, &stopping_);
+    absl::Status status = PublishArtifact(store_, job, *artifact, OptionsOf(stopping_));
     loop_.Post([done = std::move(done), status = std::move(status)]() mutable {
       done(std::move(status));
     });
@@ -66,7 +64,8 @@ void StorePublisher::Publish(const std::string& job, std::shared_ptr<const Artif
 void StorePublisher::ReadBack(const std::string& job, std::shared_ptr<const Artifact> artifact,
                               ReadDone done) {
   worker_.Post([this, job, artifact = std::move(artifact), done = std::move(done)]() mutable {
-    absl::StatusOr<AdapterBytes> bytes = ReadBackAdapter(store_, job, *artifact, &stopping_);
+    absl::StatusOr<AdapterBytes> bytes =
+        ReadBackAdapter(store_, job, *artifact, OptionsOf(stopping_));
     loop_.Post(
         [done = std::move(done), bytes = std::move(bytes)]() mutable { done(std::move(bytes)); });
   });

@@ -11,17 +11,18 @@
 #include <string>
 
 #include "services/base/event_loop.h"
+#include "services/clients/blob_transfer.h"
 #include "services/clients/store_client.h"
 #include "services/worker/seams.h"
 
 namespace deltaworks::services {
 
-// The work itself, blocking. `stopping`, if not null, ends transfers early with Cancelled.
+// The work itself, blocking.
 absl::Status PublishArtifact(StoreClient& store, const std::string& job, const Artifact& artifact,
-                             const std::atomic<bool>* stopping = nullptr);
-absl::StatusOr<Publisher::AdapterBytes> ReadBackAdapter(
-    StoreClient& store, const std::string& job, const Artifact& artifact,
-    const std::atomic<bool>* stopping = nullptr);
+                             const TransferOptions& options = {});
+absl::StatusOr<Publisher::AdapterBytes> ReadBackAdapter(StoreClient& store, const std::string& job,
+                                                        const Artifact& artifact,
+                                                        const TransferOptions& options = {});
 
 // Thread-safe.
 class StorePublisher final : public Publisher {

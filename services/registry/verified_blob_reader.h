@@ -1,4 +1,4 @@
-// BlobReader: blobs of the store, digests verified.
+// VerifiedBlobReader: blobs of the store, digests verified.
 //
 // Bytes that do not have their digest are reported to the store, which reads them again. If it
 // finds them damaged they count as absent, and the next upload replaces them; if it does not, they
@@ -11,8 +11,8 @@
 //
 // Thread-safe if the StoreClient is.
 
-#ifndef DELTAWORKS_SERVICES_REGISTRY_BLOB_READER_H_
-#define DELTAWORKS_SERVICES_REGISTRY_BLOB_READER_H_
+#ifndef DELTAWORKS_SERVICES_REGISTRY_VERIFIED_BLOB_READER_H_
+#define DELTAWORKS_SERVICES_REGISTRY_VERIFIED_BLOB_READER_H_
 
 #include <cstdint>
 #include <string>
@@ -31,10 +31,11 @@ struct WholeBlob {
   std::string bytes;      // Empty if they were not asked for.
 };
 
-class BlobReader {
+class VerifiedBlobReader {
  public:
   // Both must outlive this.
-  BlobReader(StoreClient& store, RegistryMetrics& metrics) : store_(store), metrics_(metrics) {}
+  VerifiedBlobReader(StoreClient& store, RegistryMetrics& metrics)
+      : store_(store), metrics_(metrics) {}
 
   // Keeps the bytes. ResourceExhausted if there are more than `size_max`.
   absl::StatusOr<WholeBlob> Read(const std::string& tenant, const std::string& digest,
@@ -64,4 +65,4 @@ absl::Status FromStore(const absl::Status& status);
 
 }  // namespace deltaworks::services
 
-#endif  // DELTAWORKS_SERVICES_REGISTRY_BLOB_READER_H_
+#endif  // DELTAWORKS_SERVICES_REGISTRY_VERIFIED_BLOB_READER_H_

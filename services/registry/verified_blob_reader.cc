@@ -1,4 +1,4 @@
-#include "services/registry/blob_reader.h"
+#include "services/registry/verified_blob_reader.h"
 
 #include <prometheus/counter.h>
 
@@ -37,19 +37,20 @@ absl::Status FromStore(const absl::Status& status) {
   return absl::UnavailableError(absl::StrCat("store: ", status.ToString()));
 }
 
-absl::StatusOr<WholeBlob> BlobReader::Read(const std::string& tenant, const std::string& digest,
-                                           int64_t size_max) const {
+absl::StatusOr<WholeBlob> VerifiedBlobReader::Read(const std::string& tenant,
+                                                   const std::string& digest,
+                                                   int64_t size_max) const {
   return ReadWhole(tenant, digest, /*keep=*/true, size_max);
 }
 
-absl::StatusOr<WholeBlob> BlobReader::Verify(const std::string& tenant,
-                                             const std::string& digest) const {
+absl::StatusOr<WholeBlob> VerifiedBlobReader::Verify(const std::string& tenant,
+                                                     const std::string& digest) const {
   return ReadWhole(tenant, digest, /*keep=*/false, 0);
 }
 
-absl::StatusOr<WholeBlob> BlobReader::ReadWhole(const std::string& tenant,
-                                                const std::string& digest, bool keep,
-                                                int64_t size_max) const {
+absl::StatusOr<WholeBlob> VerifiedBlobReader::ReadWhole(const std::string& tenant,
+                                                        const std::string& digest, bool keep,
+                                                        int64_t size_max) const {
   absl::Status seen;
   for (int attempt = 0; attempt < 2; ++attempt) {
     WholeBlob blob;
@@ -78,10 +79,10 @@ absl::StatusOr<WholeBlob> BlobReader::ReadWhole(const std::string& tenant,
   return absl::UnavailableError(absl::StrCat(seen.message(), "; the store finds it whole"));
 }
 
-absl::StatusOr<std::string> BlobReader::ReadChunk(const std::string& tenant,
-                                                  const std::string& digest, int64_t offset,
-                                                  int64_t length,
-                                                  const std::string& chunk_digest) const {
+absl::StatusOr<std::string> VerifiedBlobReader::ReadChunk(const std::string& tenant,
+                                                          const std::string& digest, int64_t offset,
+                                                          int64_t length,
+                                                          const std::string& chunk_digest) const {
   absl::Status seen;
   for (int attempt = 0; attempt < 2; ++attempt) {
     v1::ReadBlobRequest request = Request(tenant, digest);
@@ -108,8 +109,8 @@ absl::StatusOr<std::string> BlobReader::ReadChunk(const std::string& tenant,
   return absl::UnavailableError(absl::StrCat(seen.message(), "; the store finds it whole"));
 }
 
-absl::Status BlobReader::Report(const std::string& tenant, const std::string& digest,
-                                int64_t offset, const absl::Status& seen) const {
+absl::Status VerifiedBlobReader::Report(const std::string& tenant, const std::string& digest,
+                                        int64_t offset, const absl::Status& seen) const {
   metrics_.damaged_reads.Increment();
   LogWarning("a blob was read damaged", {{"tenant", tenant}, {"digest", digest}, {"error", seen}});
   v1::ReportCorruptBlobRequest request;

@@ -1,0 +1,125 @@
+// Witness: sees everything that is said and stored in a world, and finds what must never be.
+//
+//   leases     by the workers' own clocks, at most one worker trains a job, and none without a
+//   lease events     epochs grow by one, attempt ids never come again, checkpoints grow and are the
+//              current attempt's, a step's metrics are recorded once, nothing follows a job's end
+//   durable    what a worker or a person was told is in the log; the log never loses an event, and
+//              what is stored replays to the state that the events give
+//   quotas     no grant puts a tenant on more devices than its limit
+//   results    a job has at most one version, of the adapter that its training must give
+//
+// Violations are kept, not thrown: the world prints them with its seed. Not thread-safe.
+
+#ifndef DELTAWORKS_TESTS_SIMULATION_WITNESS_H_
+#define DELTAWORKS_TESTS_SIMULATION_WITNESS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/types/span.h"
+#include "proto/deltaworks/v1/registry_service.pb.h"
+#include "scheduler/state.h"
+#include "services/scheduler/event_store.h"
+#include "services/worker/seams.h"
+#include "tests/simulation/timeline.h"
+
+namespace deltaworks::simulation {
+
+class Witness {
+ public:
+  Witness(const Timeline& timeline, const scheduler::Options& options);
+
+  void Violation(const std::string& what);
+  const std::vector<std::string>& violations() const { return violations_; }
+
+  // ---- The log ----
+  void Committed(absl::Span<const scheduler::Event> events);
+  // A commit failed; perhaps it was stored.
+  void CommitFailed(absl::Span<const scheduler::Event> events);
+  // What a scheduler finds stored.
+  void Loaded(const services::EventStore::Stored& stored);
+  // True once for every 1,000 events.
+  bool TakeReplayDue();
+  // The state that all events give.
+  const scheduler::State& state() const { return *state_; }
+  bool unknown() const { return !unknown_.empty(); }
+
+  // ---- Workers ----
+  struct Attempt {
+    std::string job;
+    std::string worker;
+    int64_t lease_epoch = 0;
+    bool ended = false;
+  };
+  // By attempt id: all that were ever granted.
+  const absl::flat_hash_map<std::string, Attempt>& attempts() const { return attempts_; }
+  const std::vector<std::string>& attempt_ids() const { return attempt_ids_; }
+
+  // `worker` got an answer to what it sent; by its clock its leases go on until `until`.
+  void Answered(const std::string& worker, const v1::SyncResponse& answer, absl::Duration until);
+  // It begins a step.
+  void Step(const std::string& worker, const services::AttemptKey& key);
+  // It no longer trains the attempt.
+  void Released(const services::AttemptKey& key);
+  // The same for all of a process that is no more.
+  void Died(const std::string& worker);
+
+  // ---- People ----
+  // Somebody was told that the job is accepted.
+  void Accepted(const std::string& job);
+  const absl::btree_set<std::string>& accepted() const { return accepted_; }
+
+  // ---- The registry ----
+  void VersionMade(const v1::AdapterVersion& version);
+
+  // Of everything seen so far.
+  uint64_t digest() const { return digest_; }
+
+ private:
+  struct Holder {
+    std::string worker;
+    std::string attempt_id;
+    absl::Duration until;
+  };
+
+  void Take(const scheduler::Event& event);
+  void TakeGrant(const scheduler::Event& event);
+  void TakeEnd(const scheduler::Event& event);
+  void TakeProgress(const scheduler::Event& event);
+  void Digest(absl::string_view bytes);
+
+  const Timeline& timeline_;
+  const scheduler::Options options_;
+  std::vector<std::string> violations_;
+  uint64_t digest_ = 0xCBF29CE484222325;
+
+  std::unique_ptr<scheduler::State> state_;
+  std::vector<scheduler::Event> unknown_;
+  int64_t next_replay_ = 1000;
+
+  absl::flat_hash_map<std::string, Attempt> attempts_;
+  std::vector<std::string> attempt_ids_;
+  absl::flat_hash_map<std::string, std::string> current_;  // Attempt ids, by job.
+  absl::flat_hash_map<std::string, int64_t> epochs_;       // By job.
+  absl::flat_hash_map<std::string, int64_t> metric_steps_;
+  absl::flat_hash_map<std::string, int64_t> checkpoint_steps_;
+  absl::flat_hash_set<std::string> final_;
+  // Workers of each tenant, with how many of its attempts are there.
+  absl::btree_map<std::string, absl::btree_map<std::string, int64_t>> devices_;
+  absl::btree_map<std::string, int64_t> limits_;
+
+  absl::flat_hash_map<std::string, Holder> holders_;  // By job.
+  absl::flat_hash_set<std::string> released_;         // Attempt ids.
+  absl::btree_set<std::string> accepted_;
+  absl::flat_hash_map<std::string, std::string> versions_;  // By job.
+};
+
+}  // namespace deltaworks::simulation
+
+#endif  // DELTAWORKS_TESTS_SIMULATION_WITNESS_H_
