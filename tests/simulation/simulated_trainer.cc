@@ -23,6 +23,7 @@ SimulatedTrainer::Run* SimulatedTrainer::Find(const AttemptKey& key) {
 }
 
 void SimulatedTrainer::Start(const AttemptKey& key, const v1::TrainTask& task) {
+  hooks_.on_start(key);
   Run& run = runs_[key.attempt_id];
   run.key = key;
   run.task = task;

@@ -20,6 +20,8 @@ namespace deltaworks::simulation {
 class SimulatedTrainer final : public services::Trainer {
  public:
   struct Hooks {
+    // It takes the attempt up.
+    std::function<void(const services::AttemptKey& key)> on_start;
     // The attempt begins a step.
     std::function<void(const services::AttemptKey& key)> on_step;
     // Its run is over: it left, failed, finished or was dropped.

@@ -174,39 +174,44 @@ void Witness::Answered(const std::string& worker, const v1::SyncResponse& answer
                              " that is not in the log"));
       continue;
     }
-    // One that was late may speak of an attempt that is over here, or of a lease that is.
-    if (stop || until <= timeline_.now() || released_.contains(assignment.attempt_id())) continue;
-    Holder& holder = holders_[assignment.job()];
-    if (holder.attempt_id != assignment.attempt_id()) {
-      if (holder.until > timeline_.now()) {
-        Violation(
-            absl::StrCat(assignment.job(), " has two workers: ", holder.worker, " and ", worker));
-      }
-      holder = {worker, assignment.attempt_id(), absl::ZeroDuration()};
-    }
-    holder.until = std::max(holder.until, until);
+    if (stop) continue;
+    absl::Duration& lease = leases_[assignment.attempt_id()];
+    lease = std::max(lease, until);
+    CheckHolders(assignment.job());
   }
+}
+
+void Witness::CheckHolders(const std::string& job) {
+  const auto holders = holders_.find(job);
+  if (holders == holders_.end()) return;
+  const Holder* first = nullptr;
+  for (const Holder& holder : holders->second) {
+    if (leases_[holder.attempt_id] <= timeline_.now()) continue;
+    if (first != nullptr) {
+      Violation(absl::StrCat(job, " has two workers: ", first->worker, " and ", holder.worker));
+    }
+    first = &holder;
+  }
+}
+
+void Witness::Started(const std::string& worker, const services::AttemptKey& key) {
+  holders_[key.job].push_back({worker, key.attempt_id});
+  CheckHolders(key.job);
 }
 
 void Witness::Step(const std::string& worker, const services::AttemptKey& key) {
-  const auto holder = holders_.find(key.job);
-  if (holder == holders_.end() || holder->second.attempt_id != key.attempt_id ||
-      holder->second.until <= timeline_.now()) {
-    Violation(absl::StrCat(key.job, ": ", worker, " begins a step without a lease"));
-  }
+  if (leases_[key.attempt_id] > timeline_.now()) return;
+  Violation(absl::StrCat(key.job, ": ", worker, " begins a step without a lease"));
 }
 
 void Witness::Released(const services::AttemptKey& key) {
-  released_.insert(key.attempt_id);
-  const auto holder = holders_.find(key.job);
-  if (holder != holders_.end() && holder->second.attempt_id == key.attempt_id) {
-    holder->second.until = absl::ZeroDuration();
-  }
+  std::erase_if(holders_[key.job],
+                [&](const Holder& holder) { return holder.attempt_id == key.attempt_id; });
 }
 
 void Witness::Died(const std::string& worker) {
-  for (auto& [job, holder] : holders_) {
-    if (holder.worker == worker) holder.until = absl::ZeroDuration();
+  for (auto& [job, holders] : holders_) {
+    std::erase_if(holders, [&](const Holder& holder) { return holder.worker == worker; });
   }
 }
 

@@ -63,6 +63,8 @@ class Witness {
 
   // `worker` got an answer to what it sent; by its clock its leases go on until `until`.
   void Answered(const std::string& worker, const v1::SyncResponse& answer, absl::Duration until);
+  // It takes the attempt up: from now on until it is released, it trains.
+  void Started(const std::string& worker, const services::AttemptKey& key);
   // It begins a step.
   void Step(const std::string& worker, const services::AttemptKey& key);
   // It no longer trains the attempt.
@@ -82,11 +84,14 @@ class Witness {
   uint64_t digest() const { return digest_; }
 
  private:
+  // Somebody who trains a job.
   struct Holder {
     std::string worker;
     std::string attempt_id;
-    absl::Duration until;
   };
+
+  // Of those that train `job`, at most one has a lease.
+  void CheckHolders(const std::string& job);
 
   void Take(const scheduler::Event& event);
   void TakeGrant(const scheduler::Event& event);
@@ -114,8 +119,8 @@ class Witness {
   absl::btree_map<std::string, absl::btree_map<std::string, int64_t>> devices_;
   absl::btree_map<std::string, int64_t> limits_;
 
-  absl::flat_hash_map<std::string, Holder> holders_;  // By job.
-  absl::flat_hash_set<std::string> released_;         // Attempt ids.
+  absl::flat_hash_map<std::string, std::vector<Holder>> holders_;  // By job.
+  absl::flat_hash_map<std::string, absl::Duration> leases_;        // Ends, by attempt id.
   absl::btree_set<std::string> accepted_;
   absl::flat_hash_map<std::string, std::string> versions_;  // By job.
 };

@@ -211,6 +211,8 @@ WorkerProcess::WorkerProcess(const World& world, Machine& machine, int address, 
 
 SimulatedTrainer::Hooks WorkerProcess::MakeHooks(Witness& witness) {
   return {
+      .on_start = [this,
+                   &witness](const services::AttemptKey& key) { witness.Started(name_, key); },
       .on_step = [this, &witness](const services::AttemptKey& key) { witness.Step(name_, key); },
       .on_gone = [&witness](const services::AttemptKey& key) { witness.Released(key); },
       .die = [this] { on_end_(); },
