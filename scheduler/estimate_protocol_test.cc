@@ -81,7 +81,7 @@ TEST_F(EstimateTest, DeviceTimeAndCostFollowWhatWorkersMeasured) {
 TEST_F(EstimateTest, WithoutAMeasurementFlopsStandInAndSaySo) {
   worker.pass_times.clear();
   ASSERT_TRUE(h.Sync(&worker).ok());
-  h.Advance(absl::Seconds(1));
+  h.Advance(absl::Seconds(10));
   const std::string a = SubmitSteps("a", 1'000'000);
   // 1e6 steps of 64 tokens, of 4 * 32768 + 6 * 4608 FLOPs, each pass with 64 more tokens of
   // overhead, at 1e11 FLOPs a second.

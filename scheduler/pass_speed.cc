@@ -17,7 +17,8 @@ constexpr double kOverheadTokensMax = 4096;
 constexpr double kRateCpu = 1e11;
 constexpr double kRateGpu = 1e14;
 
-constexpr absl::Duration kUpdateInterval = absl::Seconds(1);
+// The means of ten thousand workers take some milliseconds.
+constexpr absl::Duration kUpdateInterval = absl::Seconds(10);
 
 // nullptr if the worker did not measure it, or the numbers make no sense.
 const v1::PassTime* MeasuredBy(const WorkerInfo& worker, const JobShape& shape) {

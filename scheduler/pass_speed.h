@@ -40,7 +40,7 @@ PassSpeed SpeedOf(const JobShape& shape, const Work& work, const WorkerInfo& wor
 // The mean over the workers of a kind, so that a question does not ask all of them.
 class Speeds {
  public:
-  // Looks at all workers that are online, at most once a second.
+  // Looks at all workers that are online, at most once in ten seconds.
   void Update(const Fleet& fleet, absl::Time now);
 
   // On devices of shape.device_kind, or of all kinds if it is empty.

@@ -93,12 +93,6 @@ class CondVar {
   absl::CondVar cond_var_;
 };
 
-// For simulations, which run many threads' work on one: the order in which a thread takes locks says
-// nothing there, so abseil must not look for cycles in it.
-inline void IgnoreLockOrder() {
-  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-}
-
 }  // namespace deltaworks
 
 #endif  // DELTAWORKS_TRAINER_BASE_MUTEX_H_
