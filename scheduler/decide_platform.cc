@@ -272,9 +272,14 @@ Decision DecideRenewStartBound(const RenewStartBound& command, const DecisionCon
   const JobRecord* record = context.state.FindJob(command.job);
   if (record == nullptr || StateOf(*record) != v1::QUEUED) return {};
   std::optional<v1::StartBound> bound = context.estimator.BoundOf(*record, context.now);
-  if (!bound.has_value()) return {};
-  JobDraft draft(*record, context.now);
   const v1::JobStatus& status = record->job().status();
+  // What was told may still be true: others were done meanwhile, or took less than estimated.
+  if (!bound.has_value() ||
+      (status.has_start_bound() && FromProto(bound->latest_start_time()) <=
+                                       FromProto(status.start_bound().latest_start_time()))) {
+    return {};
+  }
+  JobDraft draft(*record, context.now);
   Event event = draft.NewEvent(
       v1::JobEvent::NOTE, v1::QUEUED, status.reason(),
       absl::StrCat(status.has_start_bound()

@@ -133,7 +133,7 @@ TEST_F(EstimateTest, ABoundIsGivenOnceThereIsAWorkerAndAgainWhenOneIsLost) {
     w->draining = true;  // Here, and takes no jobs.
     ASSERT_TRUE(h.Sync(w).ok());
   }
-  h.Advance(absl::Seconds(2));
+  h.Advance(absl::Seconds(10));
   EXPECT_FALSE(Status(b).has_start_bound());
 
   // Busy with others of the kind: a and b wait.
@@ -172,6 +172,33 @@ TEST_F(EstimateTest, ABoundIsGivenOnceThereIsAWorkerAndAgainWhenOneIsLost) {
     h.Advance(absl::Seconds(2));
   }
   EXPECT_EQ(h.Shown(b).size(), events + 1);
+}
+
+TEST_F(EstimateTest, AWorkerThatIsLostIsNoNewsWhileTheBoundStands) {
+  FakeWorker x("x");
+  Measure(&x);
+  ASSERT_TRUE(h.Sync(&x).ok());
+  SubmitSteps("a", 1'000);
+  SubmitSteps("b", 1);
+  const std::string c = SubmitSteps("c", 1);
+  ASSERT_EQ(h.StateOfJob(c), v1::QUEUED);
+  EXPECT_EQ(Status(c).start_bound().workers(), 2);
+  // Half of the workers, and less than half of the work.
+  ASSERT_TRUE(h.Sync(&worker).ok());
+  ASSERT_TRUE(h.Sync(&x).ok());
+  FakeWorker& with_a = worker.answer.assignments(0).job() == JobName("a") ? worker : x;
+  FakeWorker& with_b = &with_a == &worker ? x : worker;
+  v1::AttemptReport far = Harness::Report(with_a.answer.assignments(0), kTraining, 900);
+  far.set_first_metric_n(1);
+  *far.add_metrics() = MakePoint(900, 1);
+  ASSERT_TRUE(h.Sync(&with_a, {far}).ok());
+  const size_t events = h.Shown(c).size();
+  with_b.draining = true;
+  ASSERT_TRUE(h.Sync(&with_b, {Harness::Report(with_b.answer.assignments(0), kTraining, 1)}).ok());
+  h.Advance(absl::Seconds(2));
+  ASSERT_EQ(h.StateOfJob(c), v1::QUEUED);
+  EXPECT_EQ(h.Shown(c).size(), events);
+  EXPECT_EQ(Status(c).start_bound().workers(), 2);
 }
 
 TEST_F(EstimateTest, AnotherClassHasAnotherBound) {

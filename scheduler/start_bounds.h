@@ -1,8 +1,9 @@
 // StartBounds: keeps the start bounds of waiting jobs true.
 //
 // A bound counts on workers. When fewer could hold a job than its bound counted on, or a bound is
-// there to be given for the first time, it is computed again. The queue is gone through again and
-// again, a bounded part at a time. Not stored: it begins anew with each process.
+// there to be given for the first time, it is computed again, and told if it is later. The queue is
+// gone through again and again, a bounded part at a time. Not stored: it begins anew with each
+// process.
 
 #ifndef DELTAWORKS_SCHEDULER_START_BOUNDS_H_
 #define DELTAWORKS_SCHEDULER_START_BOUNDS_H_

@@ -4,7 +4,6 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "glog/logging.h"
 #include "scheduler/job_record.h"
 #include "scheduler/job_state.h"
@@ -14,6 +13,7 @@
 #include "services/base/resource_names.h"
 #include "tests/simulation/job_content.h"
 #include "tests/simulation/sqlite_on_disk.h"
+#include "trainer/base/lock_order.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::simulation {
@@ -72,8 +72,7 @@ PlatformWorld::PlatformWorld(const PlatformOptions& options)
       store_site_("store/", timeline_, random_, counts_),
       workers_(static_cast<size_t>(options.workers)) {
   PutSqliteOnSimulatedDisks();
-  // Many threads' work runs on one: the order in which it takes locks says nothing here.
-  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  IgnoreLockOrder();
   services::SetRandomBitsOfThread([this] { return random_.Bits(); });
   for (WorkerSite& site : workers_) {
     site.machine =
