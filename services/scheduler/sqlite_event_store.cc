@@ -55,6 +55,13 @@ constexpr const char* kSteps[] = {R"sql(
   CREATE TABLE usage (tenant TEXT PRIMARY KEY, used BLOB NOT NULL) WITHOUT ROWID;
   CREATE TABLE quotas (tenant TEXT PRIMARY KEY, quota BLOB NOT NULL) WITHOUT ROWID;
   CREATE TABLE worker_modes (worker TEXT PRIMARY KEY, mode INTEGER NOT NULL) WITHOUT ROWID;
+)sql",
+                                  R"sql(
+  ALTER TABLE worker_modes ADD COLUMN until_ns INTEGER;
+  CREATE TABLE worker_troubles (
+    worker TEXT PRIMARY KEY,
+    trouble BLOB NOT NULL
+  ) WITHOUT ROWID;
 )sql"};
 
 // Events between two looks for ones that are too old.
@@ -85,6 +92,8 @@ void SqliteEventStore::Dirty::Add(const Event& event) {
     quotas.insert(std::string(scheduler::TenantOf(event.quota_set().quota().name())));
   }
   if (event.has_worker_mode_set()) worker_modes.insert(event.worker_mode_set().worker());
+  troubles = troubles || event.has_worker_mode_set() || event.attempt_ended().death() ||
+             event.has_checkpoint_committed() || event.has_result_accepted();
   if (event.has_request()) requests.push_back(event.request());
   if (event.has_worker_joined()) workers.insert(event.worker_joined().worker());
 }
@@ -154,14 +163,24 @@ absl::Status SqliteEventStore::LoadShares(Snapshot* snapshot) {
     DW_RETURN_IF_ERROR(Parse(quotas.Text(0), "a quota", snapshot->add_quotas()));
   }
   DW_RETURN_IF_ERROR(quotas.status());
-  DW_ASSIGN_OR_RETURN(Rows modes,
-                      database_->Query("SELECT worker, mode FROM worker_modes ORDER BY worker"));
+  DW_ASSIGN_OR_RETURN(
+      Rows modes,
+      database_->Query("SELECT worker, mode, until_ns FROM worker_modes ORDER BY worker"));
   while (modes.Next()) {
     scheduler::WorkerModeSet& set = *snapshot->add_worker_modes();
     set.set_worker(modes.Text(0));
     set.set_mode(static_cast<v1::WorkerMode>(modes.Int64(1)));
+    if (!modes.IsNull(2)) {
+      *set.mutable_until() = scheduler::ToProto(absl::FromUnixNanos(modes.Int64(2)));
+    }
   }
-  return modes.status();
+  DW_RETURN_IF_ERROR(modes.status());
+  DW_ASSIGN_OR_RETURN(Rows troubles,
+                      database_->Query("SELECT trouble FROM worker_troubles ORDER BY worker"));
+  while (troubles.Next()) {
+    DW_RETURN_IF_ERROR(Parse(troubles.Text(0), "a worker's trouble", snapshot->add_troubles()));
+  }
+  return troubles.status();
 }
 
 absl::StatusOr<EventStore::Stored> SqliteEventStore::Load() {
@@ -324,12 +343,26 @@ absl::Status SqliteEventStore::UpdateShares(const State& state) {
                                       {tenant, SqlBlob{bytes}}));
   }
   for (const std::string& worker : dirty_.worker_modes) {
-    const v1::WorkerMode mode = state.WorkerMode(worker);
+    DW_RETURN_IF_ERROR(database_->Run("DELETE FROM worker_modes WHERE worker = ?", {worker}));
+    const auto set = state.worker_modes().find(worker);
+    if (set == state.worker_modes().end()) continue;
+    DW_RETURN_IF_ERROR(database_->Run("INSERT INTO worker_modes (worker, mode) VALUES (?, ?)",
+                                      {worker, static_cast<int64_t>(set->second.mode())}));
+    if (!set->second.has_until()) continue;
     DW_RETURN_IF_ERROR(
-        mode == v1::WORKER_ACTIVE
-            ? database_->Run("DELETE FROM worker_modes WHERE worker = ?", {worker})
-            : database_->Run("INSERT OR REPLACE INTO worker_modes (worker, mode) VALUES (?, ?)",
-                             {worker, static_cast<int64_t>(mode)}));
+        database_->Run("UPDATE worker_modes SET until_ns = ? WHERE worker = ?",
+                       {absl::ToUnixNanos(scheduler::FromProto(set->second.until())), worker}));
+  }
+  return UpdateTroubles(state);
+}
+
+absl::Status SqliteEventStore::UpdateTroubles(const State& state) {
+  if (!dirty_.troubles) return absl::OkStatus();
+  DW_RETURN_IF_ERROR(database_->Run("DELETE FROM worker_troubles", {}));
+  for (const auto& [worker, trouble] : state.troubles().all()) {
+    const std::string bytes = trouble.SerializeAsString();
+    DW_RETURN_IF_ERROR(database_->Run("INSERT INTO worker_troubles (worker, trouble) VALUES (?, ?)",
+                                      {worker, SqlBlob{bytes}}));
   }
   return absl::OkStatus();
 }

@@ -60,6 +60,7 @@ class SqliteEventStore final : public EventStore {
     absl::btree_set<std::string> tenants;  // Of usage.
     absl::btree_set<std::string> quotas;
     absl::btree_set<std::string> worker_modes;
+    bool troubles = false;
     void Add(const scheduler::Event& event);
   };
 
@@ -77,6 +78,7 @@ class SqliteEventStore final : public EventStore {
   // What WriteSnapshot does within its transaction.
   absl::Status UpdateState(const scheduler::State& state);
   absl::Status UpdateShares(const scheduler::State& state);
+  absl::Status UpdateTroubles(const scheduler::State& state);
 
   const Options options_;
   // Null after an error that may have left a transaction open, until Load().

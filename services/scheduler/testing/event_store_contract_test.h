@@ -185,6 +185,40 @@ TEST_P(EventStoreContractTest, UsageQuotasAndModesOfWorkersAreStored) {
   EXPECT_EQ(h_.scheduler->state()->usage().Days("t")->begin()->second.device_ms, 20);
 }
 
+TEST_P(EventStoreContractTest, TroublesAndQuarantineAreKeptInTheLogAndInTheState) {
+  const auto expect_stored = [&] {
+    h_.Commit();
+    ASSERT_TRUE(Store().ok());
+    EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+    ASSERT_TRUE(store_->WriteSnapshot(*h_.scheduler->state()).ok());
+    Reopen();
+    EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+  };
+  for (const char* id : {"a", "b", "c"}) {
+    Run(id, 1);
+    h_.Advance(absl::Seconds(1));
+    ++worker_.incarnation;
+    worker_.report_number = 0;
+    worker_.draining = true;
+    ASSERT_TRUE(h_.Sync(&worker_).ok());
+    ASSERT_TRUE(h_.Cancel(scheduler::JobName(id)).ok());
+    worker_.draining = false;
+    ASSERT_TRUE(h_.Sync(&worker_).ok());
+    expect_stored();
+  }
+  ASSERT_EQ(h_.scheduler->state()->WorkerMode(worker_.name), v1::WORKER_QUARANTINED);
+  h_.Advance(h_.options.quarantine_first);
+  ASSERT_EQ(h_.scheduler->state()->WorkerMode(worker_.name), v1::WORKER_ACTIVE);
+  expect_stored();
+  Run("d", 1);
+  auto report = scheduler::Harness::Report(held_, v1::AttemptReport::TRAINING, 5);
+  report.mutable_checkpoint()->set_step(5);
+  report.mutable_checkpoint()->set_manifest_digest(scheduler::FakeDigest(5));
+  ASSERT_TRUE(h_.Sync(&worker_, {report}).ok());
+  ASSERT_TRUE(h_.scheduler->state()->troubles().all().empty());
+  expect_stored();
+}
+
 TEST_P(EventStoreContractTest, AnAppendThatFailsStoresNothingOfItsEvents) {
   Run("a", 1);
   ASSERT_TRUE(Store().ok());
