@@ -23,6 +23,7 @@ void Chaos::Stop() {
   for (const Address server : kServers) {
     platform_.disk(server).SetRates({});
     platform_.disk(server).CrashAt(0, nullptr);
+    platform_.disk(server).FailWrites(0, 0);
   }
 }
 
@@ -45,7 +46,7 @@ void Chaos::DisturbServers() {
 
 void Chaos::DisturbServer(Address server) {
   SeededRandom& random = platform_.random();
-  switch (random.Below(4)) {
+  switch (random.Below(5)) {
     case 0:
       platform_.counts().Count("kill of a server");
       return platform_.Kill(server);
@@ -54,6 +55,14 @@ void Chaos::DisturbServer(Address server) {
       // Counted when it happens.
       return platform_.disk(server).CrashAt(1 + random.Below(100),
                                             [this, server] { platform_.Kill(server); });
+    case 3:
+      // A disk that is out of order; often its process does not survive it for long.
+      platform_.counts().Count("disk out of order");
+      platform_.disk(server).FailWrites(1 + random.Below(100), 1 + random.Below(5));
+      if (Chance(0.5)) return;
+      return platform_.timeline().After(Between(1, 5), [this, server] {
+        if (!stopped_) platform_.Kill(server);
+      });
     default:
       platform_.counts().Count("server stopped for a while");
       platform_.machine(server).StopUntil(platform_.timeline().now() + Between(1, 15));
