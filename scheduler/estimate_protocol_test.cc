@@ -315,6 +315,10 @@ TEST_F(EstimateTest, APreviewSaysWhatAcceptingWouldSayAndMakesNothing) {
   EXPECT_EQ(After(status.start_bound().latest_start_time()), overdue + absl::Seconds(300));
   EXPECT_EQ(After(status.waiting().likely_start_time()), absl::Seconds(300));
   EXPECT_EQ(After(status.waiting().likely_end_time()), absl::Seconds(314));
+  EXPECT_EQ(status.waiting().queue_position(), 2);  // b waits.
+  EXPECT_EQ(status.waiting().queue_position_max(), 2);
+  EXPECT_EQ(preview.job().name(), "");
+  EXPECT_EQ(preview.job().train().adapter(), "");
   ASSERT_EQ(preview.workers_size(), 1);
   EXPECT_EQ(preview.workers(0).device_kind(), "cpu");
   EXPECT_EQ(preview.workers(0).online(), 1);

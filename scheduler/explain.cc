@@ -106,25 +106,28 @@ v1::Job Explainer::ShowOne(const JobRecord& record, const Sources* sources) {
 
 void Explainer::SetPosition(const JobRecord& record, v1::Waiting* waiting) {
   const JobQueue& queue = state_.queue();
-  if (positions_.empty()) {
+  if (first_.empty()) {
     for (const QueueKey& key : queue.keys()) {
-      if (positions_.size() == kPositionsExact) break;
-      positions_.emplace(key.job, static_cast<int64_t>(positions_.size()) + 1);
+      if (first_.size() == kPositionsExact) break;
+      first_.push_back(&key);
     }
   }
-  if (const auto exact = positions_.find(record.job().name()); exact != positions_.end()) {
-    waiting->set_queue_position(exact->second);
-    waiting->set_queue_position_max(exact->second);
+  const QueueKey own = MakeQueueKey(record.job(), options_);
+  const auto at = std::lower_bound(first_.begin(), first_.end(), own,
+                                   [](const QueueKey* a, const QueueKey& b) { return *a < b; });
+  // The job itself need not be in the queue.
+  if (at != first_.end() || first_.size() < kPositionsExact) {
+    waiting->set_queue_position(at - first_.begin() + 1);
+    waiting->set_queue_position_max(waiting->queue_position());
     return;
   }
-  const absl::Time rank = MakeQueueKey(record.job(), options_).rank;
   int64_t before = 0, through = 0;
   for (const auto& [shape, of_shape] : queue.shapes()) {
-    before += of_shape.sums.Before(rank).jobs;
-    through += of_shape.sums.Through(rank).jobs;
+    before += of_shape.sums.Before(own.rank).jobs;
+    through += of_shape.sums.Through(own.rank).jobs;
   }
   waiting->set_queue_position(std::max<int64_t>(before, kPositionsExact) + 1);
-  waiting->set_queue_position_max(through);
+  waiting->set_queue_position_max(std::max(waiting->queue_position(), through));
 }
 
 const Explainer::Survey& Explainer::LookAt(const JobShape& shape) {

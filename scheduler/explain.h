@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/container/btree_set.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "scheduler/fleet.h"
@@ -66,8 +66,7 @@ class Explainer {
   const Fleet& fleet_;
   const Options& options_;
   const absl::Time now_;
-  // Of the first.
-  absl::flat_hash_map<absl::string_view, int64_t> positions_;
+  std::vector<const QueueKey*> first_;  // Of the queue, in order.
   std::map<JobShape, Survey> surveys_;
 };
 

@@ -41,15 +41,21 @@ int64_t CheckpointStep(const JobRecord& record) {
   return record.job().status().checkpoint().step();
 }
 
+double RemainingSteps(const JobRecord& record) {
+  const v1::Progress& progress = record.job().status().progress();
+  return static_cast<double>(std::max<int64_t>(0, progress.total_steps() - progress.step()));
+}
+
+double StepTokens(const JobRecord& record) {
+  return static_cast<double>(std::max<int64_t>(1, record.job().status().facts().step_tokens()));
+}
+
 double RemainingFlops(const JobRecord& record) {
-  const v1::JobStatus& status = record.job().status();
-  const auto steps = static_cast<double>(
-      std::max<int64_t>(0, status.progress().total_steps() - status.progress().step()));
-  const auto tokens = static_cast<double>(std::max<int64_t>(1, status.facts().step_tokens()));
+  const v1::TrainFacts& facts = record.job().status().facts();
   // Forward and backward of the frozen weights, and one product more for A and B.
-  return steps * tokens *
-         (4 * static_cast<double>(status.facts().total_parameters()) +
-          6 * static_cast<double>(status.facts().trainable_parameters()));
+  return RemainingSteps(record) * StepTokens(record) *
+         (4 * static_cast<double>(facts.total_parameters()) +
+          6 * static_cast<double>(facts.trainable_parameters()));
 }
 
 std::vector<std::string> NeededDigests(const JobRecord& record) {

@@ -31,6 +31,9 @@ int64_t CheckpointStep(const JobRecord& record);
 
 // FLOPs of its training that are not in its last checkpoint or report; 0 before it is validated.
 double RemainingFlops(const JobRecord& record);
+// What is not in them: steps, and tokens of a step, at least 1.
+double RemainingSteps(const JobRecord& record);
+double StepTokens(const JobRecord& record);
 
 // Manifests that the job itself must keep pinned: its kept checkpoints and, until it is a version,
 // its result. Whatever else is pinned with the job as owner may be unpinned.

@@ -7,10 +7,12 @@
 #include <tuple>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "scheduler/estimator.h"
 #include "scheduler/pass_speed.h"
 #include "scheduler/placement.h"
 #include "scheduler/proto_time.h"
+#include "scheduler/resource_name.h"
 
 namespace deltaworks::scheduler {
 namespace {
@@ -54,6 +56,15 @@ void AddWorkers(const JobRecord& record, const State& state, const Fleet& fleet,
   }
 }
 
+// Takes back what follows from the name.
+void ForgetName(v1::Job* job) {
+  const ResourceName name = *ParseResourceName("job.name", job->name(), "jobs");
+  if (job->train().adapter() == absl::StrCat("tenants/", name.tenant, "/adapters/", name.id)) {
+    job->mutable_train()->clear_adapter();
+  }
+  job->clear_name();
+}
+
 }  // namespace
 
 v1::EstimateJobResponse PreviewJob(const v1::Job& job, const v1::ValidateTrainingResponse& answer,
@@ -65,6 +76,7 @@ v1::EstimateJobResponse PreviewJob(const v1::Job& job, const v1::ValidateTrainin
   *response.mutable_warnings() = answer.warnings();
   if (answer.has_failure()) {
     *response.mutable_failure() = answer.failure();
+    ForgetName(response.mutable_job());
     return response;
   }
   JobRecord record;
@@ -91,6 +103,7 @@ v1::EstimateJobResponse PreviewJob(const v1::Job& job, const v1::ValidateTrainin
   *response.mutable_job() = Explainer(state, fleet, options, now).ShowOne(record, sources);
   response.mutable_job()->mutable_status()->set_state(v1::JOB_STATE_UNSPECIFIED);
   response.mutable_job()->clear_create_time();
+  ForgetName(response.mutable_job());
   return response;
 }
 

@@ -13,7 +13,9 @@
 
 namespace deltaworks::scheduler {
 
-// `job`: as CompleteJob gives it. `answer`: the store's. Without `sources` nothing is estimated.
+// `job`: as CompleteJob gives it, under a name that no job has. The answer has neither that name
+// nor the adapter that it would give its name to. `answer`: the store's. Without `sources` nothing
+// is estimated.
 v1::EstimateJobResponse PreviewJob(const v1::Job& job, const v1::ValidateTrainingResponse& answer,
                                    const State& state, const Fleet& fleet,
                                    const Explainer::Sources* sources, const Options& options,

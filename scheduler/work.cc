@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "scheduler/job_record.h"
+
 namespace deltaworks::scheduler {
 namespace {
 
@@ -35,18 +37,12 @@ Work& Work::operator-=(const Work& other) {
 }
 
 Work RemainingWork(const JobRecord& record) {
-  const v1::JobStatus& status = record.job().status();
-  const v1::TrainFacts& facts = status.facts();
-  const auto steps = static_cast<double>(
-      std::max<int64_t>(0, status.progress().total_steps() - status.progress().step()));
-  const auto tokens = static_cast<double>(std::max<int64_t>(1, facts.step_tokens()));
+  const double steps = RemainingSteps(record);
+  const double tokens = StepTokens(record);
   const auto rows = static_cast<double>(record.job().train().micro_batch_tokens());
-  // Forward and backward of the frozen weights, and one product more for A and B.
-  const double flops = 4 * static_cast<double>(facts.total_parameters()) +
-                       6 * static_cast<double>(facts.trainable_parameters());
   return {.passes = Bounded(steps * (rows > 0 ? std::ceil(tokens / rows) : 1)),
           .tokens = Bounded(steps * tokens),
-          .gigaflops = Bounded(std::ceil(steps * tokens * flops / 1e9))};
+          .gigaflops = Bounded(std::ceil(RemainingFlops(record) / 1e9))};
 }
 
 void RankSums::Add(absl::Time rank, const Work& work) { Change(rank, work, 1); }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "scheduler/proto_time.h"
 #include "scheduler/testing/harness.h"
 #include "services/scheduler/job_filter.h"
 #include "services/scheduler/testing/core_world.h"
@@ -199,6 +200,37 @@ TEST(ListJobMetricsTest, AnyRangeOfStepsComesInPages) {
     } while (!request.page_token().empty());
     EXPECT_EQ(step, c.last);
   }
+}
+
+TEST(ListWorkersTest, AWorkerOnWhichAttemptsDieSaysHowOftenAndUntilWhenItRests) {
+  CoreWorld world("list_quarantine");
+  ScriptedWorker worker("w");
+  world.Sync(worker);
+  const auto listed = [&] {
+    return world
+        .Read<absl::StatusOr<v1::ListWorkersResponse>>([](const CommittedView& view) {
+          return ListWorkers(view, Caller{kAllTenants}, v1::ListWorkersRequest());
+        })
+        .value()
+        ->workers(0);
+  };
+  for (int incidents = 0; incidents < 3; ++incidents) {
+    EXPECT_EQ(listed().incidents(), incidents);
+    EXPECT_FALSE(listed().has_quarantined_until());
+    // It dies with one that did not die there before.
+    const std::string job = world.Submit(absl::StrCat("j", incidents));
+    ASSERT_EQ(world.StateOf(job), v1::RUNNING);
+    world.Advance(absl::Seconds(1));
+    worker.Restart();
+    world.Sync(worker);
+    ASSERT_TRUE(world.Cancel(job).ok());
+    worker.Restart();
+    world.Sync(worker);
+  }
+  EXPECT_EQ(listed().mode(), v1::WORKER_QUARANTINED);
+  EXPECT_GT(scheduler::FromProto(listed().quarantined_until()), absl::UnixEpoch());
+  world.Advance(absl::Seconds(2));
+  EXPECT_EQ(world.Metric("deltaworks_scheduler_workers_quarantined"), 1);
 }
 
 TEST(ListWorkersTest, ATenantSeesItsOwnJobsAndTheCountOfAll) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "glog/logging.h"
 #include "scheduler/decide_request.h"
 #include "scheduler/job_spec.h"
@@ -283,7 +284,9 @@ void SchedulerCore::EstimateJob(const v1::EstimateJobRequest& request, EstimateR
   const auto complete = [&]() -> absl::StatusOr<v1::Job> {
     DW_ASSIGN_OR_RETURN(const std::string tenant,
                         scheduler::ParseTenant("parent", request.parent()));
-    DW_ASSIGN_OR_RETURN(v1::Job job, scheduler::CompleteJob(request.job(), tenant, "estimate"));
+    DW_ASSIGN_OR_RETURN(v1::Job job,
+                        scheduler::CompleteJob(request.job(), tenant,
+                                               absl::StrFormat("estimate-%016x", random_())));
     DW_RETURN_IF_ERROR(scheduler::CheckDeadline("job.timing", job.timing(), Now()));
     return job;
   };
