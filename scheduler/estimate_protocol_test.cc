@@ -250,6 +250,22 @@ TEST_F(EstimateTest, TheForecastSharesPassesAndFairness) {
   EXPECT_EQ(After(WaitingOne(d).likely_start_time()), absl::Seconds(80));
 }
 
+TEST_F(EstimateTest, TheForecastKeepsAWorkerForAnOlderJobThatNeedsItEmpty) {
+  worker.environment.set_memory_bytes((1 << 20) + 2 * ((64 << 10) + (2 << 10)));
+  ASSERT_TRUE(h.Sync(&worker).ok());
+  const auto any = v1::Placement::COHORT_ANY;
+  // Passes of 3 s until `a` is through, then 10 of 2 s.
+  SubmitSteps("a", 10, {}, any);
+  SubmitSteps("b", 20, {}, any);
+  v1::TrainFacts other_base = MakeSharingFacts(64);
+  other_base.set_base_manifest_digest(FakeDigest(2));
+  const std::string other = h.Submit(MakeCreateRequest("c"), other_base);
+  const std::string joins = SubmitSteps("d", 10, {}, any);
+  ASSERT_EQ(h.StateOfJob(joins), v1::QUEUED);
+  EXPECT_EQ(After(WaitingOne(other).likely_start_time()), absl::Seconds(50));
+  EXPECT_GT(After(WaitingOne(joins).likely_start_time()), absl::Seconds(50));
+}
+
 TEST_F(EstimateTest, BeyondAThousandStartsThereAreIntervals) {
   SubmitSteps("a", 100);
   for (int i = 0; i < 1'500; ++i) SubmitSteps(absl::StrCat("j", 1000 + i), 10);
