@@ -81,17 +81,27 @@ struct RenewStartBound {
   std::string job;
 };
 
+// It ended a while ago.
+struct ArchiveJob {
+  std::string job;
+};
+
+// It ended so long ago that it is not kept any longer.
+struct DropJob {
+  std::string job;
+};
+
 // Its deadline has passed.
 struct ExpireJob {
   std::string job;
 };
 
-using Command =
-    std::variant<v1::CreateJobRequest, v1::RerunJobRequest, v1::CancelJobRequest,
-                 v1::PauseJobRequest, v1::ResumeJobRequest, v1::UpdateJobRequest,
-                 v1::SetQuotaRequest, v1::SetWorkerModeRequest, ValidationAnswer, VersionAnswer,
-                 WorkerReport, StartScheduler, EndLease, GrantAttempt, Preempt, QuarantineWorker,
-                 ReleaseWorker, ReleaseJob, RenewStartBound, ExpireJob>;
+using Command = std::variant<v1::CreateJobRequest, v1::RerunJobRequest, v1::CancelJobRequest,
+                             v1::PauseJobRequest, v1::ResumeJobRequest, v1::UpdateJobRequest,
+                             v1::DeleteJobRequest, v1::SetQuotaRequest, v1::SetWorkerModeRequest,
+                             ValidationAnswer, VersionAnswer, WorkerReport, StartScheduler,
+                             EndLease, GrantAttempt, Preempt, QuarantineWorker, ReleaseWorker,
+                             ReleaseJob, RenewStartBound, ExpireJob, ArchiveJob, DropJob>;
 
 }  // namespace deltaworks::scheduler
 

@@ -21,6 +21,9 @@ struct Decider {
   Result operator()(const v1::ResumeJobRequest& c) const { return DecideResume(c, context); }
   Result operator()(const v1::UpdateJobRequest& c) const { return DecideUpdate(c, context); }
   Result operator()(const v1::RerunJobRequest& c) const { return DecideRerun(c, context); }
+  Result operator()(const v1::DeleteJobRequest& c) const { return DecideDelete(c, context); }
+  Result operator()(const ArchiveJob& c) const { return DecideArchive(c, context); }
+  Result operator()(const DropJob& c) const { return DecideDrop(c, context); }
   Result operator()(const v1::SetQuotaRequest& c) const { return DecideSetQuota(c, context); }
   Result operator()(const v1::SetWorkerModeRequest& c) const {
     return DecideSetWorkerMode(c, context);

@@ -18,6 +18,7 @@
 #include "scheduler/estimator.h"
 #include "scheduler/event.pb.h"
 #include "scheduler/fleet.h"
+#include "scheduler/job_archive.h"
 #include "scheduler/options.h"
 #include "scheduler/state.h"
 
@@ -35,6 +36,7 @@ struct Decision {
 // What every decision may look at.
 struct DecisionContext {
   const State& state;
+  JobArchive& archive;
   const Fleet& fleet;
   const Estimator& estimator;
   const Options& options;

@@ -1,5 +1,7 @@
 #include "scheduler/decide_request.h"
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -41,21 +43,49 @@ Decision Finish(absl::string_view rpc, const Request& request, JobDraft* draft) 
   return decision;
 }
 
+// The job of an earlier request with the same id; empty: there was none, carry it out. Errors as
+// CheckRequestId and JobOfRepeated.
+absl::StatusOr<std::string> DoneBefore(absl::string_view tenant, absl::string_view rpc,
+                                       const std::string& request_id,
+                                       const google::protobuf::Message& request,
+                                       const DecisionContext& context) {
+  if (request_id.empty()) return std::string();
+  DW_RETURN_IF_ERROR(CheckRequestId(request_id));
+  if (const StoredRequest* stored = context.state.requests().Find(tenant, rpc, request_id)) {
+    return JobOfRepeated(*stored, request);
+  }
+  DW_ASSIGN_OR_RETURN(const std::optional<StoredRequest> archived,
+                      context.archive.FindArchivedRequest(tenant, rpc, request_id));
+  if (archived.has_value()) return JobOfRepeated(*archived, request);
+  return std::string();
+}
+
+// A job wherever it is. NotFound also if it was deleted.
+absl::StatusOr<std::shared_ptr<const JobRecord>> FindAnywhere(const std::string& name,
+                                                              const DecisionContext& context) {
+  if (const JobRecord* record = context.state.FindJob(name)) {
+    return std::shared_ptr<const JobRecord>(std::shared_ptr<void>(), record);
+  }
+  DW_ASSIGN_OR_RETURN(const std::optional<ArchivedJob> archived,
+                      context.archive.FindArchived(name));
+  if (archived.has_value() && archived->record != nullptr) return archived->record;
+  return absl::NotFoundError(
+      absl::StrCat(name, archived.has_value() ? " was deleted" : " does not exist"));
+}
+
 // The frame of an operation on an existing job. `act` adds events to the draft, or returns why not.
 template <typename Request, typename Act>
 absl::StatusOr<Decision> DecideOnJob(absl::string_view rpc, const Request& request,
                                      const DecisionContext& context, Act act) {
   DW_ASSIGN_OR_RETURN(const ResourceName name, ParseResourceName("name", request.name(), "jobs"));
-  DW_ASSIGN_OR_RETURN(
-      const std::string done_before,
-      context.state.requests().Find(name.tenant, rpc, request.request_id(), request));
+  DW_ASSIGN_OR_RETURN(const std::string done_before,
+                      DoneBefore(name.tenant, rpc, request.request_id(), request, context));
   if (!done_before.empty()) return Decision{.job = done_before};
-  const JobRecord* record = context.state.FindJob(request.name());
-  if (record == nullptr) {
-    return absl::NotFoundError(absl::StrCat(request.name(), " does not exist"));
-  }
+  DW_ASSIGN_OR_RETURN(const std::shared_ptr<const JobRecord> record,
+                      FindAnywhere(request.name(), context));
   JobDraft draft(*record, context.now);
   DW_RETURN_IF_ERROR(act(&draft));
+  if (context.state.FindJob(request.name()) == nullptr) return Decision{.job = request.name()};
   return Finish(rpc, request, &draft);
 }
 
@@ -167,11 +197,13 @@ absl::StatusOr<std::string> ChooseJobId(const v1::CreateJobRequest& request,
   if (request.job_id().empty()) return absl::StrFormat("job-%016x", context.random());
   const std::string name = absl::StrCat("tenants/", tenant, "/jobs/", request.job_id());
   DW_RETURN_IF_ERROR(ParseResourceName("job_id makes the name, which", name, "jobs").status());
-  if (context.state.FindJob(name) != nullptr) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("job_id is \"", request.job_id(), "\", and ", name, " exists already"));
-  }
-  return request.job_id();
+  DW_ASSIGN_OR_RETURN(const std::optional<ArchivedJob> archived,
+                      context.archive.FindArchived(name));
+  if (context.state.FindJob(name) == nullptr && !archived.has_value()) return request.job_id();
+  return absl::AlreadyExistsError(absl::StrCat("job_id is \"", request.job_id(), "\", and ", name,
+                                               archived.has_value() && archived->record == nullptr
+                                                   ? " was deleted: want another name"
+                                                   : " exists already"));
 }
 
 absl::Status CheckRoom(const DecisionContext& context) {
@@ -187,9 +219,12 @@ absl::StatusOr<JobDraft> DraftCreated(const v1::CreateJobRequest& request,
                                       const std::string& tenant, const DecisionContext& context) {
   DW_ASSIGN_OR_RETURN(const std::string job_id, ChooseJobId(request, tenant, context));
   DW_ASSIGN_OR_RETURN(v1::Job job, CompleteJob(request.job(), tenant, job_id));
-  if (!job.parent_job().empty() && context.state.FindJob(job.parent_job()) == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("job.parent_job is ", job.parent_job(), ", which does not exist"));
+  if (!job.parent_job().empty()) {
+    const absl::Status found = FindAnywhere(job.parent_job(), context).status();
+    if (absl::IsNotFound(found)) {
+      return absl::InvalidArgumentError(absl::StrCat("job.parent_job: ", found.message()));
+    }
+    DW_RETURN_IF_ERROR(found);
   }
   DW_RETURN_IF_ERROR(CheckDeadline("job.timing", job.timing(), context.now));
   DW_RETURN_IF_ERROR(CheckRoom(context));
@@ -201,6 +236,25 @@ absl::StatusOr<JobDraft> DraftCreated(const v1::CreateJobRequest& request,
   *event.mutable_job_created()->mutable_job() = std::move(job);
   draft.Add(std::move(event));
   return draft;
+}
+
+Event Archived(const JobRecord& record, const DecisionContext& context) {
+  Event event;
+  *event.mutable_time() = ToProto(context.now);
+  event.set_job(record.job().name());
+  *event.mutable_job_archived()->mutable_record() = record;
+  for (StoredRequest& request : context.state.requests().About(record.job().name())) {
+    *event.mutable_job_archived()->add_requests() = std::move(request);
+  }
+  return event;
+}
+
+Event Deleted(const std::string& job, absl::Time now) {
+  Event event;
+  *event.mutable_time() = ToProto(now);
+  event.set_job(job);
+  event.mutable_job_deleted();
+  return event;
 }
 
 }  // namespace
@@ -217,9 +271,8 @@ absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
   constexpr absl::string_view kRpc = "CreateJob";
   DW_ASSIGN_OR_RETURN(const std::string tenant, ParseTenant("parent", request.parent()));
   const v1::CreateJobRequest comparable = Comparable(request);
-  DW_ASSIGN_OR_RETURN(
-      const std::string done_before,
-      context.state.requests().Find(tenant, kRpc, request.request_id(), comparable));
+  DW_ASSIGN_OR_RETURN(const std::string done_before,
+                      DoneBefore(tenant, kRpc, request.request_id(), comparable, context));
   if (!done_before.empty()) return Decision{.job = done_before};
 
   DW_ASSIGN_OR_RETURN(JobDraft draft, DraftCreated(request, tenant, context));
@@ -230,14 +283,11 @@ absl::StatusOr<Decision> DecideRerun(const v1::RerunJobRequest& request,
                                      const DecisionContext& context) {
   constexpr absl::string_view kRpc = "RerunJob";
   DW_ASSIGN_OR_RETURN(const ResourceName name, ParseResourceName("name", request.name(), "jobs"));
-  DW_ASSIGN_OR_RETURN(
-      const std::string done_before,
-      context.state.requests().Find(name.tenant, kRpc, request.request_id(), request));
+  DW_ASSIGN_OR_RETURN(const std::string done_before,
+                      DoneBefore(name.tenant, kRpc, request.request_id(), request, context));
   if (!done_before.empty()) return Decision{.job = done_before};
-  const JobRecord* record = context.state.FindJob(request.name());
-  if (record == nullptr) {
-    return absl::NotFoundError(absl::StrCat(request.name(), " does not exist"));
-  }
+  DW_ASSIGN_OR_RETURN(const std::shared_ptr<const JobRecord> record,
+                      FindAnywhere(request.name(), context));
   if (!IsFinal(StateOf(*record))) {
     return WrongState(JobDraft(*record, context.now), "SUCCEEDED, FAILED or CANCELLED to rerun it");
   }
@@ -251,6 +301,45 @@ absl::StatusOr<Decision> DecideRerun(const v1::RerunJobRequest& request,
   job.mutable_timing()->clear_deadline();
   DW_ASSIGN_OR_RETURN(JobDraft draft, DraftCreated(create, std::string(name.tenant), context));
   return Finish(kRpc, request, &draft);
+}
+
+Decision DecideArchive(const ArchiveJob& command, const DecisionContext& context) {
+  const JobRecord* record = context.state.FindJob(command.job);
+  if (record == nullptr || !IsFinal(StateOf(*record))) return {};
+  return Decision{.events = {Archived(*record, context)}};
+}
+
+Decision DecideDrop(const DropJob& command, const DecisionContext& context) {
+  const absl::StatusOr<std::optional<ArchivedJob>> archived =
+      context.archive.FindArchived(command.job);
+  if (!archived.ok() || !archived->has_value() || (*archived)->record == nullptr) return {};
+  return Decision{.events = {Deleted(command.job, context.now)}};
+}
+
+absl::StatusOr<Decision> DecideDelete(const v1::DeleteJobRequest& request,
+                                      const DecisionContext& context) {
+  constexpr absl::string_view kRpc = "DeleteJob";
+  DW_ASSIGN_OR_RETURN(const ResourceName name, ParseResourceName("name", request.name(), "jobs"));
+  DW_ASSIGN_OR_RETURN(const std::string done_before,
+                      DoneBefore(name.tenant, kRpc, request.request_id(), request, context));
+  if (!done_before.empty()) return Decision{.job = done_before};
+  DW_ASSIGN_OR_RETURN(const std::shared_ptr<const JobRecord> record,
+                      FindAnywhere(request.name(), context));
+  if (!IsFinal(StateOf(*record))) {
+    return WrongState(JobDraft(*record, context.now),
+                      "SUCCEEDED, FAILED or CANCELLED to delete it (cancel it first)");
+  }
+  Decision decision{.job = request.name()};
+  if (context.state.FindJob(request.name()) != nullptr) {
+    decision.events.push_back(Archived(*record, context));
+  }
+  Event deleted = Deleted(request.name(), context.now);
+  if (!request.request_id().empty()) {
+    *deleted.mutable_request() = MakeStoredRequest(name.tenant, kRpc, request.request_id(),
+                                                   request.name(), request, context.now);
+  }
+  decision.events.push_back(std::move(deleted));
+  return decision;
 }
 
 absl::StatusOr<Decision> DecideCancel(const v1::CancelJobRequest& request,

@@ -1,7 +1,9 @@
-// What people ask: create, rerun, cancel, pause, resume and change a job. Pure functions.
+// What people ask: create, rerun, cancel, pause, resume, change and delete a job; and how a job
+// leaves the state. Pure functions but for reads of the archive.
 //
 // A request id that was used answers with the job it was about and changes nothing; an operation
-// that finds the job where it should bring it succeeds and changes nothing but the request log.
+// that finds the job where it should bring it succeeds and changes nothing but the request log
+// (not even that if the job is archived: it never changes again).
 
 #ifndef DELTAWORKS_SCHEDULER_DECIDE_REQUEST_H_
 #define DELTAWORKS_SCHEDULER_DECIDE_REQUEST_H_
@@ -21,6 +23,11 @@ absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
                                       const DecisionContext& context);
 absl::StatusOr<Decision> DecideRerun(const v1::RerunJobRequest& request,
                                      const DecisionContext& context);
+absl::StatusOr<Decision> DecideDelete(const v1::DeleteJobRequest& request,
+                                      const DecisionContext& context);
+Decision DecideArchive(const ArchiveJob& command, const DecisionContext& context);
+// An archive that cannot be read drops nothing.
+Decision DecideDrop(const DropJob& command, const DecisionContext& context);
 absl::StatusOr<Decision> DecideCancel(const v1::CancelJobRequest& request,
                                       const DecisionContext& context);
 absl::StatusOr<Decision> DecidePause(const v1::PauseJobRequest& request,

@@ -74,11 +74,20 @@ v1::Assignment OfEnded(const JobRecord& record, const v1::AttemptReport& report)
   return assignment;
 }
 
+v1::Assignment OfArchived(const ArchivedJob& archived, const v1::AttemptReport& report) {
+  if (archived.record != nullptr) return OfEnded(*archived.record, report);
+  v1::Assignment assignment = Name(report.job(), report.lease_epoch(), report.attempt_id());
+  assignment.set_desired(v1::Assignment::STOP);
+  assignment.set_job_final(true);
+  assignment.set_message("the job was deleted");
+  return assignment;
+}
+
 }  // namespace
 
-std::vector<v1::Assignment> DesiredState(const State& state, const LeaseTable& leases,
-                                         const v1::SyncRequest& report, const Options& options,
-                                         absl::Time now) {
+std::vector<v1::Assignment> DesiredState(const State& state, JobArchive& archive,
+                                         const LeaseTable& leases, const v1::SyncRequest& report,
+                                         const Options& options, absl::Time now) {
   absl::btree_set<std::string> listed;  // Ids of reported attempts.
   for (const v1::AttemptReport& attempt : report.attempts()) listed.insert(attempt.attempt_id());
 
@@ -94,7 +103,14 @@ std::vector<v1::Assignment> DesiredState(const State& state, const LeaseTable& l
   }
   for (const v1::AttemptReport& attempt : report.attempts()) {
     const JobRecord* record = state.FindJob(attempt.job());
-    if (record == nullptr) continue;
+    if (record == nullptr) {
+      // A worker that was away for long. One that nobody knows keeps its lease, until that ends.
+      const auto archived = archive.FindArchived(attempt.job());
+      if (archived.ok() && archived->has_value()) {
+        assignments.push_back(OfArchived(**archived, attempt));
+      }
+      continue;
+    }
     const bool is_current = IsCurrent(*record, attempt.lease_epoch(), attempt.attempt_id()) &&
                             record->current().worker() == report.worker() &&
                             record->current().worker_incarnation() == report.incarnation();

@@ -4,7 +4,8 @@
 //   told to yield (pause, preemption,     YIELD  renewed until the grace is over, then STOP
 //   drain)
 //   being cancelled, or not current       STOP   not renewed
-//   of a job that is not known            not named: an empty scheduler stops nobody
+//   of a job that neither state nor       not named: an empty scheduler stops nobody
+//   archive knows
 //   granted, but for a whole lease no     not named, so that its lease ends
 //   report listed it
 //
@@ -17,6 +18,7 @@
 
 #include "absl/time/time.h"
 #include "proto/deltaworks/v1/worker_service.pb.h"
+#include "scheduler/job_archive.h"
 #include "scheduler/lease_table.h"
 #include "scheduler/options.h"
 #include "scheduler/state.h"
@@ -24,9 +26,9 @@
 namespace deltaworks::scheduler {
 
 // By job, the attempts of `report` that are not current after those that are.
-std::vector<v1::Assignment> DesiredState(const State& state, const LeaseTable& leases,
-                                         const v1::SyncRequest& report, const Options& options,
-                                         absl::Time now);
+std::vector<v1::Assignment> DesiredState(const State& state, JobArchive& archive,
+                                         const LeaseTable& leases, const v1::SyncRequest& report,
+                                         const Options& options, absl::Time now);
 
 // True if an answer with this assignment gives the attempt another lease.
 bool IsRenewal(const v1::Assignment& assignment);

@@ -304,6 +304,9 @@ absl::Status FoldKind(const Event& event, JobRecord* record) {
     case Event::kQuotaSet:
     case Event::kWorkerModeSet:
       return Damaged(event, "an event of the platform names a job");
+    case Event::kJobArchived:
+    case Event::kJobDeleted:
+      return Damaged(event, "it takes the job out of the state, want State to fold it");
     case Event::KIND_NOT_SET:
       break;
   }

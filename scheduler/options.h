@@ -33,6 +33,8 @@ struct Options {
   absl::Duration fair_share_half_life = absl::Hours(24);
   // What a running attempt counts for at once: see fair_share.h.
   absl::Duration attempt_charge = absl::Minutes(10);
+  // A job that ended leaves the state after so long: see job_archive.h.
+  absl::Duration archive_after = absl::Minutes(10);
   // Jobs that are not final; more are refused.
   int64_t active_jobs_max = 10'000;
 

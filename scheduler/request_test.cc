@@ -190,12 +190,14 @@ StoredRequest Store(const google::protobuf::Message& request, const std::string&
 TEST(RequestLogTest, TheSameRequestFindsItsJobAndAnotherNamesTheField) {
   RequestLog log;
   v1::Job request = GoodJob();
-  EXPECT_EQ(*log.Find("t", "CreateJob", "id", request), "");
+  EXPECT_EQ(log.Find("t", "CreateJob", "id"), nullptr);
   ASSERT_TRUE(log.Store(Store(request, "CreateJob")).ok());
-  EXPECT_EQ(*log.Find("t", "CreateJob", "id", request), "tenants/t/jobs/a");
+  const StoredRequest* stored = log.Find("t", "CreateJob", "id");
+  ASSERT_NE(stored, nullptr);
+  EXPECT_EQ(*JobOfRepeated(*stored, request), "tenants/t/jobs/a");
 
   request.mutable_train()->set_dataset("tenants/t/datasets/other");
-  const absl::Status status = log.Find("t", "CreateJob", "id", request).status();
+  const absl::Status status = JobOfRepeated(*stored, request).status();
   EXPECT_TRUE(absl::IsAlreadyExists(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("train.dataset differs"));
 }
@@ -204,18 +206,31 @@ TEST(RequestLogTest, AnIdIsUniqueByTenantAndRpc) {
   RequestLog log;
   const v1::Job request = GoodJob();
   ASSERT_TRUE(log.Store(Store(request, "CreateJob")).ok());
-  EXPECT_EQ(*log.Find("u", "CreateJob", "id", request), "");
-  EXPECT_EQ(*log.Find("t", "CancelJob", "id", request), "");
+  EXPECT_EQ(log.Find("u", "CreateJob", "id"), nullptr);
+  EXPECT_EQ(log.Find("t", "CancelJob", "id"), nullptr);
   EXPECT_TRUE(absl::IsDataLoss(log.Store(Store(request, "CreateJob"))));
 }
 
-TEST(RequestLogTest, AnEmptyIdProtectsNothingAndABadOneIsRefused) {
-  const RequestLog log;
+TEST(RequestLogTest, WhatIsAboutAJobIsDroppedWithIt) {
+  RequestLog log;
   const v1::Job request = GoodJob();
-  EXPECT_EQ(*log.Find("t", "CreateJob", "", request), "");
-  EXPECT_TRUE(
-      absl::IsInvalidArgument(log.Find("t", "CreateJob", std::string(65, 'x'), request).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(log.Find("t", "CreateJob", "a\n", request).status()));
+  StoredRequest other = Store(request, "RerunJob");
+  other.set_job("tenants/t/jobs/ab");
+  ASSERT_TRUE(log.Store(Store(request, "CreateJob")).ok());
+  ASSERT_TRUE(log.Store(Store(request, "CancelJob")).ok());
+  ASSERT_TRUE(log.Store(other).ok());
+  EXPECT_EQ(log.About("tenants/t/jobs/a").size(), 2U);
+  log.DropAbout("tenants/t/jobs/a");
+  EXPECT_EQ(log.Find("t", "CreateJob", "id"), nullptr);
+  EXPECT_EQ(log.Find("t", "CancelJob", "id"), nullptr);
+  EXPECT_NE(log.Find("t", "RerunJob", "id"), nullptr);
+  EXPECT_TRUE(log.About("tenants/t/jobs/a").empty());
+}
+
+TEST(RequestLogTest, ABadIdIsRefused) {
+  EXPECT_TRUE(CheckRequestId(std::string(64, 'x')).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(CheckRequestId(std::string(65, 'x'))));
+  EXPECT_TRUE(absl::IsInvalidArgument(CheckRequestId("a\n")));
 }
 
 }  // namespace

@@ -59,10 +59,11 @@ void FollowEvent(const Event& event, absl::Time now, LeaseTable* leases) {
 
 }  // namespace
 
-Scheduler::Scheduler(const Options& options, absl::Time started_at)
+Scheduler::Scheduler(const Options& options, JobArchive* archive, absl::Time started_at)
     : options_(options),
       leases_(options.lease_duration),
-      fleet_(options.lease_duration, started_at) {}
+      fleet_(options.lease_duration, started_at),
+      archive_(archive) {}
 
 void Scheduler::Load(std::unique_ptr<State> state, absl::Time now) {
   CHECK(state != nullptr);
@@ -72,6 +73,7 @@ void Scheduler::Load(std::unique_ptr<State> state, absl::Time now) {
   workers_ = std::make_unique<WorkerIndex>(*state_, fleet_, options_);
   untaken_.clear();
   uncommitted_.clear();
+  archive_.Clear();
   committed_ = state_->event_count();
   leases_.Reconcile(
       CurrentAttempts(*state_), now,
@@ -99,6 +101,7 @@ absl::StatusOr<Scheduler::Result> Scheduler::Execute(const Command& command, abs
   speeds_.Update(fleet_, now);
   const Estimator estimator = this->estimator();
   DW_ASSIGN_OR_RETURN(Decision decision, Decide(command, {.state = *state_,
+                                                          .archive = archive_,
                                                           .fleet = fleet_,
                                                           .estimator = estimator,
                                                           .options = options_,
@@ -111,6 +114,7 @@ Scheduler::Result Scheduler::Fold(Decision decision) {
   for (Event& event : decision.events) {
     const absl::Status folded = state_->Fold(event);
     CHECK(folded.ok()) << folded;
+    archive_.Fold(event);
     uncommitted_.push_back(event);
     untaken_.push_back(std::move(event));
   }
@@ -122,6 +126,7 @@ Scheduler::Due Scheduler::Tick(absl::Time now, RandomBits random) {
   fleet_.Advance(now);
   const bool preempts = now >= next_preemption_;
   RenewStartBounds(now, random);
+  ArchiveEnded(now, random);
   for (int plans = 1;; ++plans) {
     UpdateWorkers();
     Plan plan = MakePlan(*state_, fleet_, *workers_, leases_, options_, now, preempts);
@@ -155,6 +160,15 @@ void Scheduler::RenewStartBounds(absl::Time now, RandomBits random) {
   }
 }
 
+void Scheduler::ArchiveEnded(absl::Time now, RandomBits random) {
+  for (int archived = 0; archived < kArchivesMax && !state_->ended().empty(); ++archived) {
+    const auto& [ended, job] = *state_->ended().begin();
+    if (ended + options_.archive_after > now) return;
+    const absl::StatusOr<Result> result = Execute(ArchiveJob{job}, now, random);
+    CHECK(result.ok()) << result.status();
+  }
+}
+
 void Scheduler::UpdateWorkers() {
   State::Names changed = state_->TakeChangedWorkers();
   changed.merge(fleet_.TakeChanged());
@@ -184,7 +198,7 @@ absl::StatusOr<Scheduler::Result> Scheduler::ReceiveSync(const v1::SyncRequest& 
 Scheduler::Sync Scheduler::AnswerSync(const v1::SyncRequest& report, absl::Time now) {
   Sync sync;
   const std::vector<v1::Assignment> assignments =
-      loaded() ? DesiredState(*state_, leases_, report, options_, now)
+      loaded() ? DesiredState(*state_, archive_, leases_, report, options_, now)
                : LastCommittedState(leases_, report);
   for (const v1::Assignment& assignment : assignments) {
     *sync.response.add_assignments() = assignment;
@@ -215,6 +229,7 @@ void Scheduler::Committed(int64_t position, absl::Time now) {
     uncommitted_.pop_front();
     ++committed_;
   }
+  if (uncommitted_.empty()) archive_.Clear();
 }
 
 }  // namespace deltaworks::scheduler

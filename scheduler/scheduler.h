@@ -35,6 +35,7 @@
 #include "scheduler/decide.h"
 #include "scheduler/estimator.h"
 #include "scheduler/fleet.h"
+#include "scheduler/job_archive.h"
 #include "scheduler/lease_table.h"
 #include "scheduler/options.h"
 #include "scheduler/pass_speed.h"
@@ -57,8 +58,9 @@ class Scheduler {
     v1::SyncResponse response;
   };
 
-  // `started_at`: when this process began to listen.
-  Scheduler(const Options& options, absl::Time started_at);
+  // `started_at`: when this process began to listen. `archive` has what is committed; null if
+  // nothing of it is ever asked for.
+  Scheduler(const Options& options, JobArchive* archive, absl::Time started_at);
 
   // Takes a state that was folded from everything stored. The first Load is a start: it raises the
   // term (one event to commit), and every attempt gets one full lease and the grace. At later ones
@@ -77,6 +79,8 @@ class Scheduler {
   // asked of store and registry. To be called after every change, and once a second for the
   // deadlines.
   static constexpr int kPlansMax = 8;
+  // Jobs archived by one Tick.
+  static constexpr int kArchivesMax = 256;
   struct Due {
     int64_t position = 0;
     // There is more to carry out: call it again.
@@ -116,6 +120,7 @@ class Scheduler {
  private:
   Result Fold(Decision decision);
   void RenewStartBounds(absl::Time now, RandomBits random);
+  void ArchiveEnded(absl::Time now, RandomBits random);
   // Tells the index what changed.
   void UpdateWorkers();
 
@@ -125,6 +130,7 @@ class Scheduler {
   Fleet fleet_;
   std::unique_ptr<WorkerIndex> workers_;  // Of *state_ and fleet_.
   Speeds speeds_;
+  JobArchiveOverlay archive_;  // What is not committed is folded in.
   StartBounds start_bounds_;
   absl::Time next_preemption_ = absl::InfinitePast();
   absl::Time next_start_bounds_ = absl::InfinitePast();

@@ -78,7 +78,10 @@ absl::Status State::Fold(const Event& event) {
                                             absl::FormatTime(time), ", before the one before it"));
   }
   DW_RETURN_IF_ERROR(event.job().empty() ? FoldPlatform(event) : FoldJob(event));
-  if (event.has_request()) DW_RETURN_IF_ERROR(requests_.Store(event.request()));
+  // That of a deletion goes to the archive, as all others about the job did.
+  if (event.has_request() && !event.has_job_deleted()) {
+    DW_RETURN_IF_ERROR(requests_.Store(event.request()));
+  }
   last_time_ = time;
   ++event_count_;
   return absl::OkStatus();
@@ -116,6 +119,8 @@ absl::Status State::FoldPlatform(const Event& event) {
 JobRecord& State::Insert(const std::string& name, JobRecord record) {
   const auto added = jobs_.emplace(name, std::move(record)).first;
   job_by_name_.emplace(added->first, &added->second);
+  ages_[std::string(TenantOf(name))].emplace(FromProto(added->second.job().create_time()),
+                                             added->first);
   return added->second;
 }
 
@@ -129,7 +134,28 @@ absl::Status State::FoldWorkerJoined(const WorkerJoined& joined) {
   return absl::OkStatus();
 }
 
+absl::Status State::FoldArchived(const Event& event) {
+  const auto found = job_by_name_.find(event.job());
+  const bool is_there = found != job_by_name_.end();
+  if (event.has_job_archived() != is_there || (is_there && !IsFinal(StateOf(*found->second)))) {
+    return absl::DataLossError(absl::StrCat("event ", event_count_ + 1, " archives or deletes ",
+                                            event.job(), ", which is ", is_there ? "in" : "not in",
+                                            " the state"));
+  }
+  if (!is_there) return absl::OkStatus();
+  const JobRecord& record = *found->second;
+  Index(record, /*in=*/false);
+  requests_.DropAbout(event.job());
+  const auto ages = ages_.find(TenantOf(event.job()));
+  ages->second.erase({FromProto(record.job().create_time()), found->first});
+  if (ages->second.empty()) ages_.erase(ages);
+  job_by_name_.erase(found);
+  jobs_.erase(event.job());
+  return absl::OkStatus();
+}
+
 absl::Status State::FoldJob(const Event& event) {
+  if (event.has_job_archived() || event.has_job_deleted()) return FoldArchived(event);
   const auto found = job_by_name_.find(event.job());
   if (found == job_by_name_.end()) {
     JobRecord created;
@@ -160,7 +186,11 @@ absl::Status State::FoldJob(const Event& event) {
 void State::Index(const JobRecord& record, bool in) {
   const std::string& name = record.job().name();
   const v1::JobState state = StateOf(record);
-  if (!IsFinal(state)) active_jobs_ += in ? 1 : -1;
+  if (IsFinal(state)) {
+    Put(in, std::pair(FromProto(record.job().end_time()), name), &ended_);
+  } else {
+    active_jobs_ += in ? 1 : -1;
+  }
   if (state == v1::VALIDATING) Put(in, name, &validating_);
   if (state == v1::FINALIZING) Put(in, name, &finalizing_);
   if (state == v1::QUEUED) IndexQueued(record, in);
@@ -230,6 +260,12 @@ void State::IndexCurrent(const JobRecord& record, bool in) {
 const JobRecord* State::FindJob(absl::string_view name) const {
   const auto found = job_by_name_.find(name);
   return found == job_by_name_.end() ? nullptr : found->second;
+}
+
+const State::Ages& State::AgesOf(absl::string_view tenant) const {
+  static const Ages* const kNone = new Ages();
+  const auto found = ages_.find(tenant);
+  return found == ages_.end() ? *kNone : found->second;
 }
 
 const State::Names& State::JobsOn(absl::string_view worker) const {

@@ -50,13 +50,18 @@ class State {
   // nullptr if there is none. Valid until the next Fold.
   const JobRecord* FindJob(absl::string_view name) const;
 
-  // All jobs, by name.
+  // All jobs but archived ones, by name.
   const std::map<std::string, JobRecord>& jobs() const { return jobs_; }
   // QUEUED jobs, but for those that wait for a time.
   const JobQueue& queue() const { return queue_; }
   using Times = absl::btree_set<std::pair<absl::Time, std::string>>;
   // QUEUED jobs that are not in the queue yet, by when they will be.
   const Times& waits_until() const { return waits_until_; }
+  // Final jobs that are not archived yet, by when they ended.
+  const Times& ended() const { return ended_; }
+  // Jobs of `tenant`, by when they were created, then name; views of the names.
+  using Ages = absl::btree_set<std::pair<absl::Time, absl::string_view>>;
+  const Ages& AgesOf(absl::string_view tenant) const;
   // Jobs that fail at their deadline, by it.
   const Times& deadlines() const { return deadlines_; }
   // QUEUED jobs for which room is being made.
@@ -106,6 +111,7 @@ class State {
   absl::Status FoldPlatform(const Event& event);
   absl::Status FoldJob(const Event& event);
   JobRecord& Insert(const std::string& name, JobRecord record);
+  absl::Status FoldArchived(const Event& event);
   absl::Status FoldWorkerJoined(const WorkerJoined& joined);
   // Takes `record` into the indexes, or out of them.
   void Index(const JobRecord& record, bool in);
@@ -128,6 +134,8 @@ class State {
 
   JobQueue queue_;
   Times waits_until_;
+  Times ended_;
+  absl::btree_map<std::string, Ages> ages_;  // By tenant.
   Times deadlines_;
   Names promised_;
   Names validating_;

@@ -167,7 +167,10 @@ void Harness::Tick() {
 
 void Harness::Commit() {
   if (!scheduler->loaded()) return;
-  for (Event& event : scheduler->TakeEvents()) log.push_back(std::move(event));
+  for (Event& event : scheduler->TakeEvents()) {
+    archive.Fold(event);
+    log.push_back(std::move(event));
+  }
   scheduler->Committed(static_cast<int64_t>(log.size()), now);
 }
 
@@ -181,7 +184,7 @@ std::unique_ptr<State> Harness::ReplayLog() const {
 }
 
 void Harness::Restart() {
-  scheduler = std::make_unique<Scheduler>(options, now);
+  scheduler = std::make_unique<Scheduler>(options, &archive, now);
   Reload();
 }
 

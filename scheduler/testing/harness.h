@@ -91,7 +91,8 @@ class Harness {
 
   Options options;
   absl::Time now;
-  std::vector<Event> log;  // Durable.
+  std::vector<Event> log;  // Durable, as is:
+  JobArchiveOverlay archive{nullptr};
   std::unique_ptr<Scheduler> scheduler;
   Scheduler::Due due;  // Of the last Tick.
 

@@ -74,6 +74,7 @@ class RefusingClient final : public TrainingClient {
   absl::StatusOr<v1::Job> RerunJob(const v1::RerunJobRequest& r) override {
     return fake_.RerunJob(r);
   }
+  absl::Status DeleteJob(const v1::DeleteJobRequest&) override { return Unexpected(); }
   absl::StatusOr<v1::EstimateJobResponse> EstimateJob(const v1::EstimateJobRequest& r) override {
     return fake_.EstimateJob(r);
   }

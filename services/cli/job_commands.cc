@@ -21,6 +21,7 @@
 #include "services/cli/pages.h"
 #include "services/cli/timing_flags.h"
 #include "services/cli/watch_job.h"
+#include "trainer/base/json.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -272,6 +273,33 @@ class JobRerun final : public JobCommand {
   std::string job_id_, request_id_;
 };
 
+class JobDelete final : public JobCommand {
+ public:
+  std::string name() const override { return "job delete"; }
+  std::string summary() const override { return "Remove a job that has ended"; }
+  std::string details() const override {
+    return "Its events, metrics and checkpoints go with it; versions made of it stay, and its id "
+           "is not used again. A job that has not ended cannot be deleted (exit code 4): cancel it "
+           "first.";
+  }
+  std::vector<std::string> examples() const override { return {"dw job delete job-7"}; }
+
+ protected:
+  absl::StatusOr<int> RunOn(CommandContext& context, TrainingClient& client,
+                            const std::string& name) override {
+    v1::DeleteJobRequest request;
+    request.set_name(name);
+    request.set_request_id(RandomHexId());
+    DW_RETURN_IF_ERROR(client.DeleteJob(request));
+    if (context.json()) {
+      context.out << JsonText(Json{{"deleted", name}}) << "\n";
+    } else {
+      context.out << ShortName(name) << " is deleted\n";
+    }
+    return kExitOk;
+  }
+};
+
 // cancel, pause and resume differ in the rpc and the words.
 template <typename Request>
 class JobMove final : public JobCommand {
@@ -328,6 +356,7 @@ void AddJobCommands(CommandTable& table) {
   table.push_back(std::make_unique<JobMove<v1::ResumeJobRequest>>(
       "resume", "Put a paused job back in the queue", "It keeps its place by submit time.",
       &TrainingClient::ResumeJob));
+  table.push_back(std::make_unique<JobDelete>());
 }
 
 }  // namespace deltaworks::services

@@ -39,8 +39,8 @@ auto ListAll(Request request, int64_t limit, const Call& call, const Rows& rows)
     if (!page.ok()) return page;
     rows(*all)->MergeFrom(*rows(*page));
     all->set_next_page_token(page->next_page_token());
-    // A server that hands out tokens without rows must not keep us here.
-    if (rows(*page)->empty()) break;
+    // Pages may be empty though more follow; a server that repeats itself must not keep us here.
+    if (page->next_page_token() == request.page_token()) break;
   }
   return all;
 }

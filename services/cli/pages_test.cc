@@ -37,8 +37,8 @@ class Pages {
 
   // That were asked for.
   std::vector<int64_t> sizes;
-  // The page that begins there has a token and no rows; -1: none.
-  int64_t empty_at = -1;
+  // The page that begins there has a token and no rows: one that leads on, or to itself; -1: none.
+  int64_t empty_at = -1, stuck_at = -1;
 
  private:
   absl::StatusOr<v1::ListJobsResponse> Page(const v1::ListJobsRequest& request) {
@@ -47,13 +47,18 @@ class Pages {
     int64_t next = 0;
     EXPECT_TRUE(request.page_token().empty() || absl::SimpleAtoi(request.page_token(), &next));
     v1::ListJobsResponse response;
-    const int64_t size = next == empty_at ? 0 : std::min<int64_t>(request.page_size(), page_max_);
+    const bool is_empty = next == empty_at && request.page_token() != Again(next);
+    const int64_t size =
+        is_empty || next == stuck_at ? 0 : std::min<int64_t>(request.page_size(), page_max_);
     for (const int64_t end = std::min(next + size, count_); next < end; ++next) {
       response.add_jobs()->set_name(absl::StrCat(next));
     }
-    if (next < count_) response.set_next_page_token(absl::StrCat(next));
+    if (next < count_) response.set_next_page_token(is_empty ? Again(next) : absl::StrCat(next));
     return response;
   }
+
+  // Another token for the same place.
+  static std::string Again(int64_t next) { return absl::StrCat("0", next); }
 
   const int64_t count_, page_max_;
 };
@@ -87,9 +92,18 @@ TEST(ListAllTest, ALimitThatIsTheLastRowHasNoToken) {
   EXPECT_EQ(pages.List(6)->next_page_token(), "");
 }
 
-TEST(ListAllTest, TokensWithoutRowsDoNotKeepUsAndAreHandedOn) {
+TEST(ListAllTest, AnEmptyPageIsNotTheEnd) {
   Pages pages(/*count=*/10, /*page_max=*/4);
   pages.empty_at = 4;
+  const auto all = pages.List(100);
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_EQ(all->jobs_size(), 10);
+  EXPECT_EQ(all->next_page_token(), "");
+}
+
+TEST(ListAllTest, ATokenThatLeadsToItselfDoesNotKeepUsAndIsHandedOn) {
+  Pages pages(/*count=*/10, /*page_max=*/4);
+  pages.stuck_at = 4;
   const auto some = pages.List(100);
   ASSERT_TRUE(some.ok()) << some.status();
   EXPECT_EQ(some->jobs_size(), 4);

@@ -67,6 +67,10 @@ absl::StatusOr<v1::Job> FakeTrainingClient::RerunJob(const v1::RerunJobRequest& 
   return CreateJob(create);
 }
 
+absl::Status FakeTrainingClient::DeleteJob(const v1::DeleteJobRequest& request) {
+  return jobs.erase(request.name()) > 0 ? absl::OkStatus() : NoSuchResource(request.name());
+}
+
 absl::StatusOr<v1::EstimateJobResponse> FakeTrainingClient::EstimateJob(
     const v1::EstimateJobRequest& request) {
   v1::EstimateJobResponse response = estimate;

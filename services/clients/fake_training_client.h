@@ -41,6 +41,7 @@ class FakeTrainingClient final : public TrainingClient {
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) override;
   absl::StatusOr<v1::Job> UpdateJob(const v1::UpdateJobRequest& request) override;
   absl::StatusOr<v1::Job> RerunJob(const v1::RerunJobRequest& request) override;
+  absl::Status DeleteJob(const v1::DeleteJobRequest& request) override;
   absl::StatusOr<v1::EstimateJobResponse> EstimateJob(
       const v1::EstimateJobRequest& request) override;
   absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request) override;

@@ -32,6 +32,9 @@ class GrpcTrainingClient final : public TrainingClient {
   absl::StatusOr<v1::Job> RerunJob(const v1::RerunJobRequest& request) override {
     return Call(&Stub::RerunJob, WithRequestId(request));
   }
+  absl::Status DeleteJob(const v1::DeleteJobRequest& request) override {
+    return Call(&Stub::DeleteJob, WithRequestId(request)).status();
+  }
   absl::StatusOr<v1::EstimateJobResponse> EstimateJob(
       const v1::EstimateJobRequest& request) override {
     return Call(&Stub::EstimateJob, request);

@@ -33,6 +33,7 @@ class TrainingClient {
   virtual absl::StatusOr<v1::Job> ResumeJob(const v1::ResumeJobRequest& request) = 0;
   virtual absl::StatusOr<v1::Job> UpdateJob(const v1::UpdateJobRequest& request) = 0;
   virtual absl::StatusOr<v1::Job> RerunJob(const v1::RerunJobRequest& request) = 0;
+  virtual absl::Status DeleteJob(const v1::DeleteJobRequest& request) = 0;
   virtual absl::StatusOr<v1::EstimateJobResponse> EstimateJob(
       const v1::EstimateJobRequest& request) = 0;
   virtual absl::StatusOr<v1::ListJobEventsResponse> ListJobEvents(

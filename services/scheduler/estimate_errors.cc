@@ -29,8 +29,9 @@ void EstimateErrors::Observe(const char* estimate, absl::Duration came, absl::Du
 }
 
 void EstimateErrors::Committed(const scheduler::Event& event, const scheduler::State& state) {
-  if (event.has_result_accepted()) {
-    const v1::JobStatus& status = state.FindJob(event.job())->job().status();
+  const scheduler::JobRecord* record = state.FindJob(event.job());
+  if (event.has_result_accepted() && record != nullptr) {
+    const v1::JobStatus& status = record->job().status();
     Observe("device_time", absl::Milliseconds(status.device_ms()),
             absl::Milliseconds(status.estimate().device_ms()));
   }

@@ -7,6 +7,9 @@
 //             log before it, so that the log stays short
 //   events    what jobs show (JobEvent), by job and seq; the newest events_kept of each job
 //   metrics   MetricPoints by job and index; packed into few large rows when a job ends
+//   archive   what JobArchived events took out of the state, with indexes for lists; JobDeleted
+//             drops it, with the job's events and metrics. A deleted job's requests are kept for
+//             kRequestsKept, its name for ever
 //
 // The seam behind which PostgreSQL comes later; every implementation passes
 // testing/event_store_contract_test.h.
@@ -20,7 +23,10 @@
 #define DELTAWORKS_SERVICES_SCHEDULER_EVENT_STORE_H_
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -28,7 +34,9 @@
 #include "absl/types/span.h"
 #include "proto/deltaworks/v1/job.pb.h"
 #include "scheduler/event.pb.h"
+#include "scheduler/job_archive.h"
 #include "scheduler/state.h"
+#include "services/scheduler/job_filter.h"
 
 namespace deltaworks::services {
 
@@ -38,7 +46,29 @@ struct ReadLimits {
   int64_t bytes_max = 2 << 20;
 };
 
-class EventStore {
+// Where a job stands in a list: by time of creation, then name.
+struct JobKey {
+  int64_t created_ns = 0;
+  std::string name;
+
+  static JobKey Of(const scheduler::JobRecord& record);
+  bool operator<(const JobKey& other) const {
+    return std::tie(created_ns, name) < std::tie(other.created_ns, other.name);
+  }
+};
+
+struct ArchiveQuery {
+  std::string tenant;
+  // That all of them have; both parts empty: any.
+  JobTerm term;
+  std::optional<JobKey> after;
+  bool newest_first = true;
+  int64_t count_max = 100;
+};
+
+inline constexpr absl::Duration kRequestsKept = absl::Hours(7 * 24);
+
+class EventStore : public scheduler::JobArchive {
  public:
   struct Stored {
     // Positions up to snapshot.event_count().
@@ -46,8 +76,6 @@ class EventStore {
     // Those that follow, in order.
     std::vector<scheduler::Event> events;
   };
-
-  virtual ~EventStore() = default;
 
   // Everything that is durable. After an error of Append or WriteSnapshot it is the only way on: it
   // begins anew and finds out whether that was stored.
@@ -78,6 +106,13 @@ class EventStore {
                                                                    const ReadLimits& limits) = 0;
   // The index before the first point with step >= `step_min`: where reading those steps begins.
   virtual absl::StatusOr<int64_t> IndexBeforeStep(const std::string& job, int64_t step_min) = 0;
+
+  // Archived jobs, in order; fewer than count_max only if there are no more.
+  virtual absl::StatusOr<std::vector<std::shared_ptr<const scheduler::JobRecord>>> ListArchived(
+      const ArchiveQuery& query) = 0;
+  // Names of archived jobs that ended before `time`, oldest first.
+  virtual absl::StatusOr<std::vector<std::string>> EndedBefore(absl::Time time,
+                                                               int64_t count_max) = 0;
 };
 
 }  // namespace deltaworks::services

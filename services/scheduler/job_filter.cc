@@ -52,6 +52,19 @@ absl::StatusOr<std::string> TakeValue(absl::string_view* text) {
 
 }  // namespace
 
+std::vector<JobTerm> JobTerms(const v1::Job& job) {
+  std::vector<JobTerm> terms = {{}, {"state", v1::JobState_Name(job.status().state())}};
+  const auto add = [&](absl::string_view field, const std::string& value) {
+    if (!value.empty()) terms.push_back({std::string(field), value});
+  };
+  add("parent_job", job.parent_job());
+  add("train.base_model", job.train().base_model());
+  add("train.dataset", job.train().dataset());
+  add("train.adapter", job.train().adapter());
+  for (const auto& [key, value] : job.labels()) add(absl::StrCat(kLabels, key), value);
+  return terms;
+}
+
 absl::StatusOr<JobFilter> JobFilter::Parse(absl::string_view text) {
   if (text.size() > kTextBytesMax) {
     return absl::InvalidArgumentError(
@@ -64,7 +77,7 @@ absl::StatusOr<JobFilter> JobFilter::Parse(absl::string_view text) {
       if (!absl::ConsumePrefix(&text, "AND ")) return Bad(text, "AND between two terms");
       text = absl::StripLeadingAsciiWhitespace(text);
     }
-    Term term;
+    JobTerm term;
     term.field = TakeWord(&text);
     text = absl::StripLeadingAsciiWhitespace(text);
     if (term.field.empty() || !absl::ConsumePrefix(&text, "=")) {
@@ -82,7 +95,7 @@ absl::StatusOr<JobFilter> JobFilter::Parse(absl::string_view text) {
   return filter;
 }
 
-absl::Status JobFilter::CheckTerm(const Term& term) {
+absl::Status JobFilter::CheckTerm(const JobTerm& term) {
   if (term.field == "state") {
     v1::JobState state;
     if (term.value == kActive || v1::JobState_Parse(term.value, &state)) return absl::OkStatus();
@@ -99,12 +112,35 @@ absl::Status JobFilter::CheckTerm(const Term& term) {
   return known ? absl::OkStatus() : Bad(term.field, absl::StrCat("one of the fields ", kFields));
 }
 
-bool JobFilter::Matches(const v1::Job& job) const {
-  return std::all_of(terms_.begin(), terms_.end(),
-                     [&](const Term& term) { return Matches(term, job); });
+bool JobFilter::MayMatchEnded() const {
+  return std::none_of(terms_.begin(), terms_.end(), [](const JobTerm& term) {
+    v1::JobState state;
+    return term.field == "state" &&
+           (term.value == kActive || !v1::JobState_Parse(term.value, &state) ||
+            !scheduler::IsFinal(state));
+  });
 }
 
-bool JobFilter::Matches(const Term& term, const v1::Job& job) {
+JobTerm JobFilter::MostSelective() const {
+  // From few jobs to many.
+  constexpr absl::string_view kOrder[] = {"parent_job", "train.adapter",    "train.dataset",
+                                          kLabels,      "train.base_model", "state"};
+  for (const absl::string_view field : kOrder) {
+    for (const JobTerm& term : terms_) {
+      const bool is_it =
+          field == kLabels ? absl::StartsWith(term.field, kLabels) : term.field == field;
+      if (is_it && !term.value.empty()) return term;
+    }
+  }
+  return {};
+}
+
+bool JobFilter::Matches(const v1::Job& job) const {
+  return std::all_of(terms_.begin(), terms_.end(),
+                     [&](const JobTerm& term) { return Matches(term, job); });
+}
+
+bool JobFilter::Matches(const JobTerm& term, const v1::Job& job) {
   if (term.field == "state") {
     return term.value == kActive ? !scheduler::IsFinal(job.status().state())
                                  : v1::JobState_Name(job.status().state()) == term.value;

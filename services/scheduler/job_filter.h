@@ -13,22 +13,31 @@
 
 namespace deltaworks::services {
 
+struct JobTerm {
+  std::string field;
+  std::string value;
+};
+
+// All that a term of a filter may ask of `job`, but for its class, and the empty term.
+std::vector<JobTerm> JobTerms(const v1::Job& job);
+
 class JobFilter {
  public:
   // InvalidArgument says which term, what was got and what is wanted. An empty text matches all.
   static absl::StatusOr<JobFilter> Parse(absl::string_view text);
 
   bool Matches(const v1::Job& job) const;
+  // False if no job that ended can match.
+  bool MayMatchEnded() const;
+  // One of JobTerms that whatever matches has, the one that few jobs should have; empty if it asks
+  // for none.
+  JobTerm MostSelective() const;
 
  private:
-  struct Term {
-    std::string field;
-    std::string value;
-  };
-  static absl::Status CheckTerm(const Term& term);
-  static bool Matches(const Term& term, const v1::Job& job);
+  static absl::Status CheckTerm(const JobTerm& term);
+  static bool Matches(const JobTerm& term, const v1::Job& job);
 
-  std::vector<Term> terms_;
+  std::vector<JobTerm> terms_;
 };
 
 }  // namespace deltaworks::services

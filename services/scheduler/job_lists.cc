@@ -1,8 +1,9 @@
 #include "services/scheduler/job_lists.h"
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -14,32 +15,17 @@
 #include "scheduler/proto_time.h"
 #include "scheduler/resource_name.h"
 #include "services/base/page_token.h"
+#include "services/base/resource_names.h"
 #include "services/scheduler/job_filter.h"
+#include "services/scheduler/job_page.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
 namespace {
 
-// Where a job stands in a list: by time of creation, then name.
-struct ListKey {
-  int64_t created_ns = 0;
-  std::string name;
-  bool operator<(const ListKey& other) const {
-    return std::tie(created_ns, name) < std::tie(other.created_ns, other.name);
-  }
-};
-
 absl::Status BadToken() {
   return absl::InvalidArgumentError(
       "page_token is not one of this list, want the next_page_token of the page before");
-}
-
-absl::StatusOr<ListKey> ParseKey(const std::string& cursor) {
-  const std::vector<std::string> parts = absl::StrSplit(cursor, absl::MaxSplits('|', 1));
-  ListKey key;
-  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &key.created_ns)) return BadToken();
-  key.name = parts[1];
-  return key;
 }
 
 absl::StatusOr<int64_t> ParseNumber(const std::string& cursor) {
@@ -56,24 +42,17 @@ absl::StatusOr<bool> IsNewestFirst(const std::string& order_by) {
                    "\", want \"create_time desc\" or \"create_time\""));
 }
 
-// The keys of what matches after `cursor`, in order; one more than a page has.
-std::vector<ListKey> SelectPage(std::vector<ListKey> keys, bool newest_first, int64_t count) {
-  const auto before = [newest_first](const ListKey& a, const ListKey& b) {
-    return newest_first ? b < a : a < b;
-  };
-  const auto wanted = std::min<int64_t>(static_cast<int64_t>(keys.size()), count + 1);
-  std::partial_sort(keys.begin(), keys.begin() + wanted, keys.end(), before);
-  keys.resize(wanted);
-  return keys;
-}
-
 }  // namespace
 
-absl::StatusOr<const scheduler::JobRecord*> FindJob(const CommittedView& view,
-                                                    const std::string& name) {
-  const scheduler::JobRecord* record = view.state.FindJob(name);
-  if (record == nullptr) return NoSuchResource(name);
-  return record;
+absl::StatusOr<std::shared_ptr<const scheduler::JobRecord>> FindJob(const CommittedView& view,
+                                                                    const std::string& name) {
+  if (const scheduler::JobRecord* record = view.state.FindJob(name)) {
+    return std::shared_ptr<const scheduler::JobRecord>(std::shared_ptr<void>(), record);
+  }
+  DW_ASSIGN_OR_RETURN(const std::optional<scheduler::ArchivedJob> archived,
+                      view.store.FindArchived(name));
+  if (!archived.has_value() || archived->record == nullptr) return NoSuchResource(name);
+  return archived->record;
 }
 
 absl::StatusOr<v1::ListJobsResponse> ListJobs(const CommittedView& view,
@@ -81,34 +60,29 @@ absl::StatusOr<v1::ListJobsResponse> ListJobs(const CommittedView& view,
   DW_ASSIGN_OR_RETURN(const Page page, Page::Of(request));
   DW_ASSIGN_OR_RETURN(const JobFilter filter, JobFilter::Parse(request.filter()));
   DW_ASSIGN_OR_RETURN(const bool newest_first, IsNewestFirst(request.order_by()));
-  ListKey after;
+  std::optional<JobKey> after;
   if (!page.cursor.empty()) {
-    DW_ASSIGN_OR_RETURN(after, ParseKey(page.cursor));
+    after = JobKeyOf(page.cursor);
+    if (!after.has_value()) return BadToken();
   }
-
-  std::vector<ListKey> keys;
-  const std::string prefix = absl::StrCat(request.parent(), "/jobs/");
-  for (auto it = view.state.jobs().lower_bound(prefix);
-       it != view.state.jobs().end() && absl::StartsWith(it->first, prefix); ++it) {
-    const v1::Job& job = it->second.job();
-    ListKey key = {absl::ToUnixNanos(scheduler::FromProto(job.create_time())), it->first};
-    const bool is_later = page.cursor.empty() || (newest_first ? key < after : after < key);
-    if (is_later && filter.Matches(job)) keys.push_back(std::move(key));
-  }
-  keys = SelectPage(std::move(keys), newest_first, page.size);
-
+  DW_ASSIGN_OR_RETURN(JobPage jobs,
+                      ReadJobPage(view, {.tenant = std::string(TenantOf(request.parent())),
+                                         .filter = filter,
+                                         .after = std::move(after),
+                                         .newest_first = newest_first,
+                                         .count_max = page.size}));
   scheduler::Explainer explainer = view.explainer();
   v1::ListJobsResponse response;
   int64_t bytes = 0;
-  for (size_t i = 0; i < keys.size(); ++i) {
-    if (static_cast<int64_t>(i) == page.size || bytes >= kPageBytesMax) {
-      const ListKey& last = keys[i - 1];
-      response.set_next_page_token(page.NextToken(absl::StrCat(last.created_ns, "|", last.name)));
+  for (size_t i = 0; i < jobs.jobs.size(); ++i) {
+    if (bytes >= kPageBytesMax) {
+      jobs.next = JobKey::Of(*jobs.jobs[i - 1]);
       break;
     }
-    *response.add_jobs() = explainer.Show(*view.state.FindJob(keys[i].name));
+    *response.add_jobs() = explainer.Show(*jobs.jobs[i]);
     bytes += static_cast<int64_t>(response.jobs().rbegin()->ByteSizeLong());
   }
+  if (jobs.next.has_value()) response.set_next_page_token(page.NextToken(ToToken(*jobs.next)));
   return response;
 }
 
@@ -133,7 +107,8 @@ absl::Status CheckSince(const CommittedView& view, const scheduler::JobRecord& r
 absl::StatusOr<v1::ListJobEventsResponse> ListJobEvents(const CommittedView& view,
                                                         const v1::ListJobEventsRequest& request) {
   DW_ASSIGN_OR_RETURN(const Page page, Page::Of(request));
-  DW_ASSIGN_OR_RETURN(const scheduler::JobRecord* record, FindJob(view, request.parent()));
+  DW_ASSIGN_OR_RETURN(const std::shared_ptr<const scheduler::JobRecord> record,
+                      FindJob(view, request.parent()));
   int64_t since = request.since_seq();
   if (!page.cursor.empty()) {
     DW_ASSIGN_OR_RETURN(since, ParseNumber(page.cursor));
@@ -156,7 +131,8 @@ absl::StatusOr<v1::ListJobEventsResponse> ListJobEvents(const CommittedView& vie
 absl::StatusOr<v1::ListJobMetricsResponse> ListJobMetrics(
     const CommittedView& view, const v1::ListJobMetricsRequest& request) {
   DW_ASSIGN_OR_RETURN(const Page page, Page::Of(request));
-  DW_ASSIGN_OR_RETURN(const scheduler::JobRecord* record, FindJob(view, request.parent()));
+  DW_ASSIGN_OR_RETURN(const std::shared_ptr<const scheduler::JobRecord> record,
+                      FindJob(view, request.parent()));
   if (request.step_min() < 0 || request.step_max() < 0) {
     return absl::InvalidArgumentError(absl::StrCat("step_min is ", request.step_min(),
                                                    ", step_max is ", request.step_max(),

@@ -7,6 +7,9 @@
 #ifndef DELTAWORKS_SERVICES_SCHEDULER_JOB_LISTS_H_
 #define DELTAWORKS_SERVICES_SCHEDULER_JOB_LISTS_H_
 
+#include <memory>
+#include <string>
+
 #include "absl/status/statusor.h"
 #include "proto/deltaworks/v1/training_service.pb.h"
 #include "services/base/caller.h"
@@ -17,9 +20,10 @@ namespace deltaworks::services {
 // Bytes of resources in one answer.
 inline constexpr int64_t kPageBytesMax = 2 << 20;
 
-// NotFound if there is no such job.
-absl::StatusOr<const scheduler::JobRecord*> FindJob(const CommittedView& view,
-                                                    const std::string& name);
+// In the state or the archive; valid within the task of the loop that got `view`. NotFound if there
+// is no such job.
+absl::StatusOr<std::shared_ptr<const scheduler::JobRecord>> FindJob(const CommittedView& view,
+                                                                    const std::string& name);
 
 absl::StatusOr<v1::ListJobsResponse> ListJobs(const CommittedView& view,
                                               const v1::ListJobsRequest& request);

@@ -50,7 +50,8 @@ class JobWatch final : public Watch {
   }
 
   absl::StatusOr<Pumped> TryPump(const CommittedView& view) {
-    DW_ASSIGN_OR_RETURN(const scheduler::JobRecord* record, FindJob(view, name_));
+    DW_ASSIGN_OR_RETURN(const std::shared_ptr<const scheduler::JobRecord> record,
+                        FindJob(view, name_));
     const v1::JobStatus& status = record->job().status();
     const bool is_final = scheduler::IsFinal(status.state());
     const absl::Time changed_at = scheduler::FromProto(record->job().update_time());

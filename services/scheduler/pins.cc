@@ -17,6 +17,8 @@ namespace deltaworks::services {
 namespace {
 
 constexpr int kPageSize = 1000;
+// Archived jobs that one Start looks at.
+constexpr int64_t kArchiveLooksMax = 1'000;
 
 // "tenants/t/jobs/", of all jobs of t.
 std::string AllOf(absl::string_view tenant) { return absl::StrCat("tenants/", tenant, "/jobs/"); }
@@ -25,16 +27,18 @@ bool IsOfTenant(const std::string& look) { return absl::EndsWith(look, "/"); }
 
 }  // namespace
 
-Pins::Pins(const Options& options, EventLoop& loop, CallPool& pool, StoreClient& store,
-           std::function<void()> on_done, SchedulerMetrics& metrics)
+Pins::Pins(const Options& options, EventLoop& loop, CallPool& pool, scheduler::JobArchive& archive,
+           StoreClient& store, std::function<void()> on_done, SchedulerMetrics& metrics)
     : options_(options),
       loop_(loop),
       pool_(pool),
+      archive_(archive),
       store_(store),
       on_done_(std::move(on_done)),
       metrics_(metrics) {}
 
 void Pins::Committed(const scheduler::Event& event, const scheduler::State& state) {
+  if (event.has_job_deleted()) looks_.insert(event.job());
   const scheduler::JobRecord* record = state.FindJob(event.job());
   if (record == nullptr) return;
   if (event.has_checkpoint_committed()) {
@@ -56,6 +60,8 @@ void Pins::Committed(const scheduler::Event& event, const scheduler::State& stat
 }
 
 void Pins::Reconcile(const scheduler::State& state) {
+  // Those with archived jobs alone too: what is pinned was trained.
+  for (const std::string& tenant : state.usage().Tenants()) looks_.insert(AllOf(tenant));
   for (const auto& [name, record] : state.jobs()) {
     if (!scheduler::IsFinal(scheduler::StateOf(record))) {
       kept_[name] = scheduler::NeededDigests(record);
@@ -70,7 +76,10 @@ void Pins::Start(const scheduler::State& state, absl::Time now) {
     Reconcile(state);
     next_reconcile_ = now + options_.period;
   }
-  for (const auto& [look, pinned] : std::exchange(seen_, {})) Compare(look, pinned, state);
+  for (auto seen = seen_.begin(); seen != seen_.end();) {
+    seen = Compare(seen->first, state, &seen->second) ? seen_.erase(seen) : std::next(seen);
+  }
+  if (!seen_.empty()) on_done_();
   if (under_way_ || now_ < not_before_) return;
   while (!changes_.empty()) {
     Change change = std::move(changes_.front());
@@ -80,32 +89,50 @@ void Pins::Start(const scheduler::State& state, absl::Time now) {
   if (!looks_.empty()) RunLook(*looks_.begin());
 }
 
+std::optional<std::vector<std::string>> Pins::NeededBy(const std::string& job,
+                                                       const scheduler::State& state) {
+  if (const scheduler::JobRecord* record = state.FindJob(job)) {
+    return scheduler::NeededDigests(*record);
+  }
+  const auto archived = archive_.FindArchived(job);
+  if (!archived.ok() || !archived->has_value()) return std::nullopt;
+  if ((*archived)->record == nullptr) return std::vector<std::string>();  // Deleted.
+  return scheduler::NeededDigests(*(*archived)->record);
+}
+
 bool Pins::IsWanted(const Change& change, const scheduler::State& state) {
-  const scheduler::JobRecord* record = state.FindJob(change.job);
-  if (record == nullptr) return false;  // Its creation was never committed.
-  const bool needed = absl::c_linear_search(scheduler::NeededDigests(*record), change.digest);
+  // Absent also if its creation was never committed.
+  const std::optional<std::vector<std::string>> all = NeededBy(change.job, state);
+  if (!all.has_value()) return false;
+  const bool needed = absl::c_linear_search(*all, change.digest);
   if (change.pin) return needed;
-  return !needed && !(change.from_compare && record->has_current());
+  const scheduler::JobRecord* record = state.FindJob(change.job);
+  return !needed && !(change.from_compare && record != nullptr && record->has_current());
 }
 
-void Pins::Compare(const std::string& look, const Pinned& pinned, const scheduler::State& state) {
-  const auto compare = [&](const scheduler::JobRecord& record) {
-    const auto found = pinned.find(record.job().name());
-    CompareJob(record, found == pinned.end() ? std::vector<std::string>() : found->second);
-  };
-  if (!IsOfTenant(look)) {
-    if (const scheduler::JobRecord* record = state.FindJob(look)) compare(*record);
-    return;
+bool Pins::Compare(const std::string& look, const scheduler::State& state, Seen* seen) {
+  Pinned& pinned = seen->pinned;
+  if (!IsOfTenant(look)) pinned.try_emplace(look);
+  if (IsOfTenant(look) && !seen->archived_only) {
+    for (auto it = state.jobs().lower_bound(look);
+         it != state.jobs().end() && absl::StartsWith(it->first, look); ++it) {
+      const auto found = pinned.find(it->first);
+      CompareJob(it->first, scheduler::NeededDigests(it->second),
+                 found == pinned.end() ? std::vector<std::string>() : found->second);
+      if (found != pinned.end()) pinned.erase(found);
+    }
+    seen->archived_only = true;
   }
-  for (auto it = state.jobs().lower_bound(look);
-       it != state.jobs().end() && absl::StartsWith(it->first, look); ++it) {
-    compare(it->second);
+  for (int64_t looks = 0; !pinned.empty() && looks < kArchiveLooksMax; ++looks) {
+    const auto& [job, digests] = *pinned.begin();
+    if (const auto needed = NeededBy(job, state)) CompareJob(job, *needed, digests);
+    pinned.erase(pinned.begin());
   }
+  return pinned.empty();
 }
 
-void Pins::CompareJob(const scheduler::JobRecord& record, const std::vector<std::string>& pinned) {
-  const std::string& job = record.job().name();
-  const std::vector<std::string> needed = scheduler::NeededDigests(record);
+void Pins::CompareJob(const std::string& job, const std::vector<std::string>& needed,
+                      const std::vector<std::string>& pinned) {
   for (const std::string& digest : pinned) {
     if (absl::c_linear_search(needed, digest)) continue;
     changes_.push_back({.job = job, .digest = digest, .from_compare = true});
@@ -193,7 +220,7 @@ void Pins::RunLook(const std::string& look) {
       under_way_ = false;
       if (pinned.ok()) {
         looks_.erase(look);
-        seen_[look] = *std::move(pinned);
+        seen_[look] = {.pinned = *std::move(pinned)};
       } else if (absl::IsResourceExhausted(pinned.status())) {
         looks_.erase(look);
         Failed("pins are too many to compare; they are left as they are", look, pinned.status());

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "scheduler/event.pb.h"
+#include "scheduler/job_archive.h"
 #include "scheduler/state.h"
 #include "services/base/event_loop.h"
 #include "services/clients/store_client.h"
@@ -49,8 +51,8 @@ class Pins {
 
   // `on_done` is called after each call to the store; Start should follow. References must outlive
   // this and the pool's calls.
-  Pins(const Options& options, EventLoop& loop, CallPool& pool, StoreClient& store,
-       std::function<void()> on_done, SchedulerMetrics& metrics);
+  Pins(const Options& options, EventLoop& loop, CallPool& pool, scheduler::JobArchive& archive,
+       StoreClient& store, std::function<void()> on_done, SchedulerMetrics& metrics);
 
   // `event` was committed; `state` is as of its commit.
   void Committed(const scheduler::Event& event, const scheduler::State& state);
@@ -70,24 +72,34 @@ class Pins {
 
   // By owner.
   using Pinned = absl::btree_map<std::string, std::vector<std::string>>;
+  struct Seen {
+    Pinned pinned;
+    // Jobs of the state are dealt with and no longer in it.
+    bool archived_only = false;
+  };
 
   // On the pool.
   absl::StatusOr<Pinned> List(const std::string& look) const;
   void Reconcile(const scheduler::State& state);
+  // Absent if the job is not known: an old database must not cost bytes.
+  std::optional<std::vector<std::string>> NeededBy(const std::string& job,
+                                                   const scheduler::State& state);
   // Whether the committed state wants it, when its turn comes.
-  static bool IsWanted(const Change& change, const scheduler::State& state);
+  bool IsWanted(const Change& change, const scheduler::State& state);
   void RunChange(Change change);
   void ChangeDone(const Change& change, const absl::Status& status);
   void RunLook(const std::string& look);
-  // What the store has, seen by `look`.
-  void Compare(const std::string& look, const Pinned& pinned, const scheduler::State& state);
-  void CompareJob(const scheduler::JobRecord& record, const std::vector<std::string>& pinned);
+  // What the store has, seen by `look`. False if there is more of it to compare.
+  bool Compare(const std::string& look, const scheduler::State& state, Seen* seen);
+  void CompareJob(const std::string& job, const std::vector<std::string>& needed,
+                  const std::vector<std::string>& pinned);
   // After a call.
   void Failed(absl::string_view what, const std::string& job, const absl::Status& status);
 
   const Options options_;
   EventLoop& loop_;
   CallPool& pool_;
+  scheduler::JobArchive& archive_;
   StoreClient& store_;
   const std::function<void()> on_done_;
   SchedulerMetrics& metrics_;
@@ -99,7 +111,7 @@ class Pins {
   // A job's name, or "tenants/{tenant}/jobs/" for all of a tenant.
   absl::btree_set<std::string> looks_;
   // Answers of looks, for the next Start, which has a committed state.
-  absl::btree_map<std::string, Pinned> seen_;
+  absl::btree_map<std::string, Seen> seen_;
   bool under_way_ = false;
   absl::Time not_before_ = absl::InfinitePast();
   absl::Time next_reconcile_ = absl::InfinitePast();

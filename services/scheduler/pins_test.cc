@@ -229,7 +229,7 @@ class PinPagesTest : public ::testing::Test {
   EndlessStore store_;
   Metrics prometheus_{"scheduler"};
   SchedulerMetrics metrics_{prometheus_};
-  Pins pins_{{.pages_max = 3}, loop_, pool_, store_, [] {}, metrics_};
+  Pins pins_{{.pages_max = 3}, loop_, pool_, harness_.archive, store_, [] {}, metrics_};
 };
 
 TEST_F(PinPagesTest, AListThatDoesNotEndIsGivenUpAtTheBoundUntilTheNextDay) {

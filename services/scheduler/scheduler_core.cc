@@ -17,6 +17,7 @@
 #include "scheduler/resource_name.h"
 #include "services/base/log.h"
 #include "services/base/random_id.h"
+#include "services/scheduler/job_lists.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -28,6 +29,8 @@ using ::deltaworks::scheduler::State;
 
 // After a snapshot for which the disk had no room.
 constexpr absl::Duration kSnapshotRetry = absl::Seconds(30);
+// Jobs that are dropped in a second because of their age: each has up to 50,000 rows.
+constexpr int64_t kDropsMax = 16;
 
 uint64_t SystemRandom() {
   uint64_t bits = 0;
@@ -70,7 +73,7 @@ SchedulerCore::SchedulerCore(const Options& options, const Clock& clock, EventLo
           options.asks, loop, pool, store, registry,
           [this](const scheduler::Command& answer) { TakeAnswer(answer); }, metrics),
       pins_(
-          options.pins, loop, pool, store, [this] { RequestTurn(); }, metrics) {}
+          options.pins, loop, pool, events, store, [this] { RequestTurn(); }, metrics) {}
 
 // ---- Loading ----
 
@@ -103,7 +106,7 @@ absl::Status SchedulerCore::Start() {
   DW_ASSIGN_OR_RETURN(std::unique_ptr<State> state, LoadState());
   time_base_ = std::max(clock_.Now(), state->last_time());
   monotonic_base_ = clock_.Monotonic();
-  scheduler_ = std::make_unique<Scheduler>(options_.policy, Now());
+  scheduler_ = std::make_unique<Scheduler>(options_.policy, &events_, Now());
   scheduler_->Load(std::move(state), Now());
   bool is_known = false;
   const std::vector<Event> started = scheduler_->TakeEvents();
@@ -141,8 +144,21 @@ void SchedulerCore::Stop() {
 
 void SchedulerCore::Tick() {
   tick_timer_ = loop_.PostAfter(options_.tick_interval, [this] { Tick(); });
-  look_at_leaving_ = gauges_due_ = true;
+  look_at_leaving_ = gauges_due_ = retention_due_ = true;
   RequestTurn();
+}
+
+void SchedulerCore::DropOldJobs() {
+  if (options_.job_retention == absl::ZeroDuration()) return;
+  const auto old = events_.EndedBefore(Now() - options_.job_retention, kDropsMax);
+  if (!old.ok()) {
+    LogError("jobs that are too old cannot be listed", {{"error", old.status()}});
+    return;
+  }
+  for (const std::string& job : *old) {
+    const auto result = scheduler_->Execute(scheduler::DropJob{job}, Now(), Random());
+    CHECK(result.ok()) << result.status();
+  }
 }
 
 void SchedulerCore::RequestTurn() {
@@ -157,6 +173,7 @@ void SchedulerCore::Turn() {
   if (scheduler_->loaded()) {
     const Scheduler::Due due = scheduler_->Tick(Now(), Random());
     if (due.more) RequestTurn();
+    if (std::exchange(retention_due_, false)) DropOldJobs();
     if (Commit()) {
       asks_.Start(due.validations, due.versions, *scheduler_->state(), Now());
       pins_.Start(*scheduler_->state(), Now());
@@ -197,11 +214,13 @@ void SchedulerCore::Committed(const Event& event, int64_t position, const State&
   CountCommitted(event, state, metrics_);
   if (event.job().empty()) return;
   // Only these can name the job in a report, or be given it.
-  for (const v1::Attempt& attempt : state.FindJob(event.job())->job().status().attempts()) {
-    syncs_.LookAt(attempt.worker());
+  if (const scheduler::JobRecord* record = state.FindJob(event.job())) {
+    for (const v1::Attempt& attempt : record->job().status().attempts()) {
+      syncs_.LookAt(attempt.worker());
+    }
   }
   estimate_errors_.Committed(event, state);
-  watches_.Changed(event.job(), position);
+  if (!event.has_job_archived()) watches_.Changed(event.job(), position);
   pins_.Committed(event, state);
   if (event.shown().level() == v1::JobEvent::ALERT) {
     LogError(event.shown().message(), {{"job", event.job()}});
@@ -337,7 +356,9 @@ void SchedulerCore::Change(const scheduler::Command& command, JobReply reply) {
   Execute(command, [reply = std::move(reply)](absl::StatusOr<CommittedView> view,
                                               const std::string& job) mutable {
     if (!view.ok()) return reply(view.status());
-    reply(view->Show(*view->state.FindJob(job)));
+    const auto record = FindJob(*view, job);
+    if (!record.ok()) return reply(record.status());
+    reply(view->Show(**record));
   });
 }
 

@@ -57,6 +57,8 @@ class SchedulerCore {
     // Callers that wait for one commit, and workers whose reports are held.
     int64_t waiting_max = 10'000;
     int64_t syncs_max = 10'000;
+    // Jobs are deleted so long after they ended; 0: never.
+    absl::Duration job_retention;
     // Jobs that are estimated at the same time.
     int64_t estimates_max = 8;
     // Waits before going on after a commit that failed.
@@ -129,6 +131,8 @@ class SchedulerCore {
   // Tells everybody what was committed.
   void Committed(const scheduler::Event& event, int64_t position, const scheduler::State& state);
   void MaybeWriteSnapshot();
+  // Once a second.
+  void DropOldJobs();
   // An answer of store or registry.
   void TakeAnswer(const scheduler::Command& answer);
   // The state to show: nullptr if there is none, or something in it is not committed.
@@ -178,6 +182,7 @@ class SchedulerCore {
   bool look_at_leaving_ = false;
   // It sets the gauges, at its end.
   bool gauges_due_ = false;
+  bool retention_due_ = false;
   bool turn_posted_ = false;
   bool stopped_ = false;
   std::vector<Waiting> waiting_;

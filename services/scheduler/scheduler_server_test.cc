@@ -228,6 +228,11 @@ std::vector<std::pair<std::string, grpc::Status>> SchedulerServerTest::AllRpcs(
   if (is_listed) context.TryCancel();
   const grpc::Status ended = reader->Finish();
   answers.emplace_back("WatchJobs", is_listed ? grpc::Status::OK : ended);
+  // Last, as there is nothing left of the job.
+  v1::DeleteJobRequest remove;
+  remove.set_name(JobName("a"));
+  google::protobuf::Empty nothing;
+  answers.emplace_back("DeleteJob", Call(token, &Stub::DeleteJob, remove, &nothing));
   return answers;
 }
 

@@ -20,7 +20,7 @@ using ::deltaworks::scheduler::MetricsRecorded;
 using ::deltaworks::scheduler::Snapshot;
 using ::deltaworks::scheduler::State;
 
-constexpr const char* kSteps[] = {R"sql(
+const char* const kSteps[] = {R"sql(
   CREATE TABLE log (position INTEGER PRIMARY KEY, event BLOB NOT NULL);
   CREATE TABLE snapshot (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -51,18 +51,19 @@ constexpr const char* kSteps[] = {R"sql(
     PRIMARY KEY (job, first_index)
   );
 )sql",
-                                  R"sql(
+                              R"sql(
   CREATE TABLE usage (tenant TEXT PRIMARY KEY, used BLOB NOT NULL) WITHOUT ROWID;
   CREATE TABLE quotas (tenant TEXT PRIMARY KEY, quota BLOB NOT NULL) WITHOUT ROWID;
   CREATE TABLE worker_modes (worker TEXT PRIMARY KEY, mode INTEGER NOT NULL) WITHOUT ROWID;
 )sql",
-                                  R"sql(
+                              R"sql(
   ALTER TABLE worker_modes ADD COLUMN until_ns INTEGER;
   CREATE TABLE worker_troubles (
     worker TEXT PRIMARY KEY,
     trouble BLOB NOT NULL
   ) WITHOUT ROWID;
-)sql"};
+)sql",
+                              SqliteJobArchive::kStep};
 
 // Events between two looks for ones that are too old.
 constexpr int64_t kPruneEvery = 256;
@@ -94,7 +95,10 @@ void SqliteEventStore::Dirty::Add(const Event& event) {
   if (event.has_worker_mode_set()) worker_modes.insert(event.worker_mode_set().worker());
   troubles = troubles || event.has_worker_mode_set() || event.attempt_ended().death() ||
              event.has_checkpoint_committed() || event.has_result_accepted();
-  if (event.has_request()) requests.push_back(event.request());
+  if (event.has_request() && !event.has_job_deleted()) requests.push_back(event.request());
+  for (const scheduler::StoredRequest& request : event.job_archived().requests()) {
+    archived_requests.push_back(request);
+  }
   if (event.has_worker_joined()) workers.insert(event.worker_joined().worker());
 }
 
@@ -237,6 +241,8 @@ absl::Status SqliteEventStore::Insert(int64_t position, const Event& event) {
     const MetricsRecorded& batch = event.metrics_recorded();
     DW_RETURN_IF_ERROR(InsertMetrics(event.job(), batch.first_index(), batch));
   }
+  if (event.has_job_archived()) return SqliteJobArchive(*database_).Add(event);
+  if (event.has_job_deleted()) return DeleteJob(event);
   if (!event.has_shown()) return absl::OkStatus();
   DW_RETURN_IF_ERROR(InsertShown(event.job(), event.shown()));
   // A final job has no later event, so this happens once.
@@ -252,6 +258,12 @@ absl::Status SqliteEventStore::InsertShown(const std::string& job, const v1::Job
   }
   return database_->Run("DELETE FROM job_events WHERE job = ? AND seq <= ?",
                         {job, shown.seq() - options_.events_kept});
+}
+
+absl::Status SqliteEventStore::DeleteJob(const Event& deleted) {
+  DW_RETURN_IF_ERROR(SqliteJobArchive(*database_).Delete(deleted));
+  DW_RETURN_IF_ERROR(database_->Run("DELETE FROM job_events WHERE job = ?", {deleted.job()}));
+  return database_->Run("DELETE FROM metrics WHERE job = ?", {deleted.job()});
 }
 
 absl::Status SqliteEventStore::InsertMetrics(const std::string& job, int64_t first_index,
@@ -308,7 +320,10 @@ absl::Status SqliteEventStore::WriteSnapshot(const State& state) {
 absl::Status SqliteEventStore::UpdateState(const State& state) {
   for (const std::string& name : dirty_.jobs) {
     const JobRecord* record = state.FindJob(name);
-    CHECK(record != nullptr) << name << " is in the log and not in the state";
+    if (record == nullptr) {  // Archived.
+      DW_RETURN_IF_ERROR(database_->Run("DELETE FROM jobs WHERE name = ?", {name}));
+      continue;
+    }
     const std::string bytes = record->SerializeAsString();
     DW_RETURN_IF_ERROR(database_->Run("INSERT OR REPLACE INTO jobs (name, record) VALUES (?, ?)",
                                       {name, SqlBlob{bytes}}));
@@ -319,6 +334,12 @@ absl::Status SqliteEventStore::UpdateState(const State& state) {
         database_->Run("INSERT INTO requests (tenant, rpc, request_id, stored) VALUES (?, ?, ?, ?)",
                        {request.tenant(), request.rpc(), request.request_id(), SqlBlob{bytes}}));
   }
+  for (const scheduler::StoredRequest& request : dirty_.archived_requests) {
+    DW_RETURN_IF_ERROR(
+        database_->Run("DELETE FROM requests WHERE tenant = ? AND rpc = ? AND request_id = ?",
+                       {request.tenant(), request.rpc(), request.request_id()}));
+  }
+  DW_RETURN_IF_ERROR(SqliteJobArchive(*database_).DropRequests(state.last_time() - kRequestsKept));
   for (const std::string& name : dirty_.workers) {
     DW_RETURN_IF_ERROR(
         database_->Run("INSERT OR REPLACE INTO workers (name, incarnation) VALUES (?, ?)",
@@ -448,6 +469,32 @@ absl::StatusOr<int64_t> SqliteEventStore::IndexBeforeStep(const std::string& job
     ++index;
   }
   return index;
+}
+
+// ---- The archive ----
+
+absl::StatusOr<std::optional<scheduler::ArchivedJob>> SqliteEventStore::FindArchived(
+    const std::string& name) {
+  if (database_ == nullptr) return Closed();
+  return SqliteJobArchive(*database_).Find(name);
+}
+
+absl::StatusOr<std::optional<scheduler::StoredRequest>> SqliteEventStore::FindArchivedRequest(
+    absl::string_view tenant, absl::string_view rpc, absl::string_view request_id) {
+  if (database_ == nullptr) return Closed();
+  return SqliteJobArchive(*database_).FindRequest(tenant, rpc, request_id);
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<const JobRecord>>> SqliteEventStore::ListArchived(
+    const ArchiveQuery& query) {
+  if (database_ == nullptr) return Closed();
+  return SqliteJobArchive(*database_).List(query);
+}
+
+absl::StatusOr<std::vector<std::string>> SqliteEventStore::EndedBefore(absl::Time time,
+                                                                       int64_t count_max) {
+  if (database_ == nullptr) return Closed();
+  return SqliteJobArchive(*database_).EndedBefore(time, count_max);
 }
 
 }  // namespace deltaworks::services

@@ -5,6 +5,7 @@
 //   jobs(name, record)  requests(...)  workers(...)    State as of the snapshot
 //   job_events(job, seq, event)
 //   metrics(job, first_index, first_step, points)      points: a serialized MetricsRecorded
+//   archived_...                                       sqlite_job_archive.h
 //
 // A snapshot rewrites only the rows of what the dropped part of the log named, so its cost follows
 // the log and not the number of jobs. Thread-compatible.
@@ -18,6 +19,7 @@
 #include "absl/container/btree_set.h"
 #include "services/base/sqlite.h"
 #include "services/scheduler/event_store.h"
+#include "services/scheduler/sqlite_job_archive.h"
 
 namespace deltaworks::services {
 
@@ -50,12 +52,20 @@ class SqliteEventStore final : public EventStore {
                                                            int64_t since_index,
                                                            const ReadLimits& limits) override;
   absl::StatusOr<int64_t> IndexBeforeStep(const std::string& job, int64_t step_min) override;
+  absl::StatusOr<std::optional<scheduler::ArchivedJob>> FindArchived(
+      const std::string& name) override;
+  absl::StatusOr<std::optional<scheduler::StoredRequest>> FindArchivedRequest(
+      absl::string_view tenant, absl::string_view rpc, absl::string_view request_id) override;
+  absl::StatusOr<std::vector<std::shared_ptr<const scheduler::JobRecord>>> ListArchived(
+      const ArchiveQuery& query) override;
+  absl::StatusOr<std::vector<std::string>> EndedBefore(absl::Time time, int64_t count_max) override;
 
  private:
   // What the log names and the snapshot does not hold yet.
   struct Dirty {
     absl::btree_set<std::string> jobs;
     std::vector<scheduler::StoredRequest> requests;
+    std::vector<scheduler::StoredRequest> archived_requests;
     absl::btree_set<std::string> workers;
     absl::btree_set<std::string> tenants;  // Of usage.
     absl::btree_set<std::string> quotas;
@@ -73,6 +83,7 @@ class SqliteEventStore final : public EventStore {
   absl::Status Insert(int64_t position, const scheduler::Event& event);
   absl::Status InsertShown(const std::string& job, const v1::JobEvent& shown);
   absl::Status PackMetrics(const std::string& job);
+  absl::Status DeleteJob(const scheduler::Event& deleted);
   absl::Status InsertMetrics(const std::string& job, int64_t first_index,
                              const scheduler::MetricsRecorded& batch);
   // What WriteSnapshot does within its transaction.

@@ -29,6 +29,7 @@ std::unique_ptr<EventStore> MakeSqlite(bool fresh) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sqlite, EventStoreContractTest, ::testing::Values(&MakeSqlite));
+INSTANTIATE_TEST_SUITE_P(Sqlite, ArchiveContractTest, ::testing::Values(&MakeSqlite));
 
 TEST(SqliteEventStoreTest, AFileThatAnotherStoreHoldsIsRefusedByName) {
   const std::string path = Path("held.db", /*fresh=*/true);

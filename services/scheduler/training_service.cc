@@ -84,6 +84,8 @@ class TrainingService final : public v1::TrainingService::CallbackService {
   Unary* UpdateJob(Context* context, const v1::UpdateJobRequest* request,
                    v1::Job* response) override;
   Unary* RerunJob(Context* context, const v1::RerunJobRequest* request, v1::Job* response) override;
+  Unary* DeleteJob(Context* context, const v1::DeleteJobRequest* request,
+                   google::protobuf::Empty* response) override;
   Unary* EstimateJob(Context* context, const v1::EstimateJobRequest* request,
                      v1::EstimateJobResponse* response) override;
   Unary* ListJobEvents(Context* context, const v1::ListJobEventsRequest* request,
@@ -185,6 +187,18 @@ grpc::ServerUnaryReactor* TrainingService::RerunJob(Context* context,
   return Change(context, CheckName(*context, request->name()), request, response);
 }
 
+grpc::ServerUnaryReactor* TrainingService::DeleteJob(Context* context,
+                                                     const v1::DeleteJobRequest* request,
+                                                     google::protobuf::Empty* response) {
+  return PostCall(loop_, context, CheckName(*context, request->name()),
+                  [core = &core_, request, response](Unary* reactor) {
+                    const auto nothing = [](const CommittedView&) {
+                      return absl::StatusOr<google::protobuf::Empty>(google::protobuf::Empty());
+                    };
+                    core->ChangeThenRead(*request, AnswerWith(reactor, response, nothing));
+                  });
+}
+
 grpc::ServerUnaryReactor* TrainingService::EstimateJob(Context* context,
                                                        const v1::EstimateJobRequest* request,
                                                        v1::EstimateJobResponse* response) {
@@ -201,7 +215,7 @@ grpc::ServerUnaryReactor* TrainingService::GetJob(Context* context,
                                                   v1::Job* response) {
   return Read(context, CheckName(*context, request->name()), response,
               [request](const CommittedView& view) -> absl::StatusOr<v1::Job> {
-                DW_ASSIGN_OR_RETURN(const auto* record, FindJob(view, request->name()));
+                DW_ASSIGN_OR_RETURN(const auto record, FindJob(view, request->name()));
                 return view.ShowWithEstimates(*record);
               });
 }

@@ -14,6 +14,11 @@ void JobChanges::Changed(const std::string& job, int64_t position) {
   by_position_.erase(last);
   by_position_[position] = job;
   last = position;
+  if (by_position_.size() <= kChangesMax) return;
+  const auto oldest = by_position_.begin();
+  begin_ = oldest->first;
+  positions_.erase(oldest->second);
+  by_position_.erase(oldest);
 }
 
 Watches::Watches(const Options& options, std::string epoch, SchedulerMetrics& metrics)

@@ -37,7 +37,8 @@ class WatchSink {
 using JobSink = WatchSink<v1::WatchJobResponse>;
 using JobListSink = WatchSink<v1::WatchJobsResponse>;
 
-// The last change of every job that changed since this process loaded, in commit order.
+// The last change of every job that changed since this process loaded, in commit order; of the last
+// kChangesMax jobs.
 class JobChanges {
  public:
   // `epoch` tells positions of this process from those of others.
@@ -46,9 +47,14 @@ class JobChanges {
   void Changed(const std::string& job, int64_t position);
   const absl::btree_map<int64_t, std::string>& by_position() const { return by_position_; }
   const std::string& epoch() const { return epoch_; }
+  // Changes after it are kept.
+  int64_t begin() const { return begin_; }
+
+  static constexpr size_t kChangesMax = 100'000;
 
  private:
   const std::string epoch_;
+  int64_t begin_ = 0;
   absl::btree_map<int64_t, std::string> by_position_;
   absl::btree_map<std::string, int64_t> positions_;
 };

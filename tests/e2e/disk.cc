@@ -9,10 +9,11 @@
 
 namespace deltaworks::e2e {
 
-std::vector<std::string> Disk::Environment(int64_t after_bytes) const {
+std::vector<std::string> Disk::Environment(int64_t after_bytes, const std::string& error) const {
   return {absl::StrCat("LD_PRELOAD=", ProgramPath("tests/full_disk/libfull_disk.so")),
           absl::StrCat("FULL_DISK_FOLDER=", folder_),
           absl::StrCat("FULL_DISK_AFTER_BYTES=", after_bytes),
+          absl::StrCat("FULL_DISK_ERROR=", error),
           absl::StrCat("FULL_DISK_ROOM_FILE=", room_file_)};
 }
 

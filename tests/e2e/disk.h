@@ -18,8 +18,10 @@ class Disk {
   explicit Disk(std::string folder, const std::string& name = "")
       : folder_(std::move(folder)), room_file_(folder_ + name + ".room") {}
 
-  // For a life of the service in which so many bytes fit while there is no room.
-  std::vector<std::string> Environment(int64_t after_bytes) const;
+  // For a life of the service in which so many bytes fit while there is no room; then every write
+  // fails with `error`: ENOSPC, EIO or EROFS.
+  std::vector<std::string> Environment(int64_t after_bytes,
+                                       const std::string& error = "ENOSPC") const;
   // Files may grow without end, also if the disk was full.
   void MakeRoom() const;
   // Only what is left of `after_bytes` still fits. So it begins.

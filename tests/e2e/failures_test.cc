@@ -32,8 +32,9 @@ using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 // Restarts the service with a disk of so many free bytes.
-void RestartOnDisk(Service& service, const Disk& disk, int64_t after_bytes) {
-  service.SetEnvironment(disk.Environment(after_bytes));
+void RestartOnDisk(Service& service, const Disk& disk, int64_t after_bytes,
+                   const std::string& error = "ENOSPC") {
+  service.SetEnvironment(disk.Environment(after_bytes, error));
   EXPECT_EQ(service.Terminate(), 0);
   service.Start();
 }
@@ -252,6 +253,56 @@ TEST(FullDiskTest, AJobThatCannotBeWrittenIsRefusedAndAcceptedOnceThereIsRoom) {
   platform.scheduler().KillAndStart();
   for (const std::string& name : accepted) GetJob(platform, name);
 }
+
+// The scheduler's database cannot be written for four leases; nothing but that stops.
+class LostDatabaseTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(LostDatabaseTest, RefusesChangesLeavesWorkAloneAndRecovers) {
+  Platform platform;
+  ImportBase(platform);
+  AddDataset(platform, "pairs", 200, 1);
+  v1::CreateJobRequest request = JobRequest("undisturbed", 400);
+  request.mutable_job()->mutable_train()->mutable_arguments()->set_gradient_accumulation_steps(4);
+  const std::string digest = RunToSuccess(platform, request).status().result().adapter_digest();
+
+  const Disk disk(platform.folder() + "/scheduler");
+  disk.MakeRoom();
+  RestartOnDisk(platform.scheduler(), disk, /*after_bytes=*/0, GetParam());
+  request.set_job_id("disturbed");
+  request.mutable_job()->mutable_train()->set_adapter("tenants/acme/adapters/disturbed");
+  const std::string name = Submit(platform, request).name();
+  AwaitStep(platform, name, 1);
+
+  disk.TakeRoom();
+  v1::CreateJobRequest refused = JobRequest("refused", 2);
+  refused.set_request_id("refused");
+  services::Channel channel = platform.NewChannel(platform.scheduler(), platform.token(kAcme));
+  const auto* method =
+      v1::CreateJobRequest::descriptor()->file()->service(0)->FindMethodByName("CreateJob");
+  const absl::Time until = absl::Now() + absl::Seconds(8);
+  while (absl::Now() < until) {
+    const absl::Status status = CallRpc(channel, *method, refused).status;
+    EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("scheduler.db"));
+    GetJob(platform, name);  // Still answered.
+    absl::SleepFor(absl::Milliseconds(500));
+  }
+  EXPECT_TRUE(platform.scheduler().Runs()) << platform.scheduler().LogTail();
+
+  disk.MakeRoom();
+  absl::Status status;
+  EXPECT_TRUE(Await(kPatience, [&] {
+    status = CallRpc(channel, *method, refused).status;
+    return status.ok();
+  })) << status;
+  const v1::Job job = AwaitEnd(platform, name);
+  EXPECT_EQ(job.status().state(), v1::SUCCEEDED) << Describe(job);
+  EXPECT_EQ(job.status().attempt_count(), 1) << "it cost work";
+  EXPECT_EQ(job.status().result().adapter_digest(), digest);
+  EXPECT_EQ(AwaitEnd(platform, "tenants/acme/jobs/refused").status().state(), v1::SUCCEEDED);
+}
+
+INSTANTIATE_TEST_SUITE_P(GoneOrReadOnly, LostDatabaseTest, ::testing::Values("EIO", "EROFS"));
 
 // ---- Messages ----
 

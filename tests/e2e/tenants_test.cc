@@ -83,6 +83,7 @@ constexpr Row kRows[] = {
     {"TrainingService.UpdateJob", "name: '{acme}/jobs/hush-waits' priority_class: HIGH", kNotFound},
     {"TrainingService.CancelJob", "name: '{acme}/jobs/hush-waits'", kNotFound},
     {"TrainingService.RerunJob", "name: '{acme}/jobs/hush-waits' job_id: 'hush-again'", kNotFound},
+    {"TrainingService.DeleteJob", "name: '{acme}/jobs/hush-waits'", kNotFound},
     {"TrainingService.EstimateJob",
      "parent: '{acme}' job { train { base_model: '{acme}/baseModels/hush' dataset: "
      "'{acme}/datasets/hush' arguments { max_steps: 2 } } }",

@@ -4,6 +4,9 @@
 //
 //   FULL_DISK_FOLDER       everything under it is on the disk that fills; need not exist yet
 //   FULL_DISK_AFTER_BYTES  how many bytes fit, over the life of the process; 0: none
+//   FULL_DISK_ERROR        optional; the error instead of ENOSPC: EIO of a disk that is gone, EROFS
+//   of
+//                          one that became read-only
 //   FULL_DISK_ROOM_FILE    optional; while this file exists there is room for everything, and what
 //                          is written meanwhile does not count
 //
@@ -37,12 +40,17 @@ struct Disk {
   // `folder` as the system writes it, once it exists.
   std::atomic<const char*> real_folder{nullptr};
   std::atomic<long long> room{0};
+  int error = ENOSPC;
   bool on = false;
 
   Disk() {
     const char* bytes = std::getenv("FULL_DISK_AFTER_BYTES");
     on = folder != nullptr && bytes != nullptr;
     if (on) room = std::atoll(bytes);
+    const char* name = std::getenv("FULL_DISK_ERROR");
+    if (name == nullptr) return;
+    if (std::strcmp(name, "EIO") == 0) error = EIO;
+    if (std::strcmp(name, "EROFS") == 0) error = EROFS;
   }
 };
 
@@ -88,14 +96,14 @@ bool OnDisk(int fd) {
   return inside && !has_room;
 }
 
-// How many of `wanted` bytes fit, which are taken; -1 with ENOSPC if none does.
+// How many of `wanted` bytes fit, which are taken; -1 with the error if none does.
 ssize_t Take(size_t wanted) {
   std::atomic<long long>& room = TheDisk().room;
   long long left = room.load();
   while (true) {
     const long long taken = left < static_cast<long long>(wanted) ? left : wanted;
     if (taken <= 0 && wanted > 0) {
-      errno = ENOSPC;
+      errno = TheDisk().error;
       return -1;
     }
     if (room.compare_exchange_weak(left, left - taken)) return static_cast<ssize_t>(taken);
@@ -132,7 +140,7 @@ bool TakeAll(off_t wanted) {
   while (left >= wanted) {
     if (room.compare_exchange_weak(left, left - wanted)) return true;
   }
-  errno = ENOSPC;
+  errno = TheDisk().error;
   return false;
 }
 
@@ -191,7 +199,7 @@ int posix_fallocate(int fd, off_t offset, off_t size) {
     const int saved = errno;
     const bool fits = TakeAll(Growth(fd, offset + size));
     errno = saved;
-    if (!fits) return ENOSPC;
+    if (!fits) return TheDisk().error;
   }
   return real(fd, offset, size);
 }

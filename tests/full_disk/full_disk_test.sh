@@ -28,6 +28,10 @@ expect "status of a write beyond the end" $? 1
 expect "bytes that were written" "$(size "$FOLDER/written")" 10000
 expect "messages" "$(no_space)" 1
 
+FULL_DISK_ERROR=EIO on_full_disk dd if=/dev/zero of="$FOLDER/gone" bs=4096 count=5
+expect "status of a write to a disk that is gone" $? 1
+expect "its messages" "$(grep -c "Input/output error" "$TEST_TMPDIR/messages")" 1
+
 on_full_disk dd if=/dev/zero of="$FOLDER/fits" bs=5000 count=2
 expect "status of a write that just fits" $? 0
 

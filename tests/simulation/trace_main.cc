@@ -1,5 +1,6 @@
 // A week's trace through the scheduler's core: see trace_world.h and README.md. One line of JSON.
 
+#include <algorithm>
 #include <cstdint>
 #include <iostream>
 #include <string>
@@ -15,7 +16,7 @@ namespace {
 
 constexpr char kUsage[] =
     "trace [--policy=fair|fifo|priority] [--jobs=N] [--workers=N] [--hours=N] [--load=X] "
-    "[--seed=N]\n";
+    "[--seed=N] [--queue]\n";
 
 // FIFO and plain priority are the same core without cohorts, shares, ageing and preemption.
 bool SetPolicy(const std::string& name, TraceOptions* options) {
@@ -31,12 +32,14 @@ bool SetPolicy(const std::string& name, TraceOptions* options) {
   return true;
 }
 
-bool Parse(int argc, char** argv, std::string* policy, TraceOptions* options) {
+bool Parse(int argc, char** argv, std::string* policy, TraceOptions* options, bool* queue) {
   for (int i = 1; i < argc; ++i) {
     const std::pair<std::string, std::string> flag = absl::StrSplit(argv[i], '=');
     int64_t number = 0;
     const bool is_number = absl::SimpleAtoi(flag.second, &number) && number > 0;
-    if (flag.first == "--policy") {
+    if (flag.first == "--queue") {
+      *queue = true;
+    } else if (flag.first == "--policy") {
       *policy = flag.second;
     } else if (flag.first == "--load" && absl::SimpleAtod(flag.second, &options->load)) {
     } else if (!is_number) {
@@ -78,6 +81,27 @@ void Print(const std::string& policy, const TraceResult& r) {
       r.plan_p99_ms, r.plan_max_ms, r.memory_bytes >> 20);
 }
 
+// All jobs come within an hour, with the work of many: what plans take at that length of the queue,
+// and at a fourth and a sixteenth of it.
+void PrintQueues(TraceOptions options) {
+  constexpr int64_t kEnds = 2'000;
+  const int64_t most = options.jobs;
+  const double hours = absl::FDivDuration(options.length, absl::Hours(1));
+  options.length = absl::Hours(1);
+  options.forecasts = 0;
+  for (int64_t share = 16; share >= 1; share /= 4) {
+    options.jobs = std::max<int64_t>(1, most / share);
+    options.load = hours / static_cast<double>(share);
+    const QueueResult r = RunQueue(options, std::min(kEnds, options.jobs / 2));
+    std::cout << absl::StrFormat(
+                     "{\"queued\": %d, \"shapes\": %d, \"bytes_a_job\": %d, \"grants\": %d, "
+                     "\"plan_ms\": {\"p50\": %.3f, \"p99\": %.3f, \"max\": %.2f}}\n",
+                     r.queued, r.shapes, r.bytes_a_job, r.grants, r.plan_p50_ms, r.plan_p99_ms,
+                     r.plan_max_ms)
+              << std::flush;
+  }
+}
+
 }  // namespace
 }  // namespace deltaworks::simulation
 
@@ -85,9 +109,14 @@ int main(int argc, char** argv) {
   std::string policy = "fair";
   deltaworks::simulation::TraceOptions options;
   options.forecasts = 100;
-  if (!deltaworks::simulation::Parse(argc, argv, &policy, &options)) {
+  bool queue = false;
+  if (!deltaworks::simulation::Parse(argc, argv, &policy, &options, &queue)) {
     std::cerr << deltaworks::simulation::kUsage;
     return 2;
+  }
+  if (queue) {
+    deltaworks::simulation::PrintQueues(options);
+    return 0;
   }
   deltaworks::simulation::Print(policy, deltaworks::simulation::RunTrace(options));
   return 0;

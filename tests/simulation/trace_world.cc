@@ -64,38 +64,39 @@ struct TraceWorker {
 class World {
  public:
   explicit World(const TraceOptions& options)
-      : options_(options), random_(options.seed), scheduler_(Policy(options), kStart) {
+      : options_(options),
+        random_(options.seed),
+        scheduler_(Policy(options), /*archive=*/nullptr, kStart) {
     scheduler_.Load(std::make_unique<core::State>(Policy(options)), kStart);
     MakeWorkers();
     MakeJobs();
   }
 
   TraceResult Run() {
-    for (TraceWorker& worker : workers_) Report(&worker, {});
-    size_t next_job = 0;
-    absl::Time next_loss = NextLoss(kStart);
-    while (ended_ < static_cast<int64_t>(jobs_.size())) {
-      const absl::Time submit =
-          next_job < jobs_.size() ? jobs_[next_job].submit : absl::InfiniteFuture();
-      const absl::Time finish = finishes_.empty() ? absl::InfiniteFuture() : finishes_.top().at;
-      now_ = std::min({submit, finish, next_loss});
-      CHECK(now_ < kStart + 20 * options_.length) << "it does not come to an end";
-      if (now_ > end_of_submissions_ && !measured_) Measure();
-      if (now_ == submit) {
-        Submit(static_cast<int64_t>(next_job++));
-      } else if (now_ == finish) {
-        const Finish event = finishes_.top();
-        finishes_.pop();
-        if (workers_[event.worker].version != event.version) continue;
-        FinishOn(&workers_[event.worker]);
-      } else {
-        Lose(&workers_[random_() % workers_.size()]);
-        next_loss = NextLoss(now_);
-      }
-      Plan();
-    }
+    Begin();
+    while (ended_ < static_cast<int64_t>(jobs_.size())) Step();
     Summarise();
     return result_;
+  }
+
+  QueueResult RunQueue(int64_t ends) {
+    Begin();
+    const size_t before = HeapBytes();
+    while (next_job_ < jobs_.size()) Step();
+    QueueResult result;
+    result.queued = scheduler_.state()->queue().size();
+    result.shapes = static_cast<int64_t>(scheduler_.state()->queue().shapes().size());
+    result.bytes_a_job =
+        static_cast<int64_t>(HeapBytes() - before) / std::max<int64_t>(1, result.queued);
+    plan_ms_.clear();
+    const int64_t ended_before = ended_;
+    const int64_t grants_before = result_.grants;
+    while (ended_ < ended_before + ends) Step();
+    result.grants = result_.grants - grants_before;
+    result.plan_p50_ms = Percentile(&plan_ms_, 0.5);
+    result.plan_p99_ms = Percentile(&plan_ms_, 0.99);
+    result.plan_max_ms = Percentile(&plan_ms_, 1);
+    return result;
   }
 
  private:
@@ -113,6 +114,38 @@ class World {
     policy.lease_duration = absl::Hours(24 * 365);
     policy.active_jobs_max = options.jobs + 1;
     return policy;
+  }
+
+  void Begin() {
+    for (TraceWorker& worker : workers_) Report(&worker, {});
+    next_loss_ = NextLoss(kStart);
+  }
+
+  // What happens next, and what the core makes of it.
+  void Step() {
+    const absl::Time submit =
+        next_job_ < jobs_.size() ? jobs_[next_job_].submit : absl::InfiniteFuture();
+    const absl::Time finish = finishes_.empty() ? absl::InfiniteFuture() : finishes_.top().at;
+    now_ = std::min({submit, finish, next_loss_});
+    CHECK(now_ < kStart + 20 * options_.length) << "it does not come to an end";
+    if (now_ > end_of_submissions_ && !measured_) Measure();
+    if (now_ == submit) {
+      Submit(static_cast<int64_t>(next_job_++));
+    } else if (now_ == finish) {
+      const Finish event = finishes_.top();
+      finishes_.pop();
+      if (workers_[event.worker].version != event.version) return;
+      FinishOn(&workers_[event.worker]);
+    } else {
+      Lose(&workers_[random_() % workers_.size()]);
+      next_loss_ = NextLoss(now_);
+    }
+    Plan();
+  }
+
+  static size_t HeapBytes() {
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
   }
 
   double Uniform() { return std::uniform_real_distribution<double>(0, 1)(random_); }
@@ -560,6 +593,8 @@ class World {
   std::vector<TraceJob> jobs_;
   absl::Time end_of_submissions_;
   std::priority_queue<Finish> finishes_;
+  size_t next_job_ = 0;
+  absl::Time next_loss_;
   bool measured_ = false;
   absl::Time told_at_;
   std::vector<Told> told_;
@@ -572,5 +607,9 @@ class World {
 }  // namespace
 
 TraceResult RunTrace(const TraceOptions& options) { return World(options).Run(); }
+
+QueueResult RunQueue(const TraceOptions& options, int64_t ends) {
+  return World(options).RunQueue(ends);
+}
 
 }  // namespace deltaworks::simulation

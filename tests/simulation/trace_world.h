@@ -76,6 +76,19 @@ struct TraceResult {
 
 TraceResult RunTrace(const TraceOptions& options);
 
+// Of a queue as long as it gets.
+struct QueueResult {
+  int64_t queued = 0, shapes = 0;
+  // Heap that the core has for it, over the jobs.
+  int64_t bytes_a_job = 0;
+  // Then, until the asked-for number of jobs ended, of each plan.
+  int64_t grants = 0;
+  double plan_p50_ms = 0, plan_p99_ms = 0, plan_max_ms = 0;
+};
+
+// The trace's jobs until the last one is submitted, and on until `ends` more ended.
+QueueResult RunQueue(const TraceOptions& options, int64_t ends);
+
 }  // namespace deltaworks::simulation
 
 #endif  // DELTAWORKS_TESTS_SIMULATION_TRACE_WORLD_H_

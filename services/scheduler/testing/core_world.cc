@@ -10,6 +10,7 @@
 #include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "scheduler/testing/harness.h"
+#include "services/scheduler/job_lists.h"
 
 namespace deltaworks::services {
 
@@ -81,6 +82,18 @@ absl::StatusOr<v1::Job> CoreWorld::Resume(const std::string& job) {
   return Change(request);
 }
 
+absl::Status CoreWorld::Delete(const std::string& job, const std::string& request_id) {
+  v1::DeleteJobRequest request;
+  request.set_name(job);
+  request.set_request_id(request_id);
+  std::optional<absl::Status> result;
+  core->ChangeThenRead(request,
+                       [&](const absl::StatusOr<CommittedView>& view) { result = view.status(); });
+  loop.RunReady();
+  CHECK(result.has_value()) << "a deletion was not answered";
+  return *result;
+}
+
 absl::StatusOr<v1::Job> CoreWorld::Get(const std::string& job) {
   std::optional<absl::StatusOr<v1::Job>> result;
   core->Read([&](absl::StatusOr<CommittedView> view) {
@@ -88,9 +101,8 @@ absl::StatusOr<v1::Job> CoreWorld::Get(const std::string& job) {
       result = view.status();
       return;
     }
-    const scheduler::JobRecord* record = view->state.FindJob(job);
-    result = record == nullptr ? absl::StatusOr<v1::Job>(absl::NotFoundError(job))
-                               : absl::StatusOr<v1::Job>(view->Show(*record));
+    const auto record = FindJob(*view, job);
+    result = record.ok() ? absl::StatusOr<v1::Job>(view->Show(**record)) : record.status();
   });
   loop.RunReady();
   return *result;

@@ -60,6 +60,7 @@ class CoreWorld {
   absl::StatusOr<v1::Job> Cancel(const std::string& job);
   absl::StatusOr<v1::Job> Pause(const std::string& job);
   absl::StatusOr<v1::Job> Resume(const std::string& job);
+  absl::Status Delete(const std::string& job, const std::string& request_id = "");
   absl::StatusOr<v1::Job> Get(const std::string& job);
   v1::JobState StateOf(const std::string& job) { return Get(job)->status().state(); }
   // Every event of the job, read through the core.

@@ -1,6 +1,7 @@
 // What every EventStore must do. An implementation's test includes this and instantiates:
 //
 //   INSTANTIATE_TEST_SUITE_P(Sqlite, EventStoreContractTest, ::testing::Values(&MakeSqlite));
+//   INSTANTIATE_TEST_SUITE_P(Sqlite, ArchiveContractTest, ::testing::Values(&MakeSqlite));
 
 #ifndef DELTAWORKS_SERVICES_SCHEDULER_TESTING_EVENT_STORE_CONTRACT_TEST_H_
 #define DELTAWORKS_SERVICES_SCHEDULER_TESTING_EVENT_STORE_CONTRACT_TEST_H_
@@ -301,6 +302,165 @@ TEST_P(EventStoreContractTest, MetricsAreTheSameBeforeAndAfterTheyArePacked) {
     ASSERT_TRUE(Store().ok());
   }
   EXPECT_THAT(Steps("tenants/t/jobs/none", 0), IsEmpty());
+}
+
+class ArchiveContractTest : public EventStoreContractTest {
+ protected:
+  // A job that was created at the present second, and cancelled.
+  std::string Ended(const std::string& id, const std::string& label = "") {
+    v1::CreateJobRequest request = scheduler::MakeCreateRequest(id);
+    request.set_request_id("create-" + id);
+    if (!label.empty()) (*request.mutable_job()->mutable_labels())["team"] = label;
+    const std::string job = h_.Submit(request);
+    EXPECT_TRUE(h_.Cancel(job).ok());
+    return job;
+  }
+  void Archive() { h_.Advance(h_.options.archive_after); }
+  void Delete(const std::string& job, const std::string& request_id) {
+    v1::DeleteJobRequest request;
+    request.set_name(job);
+    request.set_request_id(request_id);
+    EXPECT_TRUE(h_.Execute(request).ok());
+    h_.Commit();
+  }
+
+  // Ids of all pages of `count` jobs.
+  std::vector<std::string> List(const JobTerm& term, bool newest_first, int64_t count,
+                                const std::string& tenant = "t") {
+    std::vector<std::string> ids;
+    ArchiveQuery query{
+        .tenant = tenant, .term = term, .newest_first = newest_first, .count_max = count};
+    for (bool is_last = false; !is_last;) {
+      const auto page = store_->ListArchived(query);
+      EXPECT_TRUE(page.ok()) << page.status();
+      for (const auto& record : *page) ids.push_back(record->job().name().substr(15));
+      is_last = static_cast<int64_t>(page->size()) < count;
+      if (!page->empty()) query.after = JobKey::Of(*page->back());
+    }
+    return ids;
+  }
+};
+
+TEST_P(ArchiveContractTest, AnArchivedJobLeavesTheStateAndIsFoundAsItWas) {
+  const std::string job = Run("a", 3);
+  ASSERT_TRUE(h_.Cancel(job).ok());
+  (void)h_.Sync(&worker_, {scheduler::Harness::Report(held_, v1::AttemptReport::LEFT, 3)});
+  ASSERT_EQ(h_.StateOfJob(job), v1::CANCELLED);
+  const std::string before = scheduler::DeterministicBytes(h_.Record(job));
+  const int64_t events = h_.Record(job).job().status().last_event_seq();
+  ASSERT_TRUE(Store().ok());
+  ASSERT_TRUE(store_->WriteSnapshot(*h_.scheduler->state()).ok());
+  EXPECT_FALSE(store_->FindArchived(job)->has_value());
+  Archive();
+  ASSERT_TRUE(Store().ok());
+  for (const char* what : {"in the log", "in the log, opened again", "after a snapshot"}) {
+    SCOPED_TRACE(what);
+    EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+    const auto archived = store_->FindArchived(job);
+    ASSERT_TRUE(archived.ok() && archived->has_value() && (*archived)->record != nullptr);
+    EXPECT_EQ(scheduler::DeterministicBytes(*(*archived)->record), before);
+    EXPECT_THAT(Seqs(job, 0), ElementsAreArray(Range(1, events)));
+    EXPECT_THAT(Steps(job, 0), ElementsAreArray(Range(1, 3)));
+    if (store_->log_size() > 0) Reopen();
+    if (std::string(what) == "in the log, opened again") {
+      EXPECT_TRUE(store_->Load().ok());
+      ASSERT_TRUE(store_->WriteSnapshot(*h_.scheduler->state()).ok());
+    }
+  }
+  const auto stored = store_->Load();
+  EXPECT_EQ(stored->snapshot.jobs_size(), 0);
+}
+
+TEST_P(ArchiveContractTest, RequestsGoWithTheirJobAndOutliveItForAWeek) {
+  const std::string job = Ended("a");
+  ASSERT_TRUE(Store().ok());
+  ASSERT_TRUE(store_->WriteSnapshot(*h_.scheduler->state()).ok());
+  EXPECT_FALSE(store_->FindArchivedRequest("t", "CreateJob", "create-a")->has_value());
+  Archive();
+  Delete(job, "delete");
+  ASSERT_TRUE(Store().ok());
+  const auto find = [&](const char* rpc, const char* id) {
+    const auto found = store_->FindArchivedRequest("t", rpc, id);
+    EXPECT_TRUE(found.ok()) << found.status();
+    return found->has_value();
+  };
+  EXPECT_EQ(store_->FindArchivedRequest("t", "CreateJob", "create-a")->value().job(), job);
+  EXPECT_TRUE(find("DeleteJob", "delete"));
+  EXPECT_FALSE(find("DeleteJob", "create-a"));
+  ASSERT_TRUE(store_->WriteSnapshot(*h_.scheduler->state()).ok());
+  EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+  EXPECT_EQ(store_->Load()->snapshot.requests_size(), 0);
+  EXPECT_TRUE(find("CreateJob", "create-a"));
+
+  // Dropped with the first snapshot after a week.
+  h_.Advance(kRequestsKept + absl::Seconds(1));
+  h_.Submit("b");
+  ASSERT_TRUE(Store().ok());
+  ASSERT_TRUE(store_->WriteSnapshot(*h_.scheduler->state()).ok());
+  EXPECT_FALSE(find("CreateJob", "create-a"));
+  EXPECT_FALSE(find("DeleteJob", "delete"));
+  EXPECT_TRUE(store_->FindArchived(job)->has_value()) << "its name is known";
+}
+
+TEST_P(ArchiveContractTest, NothingIsLeftOfADeletedJobButItsName) {
+  const std::string job = Ended("a", "red");
+  const std::string kept = Ended("b", "red");
+  Archive();
+  ASSERT_TRUE(Store().ok());
+  EXPECT_THAT(Seqs(job, 0), ::testing::Not(IsEmpty()));
+  EXPECT_THAT(List({"labels.team", "red"}, true, 10), ElementsAre("b", "a"));
+  Delete(job, "delete");
+  ASSERT_TRUE(Store().ok());
+  for (const bool reopened : {false, true}) {
+    SCOPED_TRACE(reopened);
+    const auto archived = store_->FindArchived(job);
+    ASSERT_TRUE(archived.ok() && archived->has_value());
+    EXPECT_EQ((*archived)->record, nullptr);
+    EXPECT_THAT(Seqs(job, 0), IsEmpty());
+    EXPECT_THAT(Steps(job, 0), IsEmpty());
+    EXPECT_THAT(List({"labels.team", "red"}, true, 10), ElementsAre("b"));
+    EXPECT_THAT(List({}, true, 10), ElementsAre("b"));
+    EXPECT_THAT(*store_->EndedBefore(h_.now, 10), ElementsAre(kept));
+    EXPECT_EQ(LoadedBytes(), h_.LiveBytes());
+    Reopen();
+  }
+}
+
+TEST_P(ArchiveContractTest, PagesOfEveryTermGiveEveryJobOnceInEitherOrder) {
+  for (const char* id : {"c", "a", "b", "d", "e"}) {
+    Ended(id, *id < 'c' ? "red" : "blue");
+    if (*id != 'a') h_.Advance(absl::Seconds(1));  // a and b at the same time.
+  }
+  h_.Submit("waits");
+  Archive();
+  ASSERT_TRUE(Store().ok());
+  for (const int64_t count : {1, 2, 3, 10}) {
+    SCOPED_TRACE(count);
+    EXPECT_THAT(List({}, true, count), ElementsAre("e", "d", "b", "a", "c"));
+    EXPECT_THAT(List({}, false, count), ElementsAre("c", "a", "b", "d", "e"));
+    EXPECT_THAT(List({"labels.team", "red"}, true, count), ElementsAre("b", "a"));
+    EXPECT_THAT(List({"labels.team", "blue"}, false, count), ElementsAre("c", "d", "e"));
+  }
+  for (const JobTerm& term :
+       {JobTerm{"state", "CANCELLED"}, JobTerm{"train.base_model", "tenants/t/baseModels/base"},
+        JobTerm{"train.dataset", "tenants/t/datasets/data"}}) {
+    EXPECT_EQ(List(term, true, 10).size(), 5U) << term.field;
+  }
+  EXPECT_THAT(List({"state", "FAILED"}, true, 10), IsEmpty());
+  EXPECT_THAT(List({}, true, 10, "u"), IsEmpty());
+}
+
+TEST_P(ArchiveContractTest, TheOldestEndedAreNamedFirst) {
+  const std::string first = Ended("b");
+  h_.Advance(absl::Seconds(10));
+  const std::string second = Ended("a");
+  Archive();
+  ASSERT_TRUE(Store().ok());
+  const absl::Time ended = h_.now - h_.options.archive_after;
+  EXPECT_THAT(*store_->EndedBefore(ended, 10), ElementsAre(first));
+  EXPECT_THAT(*store_->EndedBefore(ended + absl::Seconds(1), 10), ElementsAre(first, second));
+  EXPECT_THAT(*store_->EndedBefore(ended + absl::Seconds(1), 1), ElementsAre(first));
+  EXPECT_THAT(*store_->EndedBefore(ended - absl::Seconds(10), 10), IsEmpty());
 }
 
 }  // namespace deltaworks::services

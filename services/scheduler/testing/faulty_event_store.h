@@ -42,7 +42,7 @@ class FaultyEventStore final : public EventStore {
     MutexLock lock(&mutex_);
     return appends_;
   }
-  // Queries for what people read.
+  // Queries for events and metrics.
   int64_t reads() const {
     MutexLock lock(&mutex_);
     return reads_;
@@ -94,6 +94,22 @@ class FaultyEventStore final : public EventStore {
   absl::StatusOr<int64_t> IndexBeforeStep(const std::string& job, int64_t step_min) override {
     CountRead();
     return store_->IndexBeforeStep(job, step_min);
+  }
+  absl::StatusOr<std::optional<scheduler::ArchivedJob>> FindArchived(
+      const std::string& name) override {
+    return store_->FindArchived(name);
+  }
+  absl::StatusOr<std::optional<scheduler::StoredRequest>> FindArchivedRequest(
+      absl::string_view tenant, absl::string_view rpc, absl::string_view request_id) override {
+    return store_->FindArchivedRequest(tenant, rpc, request_id);
+  }
+  absl::StatusOr<std::vector<std::shared_ptr<const scheduler::JobRecord>>> ListArchived(
+      const ArchiveQuery& query) override {
+    return store_->ListArchived(query);
+  }
+  absl::StatusOr<std::vector<std::string>> EndedBefore(absl::Time time,
+                                                       int64_t count_max) override {
+    return store_->EndedBefore(time, count_max);
   }
 
  private:
