@@ -242,15 +242,14 @@ void StopAtTimeLimit(const Options& options, JobDraft* draft) {
 
 void TakeAttempt(const v1::AttemptReport& report, const v1::SyncRequest& sync,
                  const DecisionContext& context, JobDraft* draft) {
-  const JobRecord& record = draft->record();
-  if (!IsCurrent(record, report.lease_epoch(), report.attempt_id()) ||
-      !IsOf(record.current(), sync)) {
+  if (!IsCurrent(draft->record(), report.lease_epoch(), report.attempt_id()) ||
+      !IsOf(draft->record().current(), sync)) {
     TakeRepeatedResult(report, draft);
     return;
   }
   TakeDeviceTime(report, draft);
   TakeStart(report, draft);
-  if (MayWriteNow(record, report, context)) {
+  if (MayWriteNow(draft->record(), report, context)) {
     TakeLogs(report, context.options, draft);
     TakeMetrics(report, draft);
   }
@@ -269,7 +268,7 @@ class Drafts {
   JobDraft* Get(const std::string& job) {
     const JobRecord* record = context_.state.FindJob(job);
     if (record == nullptr) return nullptr;
-    return &drafts_.try_emplace(job, *record, context_.now).first->second;
+    return &drafts_.try_emplace(job, record, context_.now).first->second;
   }
 
   void AppendEventsTo(std::vector<Event>* events) {

@@ -2,12 +2,14 @@
 //
 // Several events of a decision build on each other (a checkpoint, then the end of its attempt), but
 // a decision changes nothing. So the draft folds each event into a copy of the job as it is added,
-// numbers it, and hands out the events at the end.
+// numbers it, and hands out the events at the end. Most reports bring no event: the copy, which is
+// dear, is made for the first one.
 
 #ifndef DELTAWORKS_SCHEDULER_JOB_DRAFT_H_
 #define DELTAWORKS_SCHEDULER_JOB_DRAFT_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,12 +22,15 @@ namespace deltaworks::scheduler {
 class JobDraft {
  public:
   // A decision of the time `now` about `record`; an empty one for a job to be created.
-  JobDraft(JobRecord record, absl::Time now) : record_(std::move(record)), now_(now) {}
+  JobDraft(JobRecord record, absl::Time now) : copy_(std::move(record)), now_(now) {}
+  // The same about `*original`, which must outlive the draft. The first Add() copies it: what
+  // record() returned before that stays as it is.
+  JobDraft(const JobRecord* original, absl::Time now) : original_(original), now_(now) {}
 
   // The job with all added events folded in.
-  const JobRecord& record() const { return record_; }
+  const JobRecord& record() const { return copy_.has_value() ? *copy_ : *original_; }
   absl::Time now() const { return now_; }
-  v1::JobState state() const { return record_.job().status().state(); }
+  v1::JobState state() const { return record().job().status().state(); }
 
   // An event with time and job filled in. A creating event's job name is that of `record` or must
   // be set by the caller.
@@ -46,7 +51,8 @@ class JobDraft {
   std::vector<Event> TakeEvents() { return std::move(events_); }
 
  private:
-  JobRecord record_;
+  const JobRecord* original_ = nullptr;
+  std::optional<JobRecord> copy_;
   const absl::Time now_;
   std::vector<Event> events_;
   int64_t device_ms_ = 0;  // Of the next event; 0: it says nothing.

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "scheduler/resource_name.h"
 #include "scheduler/version_request.h"
@@ -43,7 +43,7 @@ void Asks::Start(const std::vector<std::string>& validations,
 
 void Asks::StartKind(const std::vector<std::string>& jobs, int64_t max, absl::Time now,
                      Questions* questions, const std::function<void(const std::string&)>& ask) {
-  const absl::btree_set<std::string> waiting(jobs.begin(), jobs.end());
+  const absl::flat_hash_set<absl::string_view> waiting(jobs.begin(), jobs.end());
   int64_t under_way = 0;
   for (auto it = questions->begin(); it != questions->end();) {
     under_way += it->second.under_way ? 1 : 0;
