@@ -1,6 +1,7 @@
 #include "tests/simulation/network.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace deltaworks::simulation {
 namespace {
@@ -20,7 +21,7 @@ void Network::Cut(int from, int to, absl::Duration until) {
   CutUntil(from, to) = std::max(CutUntil(from, to), until);
 }
 
-void Network::Send(int from, int to, const std::function<void()>& deliver) {
+void Network::Send(int from, int to, std::function<void()> deliver) {
   ++sent_;
   if (timeline_.now() < CutUntil(from, to)) return counts_.Count("message into a cut wire");
   // Servers are near to each other, and one bad wire there would hold up everybody.
@@ -34,10 +35,13 @@ void Network::Send(int from, int to, const std::function<void()>& deliver) {
   }
   // What comes from many at about the same time comes together, so that it costs one turn.
   const absl::Duration arrival = timeline_.now() + delay;
-  timeline_.At(near ? arrival : absl::Ceil(arrival, kTogether), deliver);
-  if (!random_.Chance(scale * rates_.repeat)) return;
+  const bool repeats = random_.Chance(scale * rates_.repeat);
+  std::function<void()> again;
+  if (repeats) again = deliver;
+  timeline_.At(near ? arrival : absl::Ceil(arrival, kTogether), std::move(deliver));
+  if (!repeats) return;
   counts_.Count("repeated message");
-  timeline_.After(random_.Between(absl::Milliseconds(1), absl::Seconds(60)), deliver);
+  timeline_.After(random_.Between(absl::Milliseconds(1), absl::Seconds(60)), std::move(again));
 }
 
 }  // namespace deltaworks::simulation

@@ -39,7 +39,7 @@ class Network {
   void SetRates(const Rates& rates) { rates_ = rates; }
   void Cut(int from, int to, absl::Duration until);
   // Calls `deliver` later, perhaps never or twice.
-  void Send(int from, int to, const std::function<void()>& deliver);
+  void Send(int from, int to, std::function<void()> deliver);
   // Messages carried.
   int64_t sent() const { return sent_; }
 
@@ -76,7 +76,9 @@ absl::StatusOr<Response> Call(Process& caller, Network& network, int from, int t
                               Slot<Server>& slot,
                               std::function<absl::StatusOr<Response>(Server&)> serve) {
   constexpr absl::Duration kTimeout = absl::Seconds(5);
+  // Messages are copied about as little as on a real wire.
   struct Pending {
+    std::function<absl::StatusOr<Response>(Server&)> serve;
     std::optional<absl::StatusOr<Response>> answer;
     std::shared_ptr<ProcessLoop> loop;
     Fiber* fiber = nullptr;
@@ -91,15 +93,16 @@ absl::StatusOr<Response> Call(Process& caller, Network& network, int from, int t
   auto pending = std::make_shared<Pending>();
   pending->loop = caller.shared_loop();
   pending->fiber = Fiber::Current();
-  network.Send(from, to, [&network, &slot, from, to, pending, serve = std::move(serve), gone] {
+  pending->serve = std::move(serve);
+  network.Send(from, to, [&network, &slot, from, to, pending, gone] {
     if (slot == nullptr || slot->dead()) {
       network.Send(to, from, [pending, gone] { pending->Finish(gone); });
       return;
     }
-    slot->Serve([&network, server = slot.get(), from, to, pending, serve, gone] {
-      absl::StatusOr<Response> answer = serve(*server);
+    slot->Serve([&network, server = slot.get(), from, to, pending, gone] {
+      absl::StatusOr<Response> answer = pending->serve(*server);
       if (server->dead()) answer = gone;
-      network.Send(to, from, [pending, answer] { pending->Finish(answer); });
+      network.Send(to, from, [pending, answer = std::move(answer)] { pending->Finish(answer); });
     });
   });
   network.timeline().After(kTimeout, [pending, gone] { pending->Finish(gone); });

@@ -55,7 +55,7 @@ void SimulatedChannel::Send(const v1::SyncRequest& request, absl::Duration timeo
   if (network_.random().Chance(lie_rate_)) Lie(*sent);
   auto loop = process_.shared_loop();
   network_.Send(address_, kScheduler, [this, loop, sync, sent, &scheduler = scheduler_] {
-    if (!loop->dead()) return Arrive(sync, *sent);
+    if (!loop->dead()) return Arrive(sync, sent);
     // It is from a process that is no more.
     if (scheduler == nullptr || scheduler->dead()) return;
     scheduler->loop().Post([scheduler = scheduler.get(), sent] {
@@ -68,26 +68,29 @@ void SimulatedChannel::Send(const v1::SyncRequest& request, absl::Duration timeo
   });
 }
 
-void SimulatedChannel::Arrive(const std::shared_ptr<Sync>& sync, const v1::SyncRequest& request) {
+void SimulatedChannel::Arrive(const std::shared_ptr<Sync>& sync,
+                              std::shared_ptr<const v1::SyncRequest> request) {
   auto loop = process_.shared_loop();
   // The scheduler may answer a process that is no more.
   const auto answer = [this, loop, sync, &network = network_,
-                       address = address_](const absl::StatusOr<v1::SyncResponse>& response) {
-    network.Send(kScheduler, address, [this, loop, sync, response] {
+                       address = address_](absl::StatusOr<v1::SyncResponse> response) {
+    network.Send(kScheduler, address, [this, loop, sync, response = std::move(response)] {
       if (!loop->dead()) Finish(*sync, response);
     });
   };
   if (scheduler_ == nullptr || scheduler_->dead()) {
     return answer(absl::UnavailableError("simulated: connection refused"));
   }
-  scheduler_->loop().Post([scheduler = scheduler_.get(), sync, request, answer] {
-    if (absl::Status status = services::CheckSync(request); !status.ok()) return answer(status);
-    services::SchedulerCore& core = scheduler->core();
-    // A repeated message is a call of its own.
-    const int64_t id = core.NewId();
-    if (sync->id == 0) sync->id = id;
-    core.ReceiveSync(id, request, answer);
-  });
+  scheduler_->loop().Post(
+      [scheduler = scheduler_.get(), sync, request = std::move(request), answer] {
+        if (absl::Status status = services::CheckSync(*request); !status.ok())
+          return answer(status);
+        services::SchedulerCore& core = scheduler->core();
+        // A repeated message is a call of its own.
+        const int64_t id = core.NewId();
+        if (sync->id == 0) sync->id = id;
+        core.ReceiveSync(id, *request, answer);
+      });
 }
 
 void SimulatedChannel::Finish(Sync& sync, absl::StatusOr<v1::SyncResponse> answer) {

@@ -48,7 +48,7 @@ class SimulatedChannel final : public services::ReportChannel {
   };
 
   void Finish(Sync& sync, absl::StatusOr<v1::SyncResponse> answer);
-  void Arrive(const std::shared_ptr<Sync>& sync, const v1::SyncRequest& request);
+  void Arrive(const std::shared_ptr<Sync>& sync, std::shared_ptr<const v1::SyncRequest> request);
   // Adds attempts of others, wrong epochs, and results that it does not have.
   void Lie(v1::SyncRequest& request);
 
