@@ -25,8 +25,8 @@ constexpr Address kServers[] = {kScheduler, kRegistry, kStore};
 constexpr int kDays = 2;
 constexpr absl::Duration kBusy = absl::Minutes(2);
 constexpr absl::Duration kNight = absl::Hours(25);
-// Time for the daily work.
-constexpr absl::Duration kMorning = absl::Minutes(2);
+// Time for the daily work, without faults.
+constexpr absl::Duration kMorning = absl::Minutes(1);
 // Without faults every job has ended after this.
 constexpr absl::Duration kSettled = absl::Hours(4);
 
