@@ -69,6 +69,7 @@ TEST(SchedulerFlagsTest, WhatIsBeyondABoundIsRefusedByName) {
       {"--cohort_gain_min=0.99", "--cohort_gain_min is 0.99, want >= 1"},
       {"--cohort_slowdown_max=nan", "--cohort_slowdown_max is nan, want >= 1"},
       {"--cohort_floor=nobody", "want any, tenant or alone"},
+      {"--archive_after=-1s", "--archive_after"},
       {"--job_retention=-1s", "--job_retention"},
       {"--max_overtake=-1s", "--max_overtake"},
       {"--fair_share_half_life=1s", "--fair_share_half_life is 1s, want >= 1m"},
@@ -100,7 +101,7 @@ TEST(SchedulerFlagsTest, WhatIsJustWithinTheBoundsIsTaken) {
         "--database_bytes_max=1048576 --attempts_per_worker=256 --deaths_until_poison=2147483647",
         "--preemption=false",
         "--cohort_gain_min=1 --cohort_slowdown_max=1 --cohort_floor=alone --max_overtake=0s",
-        "--job_retention=0s"}) {
+        "--archive_after=0s --job_retention=0s"}) {
     const Ended ended = RunScheduler(flags);
     EXPECT_THAT(ended.output, HasSubstr("no_such_token")) << flags;
     EXPECT_NE(ended.exit_code, kExitStopped) << flags;

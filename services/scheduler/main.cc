@@ -103,6 +103,8 @@ class SchedulerProgram final : public ServiceProgram {
               "time on a device before a job can be preempted");
     flags.Add("active_jobs_max", &policy.active_jobs_max,
               "jobs that are not finished; more are refused");
+    flags.Add("archive_after", &policy.archive_after,
+              "jobs leave the memory for the archive so long after they ended");
     flags.Add("job_retention", &options_.core.job_retention,
               "jobs are deleted so long after they ended, with events and metrics; 0: never");
     flags.Add("max_overtake", &policy.max_overtake,
@@ -173,6 +175,7 @@ class SchedulerProgram final : public ServiceProgram {
         CheckBetween("attempts_per_worker", policy.attempts_per_worker, 1, kSyncAttemptsMax));
     DW_RETURN_IF_ERROR(CheckFactor("cohort_gain_min", policy.cohort_gain_min));
     DW_RETURN_IF_ERROR(CheckFactor("cohort_slowdown_max", policy.cohort_slowdown_max));
+    DW_RETURN_IF_ERROR(CheckAtLeast("archive_after", policy.archive_after, absl::ZeroDuration()));
     DW_RETURN_IF_ERROR(
         CheckAtLeast("job_retention", options_.core.job_retention, absl::ZeroDuration()));
     DW_RETURN_IF_ERROR(CheckAtLeast("max_overtake", policy.max_overtake, absl::ZeroDuration()));

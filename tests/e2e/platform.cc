@@ -85,7 +85,8 @@ Platform::Platform(const Options& options)
        absl::StrCat("--store_address=", Route("scheduler", *store_)),
        absl::StrCat("--registry_address=", Route("scheduler", *registry_)), TokenFlag(),
        "--deaths_until_poison=0", "--incidents_until_quarantine=0",
-       absl::StrCat("--attempts_per_worker=", options.attempts_per_worker),
+       // What a test looks at after a job's end comes from the archive.
+       "--archive_after=1s", absl::StrCat("--attempts_per_worker=", options.attempts_per_worker),
        // The base is so small that no pass saves anything.
        "--cohort_gain_min=1", "--cohort_slowdown_max=1000",
        absl::StrCat("--lease_duration=", absl::FormatDuration(options.lease)),

@@ -39,6 +39,7 @@ services::SchedulerCore::Options SchedulerOptions(SeededRandom& random) {
   policy.checkpoint_interval = absl::Seconds(3 + random.Below(5));
   policy.yield_grace = absl::Seconds(10);
   policy.preempt_after = absl::Seconds(5);
+  policy.archive_after = random.Between(absl::ZeroDuration(), absl::Seconds(30));
   policy.attempts_per_worker = random.Chance(0.3) ? 1 : 8;
   return options;
 }
@@ -239,7 +240,8 @@ void PlatformWorld::Settle() {
 
 void PlatformWorld::CheckJobs() {
   for (const std::string& job : witness_.accepted()) {
-    const scheduler::JobRecord* const record = witness_.state().FindJob(job);
+    if (witness_.IsDeleted(job)) continue;
+    const scheduler::JobRecord* const record = witness_.FindJob(job);
     if (record == nullptr) {
       witness_.Violation(absl::StrCat(job, " was accepted and is not known"));
       continue;
@@ -275,8 +277,13 @@ PlatformResult PlatformWorld::Run() {
   PlatformResult result;
   result.violations = witness_.violations();
   result.faults = counts_;
-  for (const auto& [name, record] : witness_.state().jobs()) {
-    const v1::JobState state = StateOf(record);
+  for (const std::string& job : witness_.accepted()) {
+    const scheduler::JobRecord* const record = witness_.FindJob(job);
+    if (record == nullptr) {
+      ++result.deleted;
+      continue;
+    }
+    const v1::JobState state = StateOf(*record);
     result.succeeded += state == v1::SUCCEEDED ? 1 : 0;
     result.failed += state == v1::FAILED ? 1 : 0;
     result.cancelled += state == v1::CANCELLED ? 1 : 0;
@@ -328,11 +335,16 @@ void PlatformWorld::CheckBlobs() {
     RunFor(kMorning);
     Night();
   }
-  for (const auto& [name, record] : witness_.state().jobs()) {
-    const v1::JobStatus& status = record.job().status();
-    for (const std::string& digest : NeededDigests(record)) CheckManifest(name, digest);
+  if (!witness_.state().jobs().empty()) witness_.Violation("after a night jobs are not archived");
+  for (const auto& [name, record] : witness_.archived()) {
+    if (record == nullptr) continue;
+    const v1::JobStatus& status = record->job().status();
+    for (const std::string& digest : NeededDigests(*record)) CheckManifest(name, digest);
     if (status.state() != v1::SUCCEEDED) continue;
     CheckManifest(status.result().version(), status.result().manifest_digest());
+  }
+  for (const auto& [version, digest] : witness_.versions_of_deleted()) {
+    CheckManifest(version, digest);
   }
   for (int tenant = 0; tenant < kTenants; ++tenant) {
     const std::string name = absl::StrCat("t", tenant);

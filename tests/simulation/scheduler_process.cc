@@ -11,7 +11,7 @@ namespace deltaworks::simulation {
 absl::StatusOr<services::EventStore::Stored> WitnessedEventStore::Load() {
   absl::StatusOr<Stored> stored = store_->Load();
   // Whatever a dead process still reads, it tells nobody.
-  if (stored.ok() && !process_.dead()) witness_.Loaded(*stored);
+  if (stored.ok() && !process_.dead()) witness_.Loaded(*stored, *store_);
   return stored;
 }
 
@@ -25,7 +25,7 @@ absl::Status WitnessedEventStore::Append(int64_t first_position,
   }
   witness_.Committed(events);
   if (witness_.TakeReplayDue()) {
-    if (const auto stored = store_->Load(); stored.ok()) witness_.Loaded(*stored);
+    if (const auto stored = store_->Load(); stored.ok()) witness_.Loaded(*stored, *store_);
   }
   return status;
 }

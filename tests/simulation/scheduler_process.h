@@ -54,6 +54,22 @@ class WitnessedEventStore final : public services::EventStore {
   absl::StatusOr<int64_t> IndexBeforeStep(const std::string& job, int64_t step_min) override {
     return store_->IndexBeforeStep(job, step_min);
   }
+  absl::StatusOr<std::optional<scheduler::ArchivedJob>> FindArchived(
+      const std::string& name) override {
+    return store_->FindArchived(name);
+  }
+  absl::StatusOr<std::optional<scheduler::StoredRequest>> FindArchivedRequest(
+      absl::string_view tenant, absl::string_view rpc, absl::string_view request_id) override {
+    return store_->FindArchivedRequest(tenant, rpc, request_id);
+  }
+  absl::StatusOr<std::vector<std::shared_ptr<const scheduler::JobRecord>>> ListArchived(
+      const services::ArchiveQuery& query) override {
+    return store_->ListArchived(query);
+  }
+  absl::StatusOr<std::vector<std::string>> EndedBefore(absl::Time time,
+                                                       int64_t count_max) override {
+    return store_->EndedBefore(time, count_max);
+  }
 
  private:
   const Process& process_;

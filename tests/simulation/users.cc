@@ -16,14 +16,15 @@ namespace {
 
 constexpr absl::Duration kPatience = absl::Seconds(20);
 
-bool IsOfOperator(const scheduler::Command& command) {
-  return std::holds_alternative<v1::SetQuotaRequest>(command) ||
+bool AnswersNoJob(const scheduler::Command& command) {
+  return std::holds_alternative<v1::DeleteJobRequest>(command) ||
+         std::holds_alternative<v1::SetQuotaRequest>(command) ||
          std::holds_alternative<v1::SetWorkerModeRequest>(command);
 }
 
 void Execute(services::SchedulerCore& core, const scheduler::Command& command,
              std::function<void(const absl::StatusOr<v1::Job>&)> reply) {
-  if (!IsOfOperator(command)) return core.Change(command, std::move(reply));
+  if (!AnswersNoJob(command)) return core.Change(command, std::move(reply));
   core.ChangeThenRead(command, [reply](absl::StatusOr<services::CommittedView> view) {
     if (!view.ok()) return reply(view.status());
     reply(v1::Job());
@@ -137,6 +138,7 @@ void Users::Submit() {
 void Users::Fidget() {
   if (calm_) return;
   if (!jobs_.empty() && Chance(0.5)) ChangeSomething();
+  if (!jobs_.empty() && Chance(0.2)) DeleteSomething();
   if (Chance(0.03)) SetQuota();
   if (Chance(0.05)) {
     v1::SetWorkerModeRequest request;
@@ -167,6 +169,17 @@ void Users::ChangeSomething() {
   if (Chance(0.7)) request.set_priority_class(static_cast<v1::PriorityClass>(1 + random.Below(3)));
   if (Chance(0.3)) *request.mutable_timing() = SomeTiming();
   ask(request);
+}
+
+void Users::DeleteSomething() {
+  v1::DeleteJobRequest request;
+  request.set_name(jobs_[platform_.random().Below(static_cast<int64_t>(jobs_.size()))]);
+  request.set_request_id(NewRequestId());
+  platform_.witness().DeletionAsked(request.name());
+  // One that has not ended stays.
+  Ask(request, [this, name = request.name()](const absl::StatusOr<v1::Job>& answer) {
+    if (answer.ok()) platform_.witness().Deleted(name);
+  });
 }
 
 void Users::SetQuota() {

@@ -45,6 +45,7 @@ class Users {
   void Send(const scheduler::Command& command, const Reply& reply);
   void Submit();
   void ChangeSomething();
+  void DeleteSomething();
   void SetQuota();
   void ResumePaused();
   v1::Timing SomeTiming();

@@ -45,7 +45,7 @@ void Witness::CommitFailed(absl::Span<const Event> events) {
   unknown_.assign(events.begin(), events.end());
 }
 
-void Witness::Loaded(const services::EventStore::Stored& stored) {
+void Witness::Loaded(const services::EventStore::Stored& stored, services::EventStore& store) {
   const int64_t count = stored.snapshot.event_count() + static_cast<int64_t>(stored.events.size());
   const int64_t known = state_->event_count();
   if (count == known + static_cast<int64_t>(unknown_.size())) {
@@ -65,6 +65,36 @@ void Witness::Loaded(const services::EventStore::Stored& stored) {
   if (DeterministicBytes((*replayed)->ToSnapshot()) != DeterministicBytes(state_->ToSnapshot())) {
     Violation("what is stored replays to another state");
   }
+  CheckArchive(store);
+}
+
+void Witness::CheckArchive(services::EventStore& store) {
+  for (const std::string& job : std::exchange(archive_unread_, {})) {
+    const auto found = store.FindArchived(job);
+    const auto& want = archived_.at(job);
+    if (!found.ok() || !found->has_value()) {
+      Violation(absl::StrCat(job, " is not in the archive: ", found.status().ToString()));
+    } else if (((*found)->record == nullptr) != (want == nullptr) ||
+               (want != nullptr &&
+                DeterministicBytes(*(*found)->record) != DeterministicBytes(*want))) {
+      Violation(absl::StrCat(job, " is in the archive as another"));
+    }
+  }
+}
+
+const scheduler::JobRecord* Witness::FindJob(const std::string& job) const {
+  if (const scheduler::JobRecord* record = state_->FindJob(job)) return record;
+  const auto found = archived_.find(job);
+  return found == archived_.end() ? nullptr : found->second.get();
+}
+
+bool Witness::IsDeleted(const std::string& job) const {
+  const auto found = archived_.find(job);
+  return found != archived_.end() && found->second == nullptr;
+}
+
+void Witness::Deleted(const std::string& job) {
+  if (!IsDeleted(job)) Violation(absl::StrCat(job, " is deleted, somebody was told, and is not"));
 }
 
 bool Witness::TakeReplayDue() {
@@ -77,8 +107,10 @@ void Witness::Take(const Event& event) {
   Digest(event.job());
   Digest(absl::StrCat(event.time().seconds(), ".", event.time().nanos(), " ", event.kind_case(),
                       " ", event.shown().message()));
+  TakeArchived(event);
   if (absl::Status status = state_->Fold(event); !status.ok()) Violation(status.ToString());
   const std::string& job = event.job();
+  if (event.has_job_archived() || event.has_job_deleted()) return;
   // A request about it is still remembered.
   const bool says_something = event.has_shown() || event.kind_case() != Event::KIND_NOT_SET;
   if (says_something && !job.empty() && final_.contains(job)) {
@@ -99,8 +131,37 @@ void Witness::Take(const Event& event) {
   if (event.has_shown() && scheduler::IsFinal(event.shown().state())) final_.insert(job);
   if (job.empty()) return;
   const scheduler::JobRecord* const record = state_->FindJob(job);
-  if (record->has_current() != scheduler::IsOnWorker(StateOf(*record))) {
+  if (record == nullptr) {
+    Violation(absl::StrCat(job, ": an event of a job that is not there"));
+  } else if (record->has_current() != scheduler::IsOnWorker(StateOf(*record))) {
     Violation(absl::StrCat(job, ": its state does not suit its attempt"));
+  }
+}
+
+void Witness::TakeArchived(const Event& event) {
+  const std::string& job = event.job();
+  if (event.has_job_archived()) {
+    const scheduler::JobRecord* const record = state_->FindJob(job);
+    if (record == nullptr || !final_.contains(job)) {
+      return Violation(absl::StrCat(job, " is archived before its end"));
+    }
+    auto archived = std::make_shared<scheduler::JobRecord>(event.job_archived().record());
+    if (DeterministicBytes(*archived) != DeterministicBytes(*record)) {
+      Violation(absl::StrCat(job, " is archived as another"));
+    }
+    archived_[job] = std::move(archived);
+    archive_unread_.insert(job);
+  } else if (event.has_job_deleted()) {
+    const auto found = archived_.find(job);
+    if (found == archived_.end() || found->second == nullptr || !may_be_deleted_.contains(job)) {
+      return Violation(absl::StrCat(job, " is deleted: twice, too early or unasked"));
+    }
+    const v1::JobStatus& status = found->second->job().status();
+    if (status.state() == v1::SUCCEEDED) {
+      versions_of_deleted_[status.result().version()] = status.result().manifest_digest();
+    }
+    found->second = nullptr;
+    archive_unread_.insert(job);
   }
 }
 
@@ -219,7 +280,7 @@ void Witness::Died(const std::string& worker) {
 
 void Witness::Accepted(const std::string& job) {
   accepted_.insert(job);
-  if (state_->FindJob(job) == nullptr) {
+  if (FindJob(job) == nullptr) {
     Violation(absl::StrCat(job, " was accepted and is not in the log"));
   }
 }
@@ -234,7 +295,7 @@ void Witness::VersionMade(const v1::AdapterVersion& version) {
   if (version.state() != v1::AdapterVersion::READY) {
     return Violation(absl::StrCat(job, ": its version was refused: ", version.failure().message()));
   }
-  const scheduler::JobRecord* const record = state_->FindJob(job);
+  const scheduler::JobRecord* const record = FindJob(job);
   if (record == nullptr || !record->job().status().has_result()) {
     return Violation(absl::StrCat(job, " got a version before its result was in the log"));
   }

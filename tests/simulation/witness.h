@@ -7,6 +7,8 @@
 //              what is stored replays to the state that the events give
 //   quotas     no grant puts a tenant on more devices than its limit
 //   results    a job has at most one version, of the adapter that its training must give
+//   archive    a job leaves the state as it was, after its end, and is found so; it is deleted only
+//              if somebody asked for that
 //
 // Violations are kept, not thrown: the world prints them with its seed. Not thread-safe.
 
@@ -42,12 +44,21 @@ class Witness {
   void Committed(absl::Span<const scheduler::Event> events);
   // A commit failed; perhaps it was stored.
   void CommitFailed(absl::Span<const scheduler::Event> events);
-  // What a scheduler finds stored.
-  void Loaded(const services::EventStore::Stored& stored);
+  // What a scheduler finds stored; of the archive, what changed since the last time is read.
+  void Loaded(const services::EventStore::Stored& stored, services::EventStore& store);
   // True once for every 1,000 events.
   bool TakeReplayDue();
   // The state that all events give.
   const scheduler::State& state() const { return *state_; }
+  // In the state or the archive; nullptr if it was deleted or never was.
+  const scheduler::JobRecord* FindJob(const std::string& job) const;
+  // Archived jobs by name; null: deleted.
+  using Archived = absl::btree_map<std::string, std::shared_ptr<const scheduler::JobRecord>>;
+  const Archived& archived() const { return archived_; }
+  // Manifests by version, of deleted jobs.
+  const absl::btree_map<std::string, std::string>& versions_of_deleted() const {
+    return versions_of_deleted_;
+  }
   bool unknown() const { return !unknown_.empty(); }
 
   // ---- Workers ----
@@ -76,6 +87,10 @@ class Witness {
   // Somebody was told that the job is accepted.
   void Accepted(const std::string& job);
   const absl::btree_set<std::string>& accepted() const { return accepted_; }
+  // Somebody asks for its deletion, and was told that it is deleted.
+  void DeletionAsked(const std::string& job) { may_be_deleted_.insert(job); }
+  void Deleted(const std::string& job);
+  bool IsDeleted(const std::string& job) const;
 
   // ---- The registry ----
   void VersionMade(const v1::AdapterVersion& version);
@@ -97,6 +112,9 @@ class Witness {
   void TakeGrant(const scheduler::Event& event);
   void TakeEnd(const scheduler::Event& event);
   void TakeProgress(const scheduler::Event& event);
+  // Before it is folded.
+  void TakeArchived(const scheduler::Event& event);
+  void CheckArchive(services::EventStore& store);
   void Digest(absl::string_view bytes);
 
   const Timeline& timeline_;
@@ -115,6 +133,10 @@ class Witness {
   absl::flat_hash_map<std::string, int64_t> metric_steps_;
   absl::flat_hash_map<std::string, int64_t> checkpoint_steps_;
   absl::flat_hash_set<std::string> final_;
+  Archived archived_;
+  absl::btree_map<std::string, std::string> versions_of_deleted_;
+  absl::btree_set<std::string> archive_unread_;
+  absl::flat_hash_set<std::string> may_be_deleted_;
   // Workers of each tenant, with how many of its attempts are there.
   absl::btree_map<std::string, absl::btree_map<std::string, int64_t>> devices_;
   absl::btree_map<std::string, int64_t> limits_;
