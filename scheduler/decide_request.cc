@@ -73,17 +73,33 @@ absl::StatusOr<std::shared_ptr<const JobRecord>> FindAnywhere(const std::string&
       absl::StrCat(name, archived.has_value() ? " was deleted" : " does not exist"));
 }
 
+// The job that `request` names, or, if the request was carried out before, the job that it was
+// about.
+struct Target {
+  std::string tenant;
+  std::string done_before;
+  std::shared_ptr<const JobRecord> record;  // Null if it was done before.
+};
+
+template <typename Request>
+absl::StatusOr<Target> FindTarget(absl::string_view rpc, const Request& request,
+                                  const DecisionContext& context) {
+  DW_ASSIGN_OR_RETURN(const ResourceName name, ParseResourceName("name", request.name(), "jobs"));
+  Target target = {.tenant = std::string(name.tenant)};
+  DW_ASSIGN_OR_RETURN(target.done_before,
+                      DoneBefore(name.tenant, rpc, request.request_id(), request, context));
+  if (!target.done_before.empty()) return target;
+  DW_ASSIGN_OR_RETURN(target.record, FindAnywhere(request.name(), context));
+  return target;
+}
+
 // The frame of an operation on an existing job. `act` adds events to the draft, or returns why not.
 template <typename Request, typename Act>
 absl::StatusOr<Decision> DecideOnJob(absl::string_view rpc, const Request& request,
                                      const DecisionContext& context, Act act) {
-  DW_ASSIGN_OR_RETURN(const ResourceName name, ParseResourceName("name", request.name(), "jobs"));
-  DW_ASSIGN_OR_RETURN(const std::string done_before,
-                      DoneBefore(name.tenant, rpc, request.request_id(), request, context));
-  if (!done_before.empty()) return Decision{.job = done_before};
-  DW_ASSIGN_OR_RETURN(const std::shared_ptr<const JobRecord> record,
-                      FindAnywhere(request.name(), context));
-  JobDraft draft(*record, context.now);
+  DW_ASSIGN_OR_RETURN(const Target target, FindTarget(rpc, request, context));
+  if (target.record == nullptr) return Decision{.job = target.done_before};
+  JobDraft draft(*target.record, context.now);
   DW_RETURN_IF_ERROR(act(&draft));
   if (context.state.FindJob(request.name()) == nullptr) return Decision{.job = request.name()};
   return Finish(rpc, request, &draft);
@@ -282,24 +298,21 @@ absl::StatusOr<Decision> DecideCreate(const v1::CreateJobRequest& request,
 absl::StatusOr<Decision> DecideRerun(const v1::RerunJobRequest& request,
                                      const DecisionContext& context) {
   constexpr absl::string_view kRpc = "RerunJob";
-  DW_ASSIGN_OR_RETURN(const ResourceName name, ParseResourceName("name", request.name(), "jobs"));
-  DW_ASSIGN_OR_RETURN(const std::string done_before,
-                      DoneBefore(name.tenant, kRpc, request.request_id(), request, context));
-  if (!done_before.empty()) return Decision{.job = done_before};
-  DW_ASSIGN_OR_RETURN(const std::shared_ptr<const JobRecord> record,
-                      FindAnywhere(request.name(), context));
-  if (!IsFinal(StateOf(*record))) {
-    return WrongState(JobDraft(*record, context.now), "SUCCEEDED, FAILED or CANCELLED to rerun it");
+  DW_ASSIGN_OR_RETURN(const Target target, FindTarget(kRpc, request, context));
+  if (target.record == nullptr) return Decision{.job = target.done_before};
+  const JobRecord& record = *target.record;
+  if (!IsFinal(StateOf(record))) {
+    return WrongState(JobDraft(record, context.now), "SUCCEEDED, FAILED or CANCELLED to rerun it");
   }
   v1::CreateJobRequest create;
-  create.set_parent(absl::StrCat("tenants/", name.tenant));
+  create.set_parent(absl::StrCat("tenants/", target.tenant));
   create.set_job_id(request.job_id());
   v1::Job& job = *create.mutable_job();
-  job = record->job();
+  job = record.job();
   job.set_parent_job(request.name());
   job.mutable_timing()->clear_start_after();
   job.mutable_timing()->clear_deadline();
-  DW_ASSIGN_OR_RETURN(JobDraft draft, DraftCreated(create, std::string(name.tenant), context));
+  DW_ASSIGN_OR_RETURN(JobDraft draft, DraftCreated(create, target.tenant, context));
   return Finish(kRpc, request, &draft);
 }
 
@@ -319,23 +332,20 @@ Decision DecideDrop(const DropJob& command, const DecisionContext& context) {
 absl::StatusOr<Decision> DecideDelete(const v1::DeleteJobRequest& request,
                                       const DecisionContext& context) {
   constexpr absl::string_view kRpc = "DeleteJob";
-  DW_ASSIGN_OR_RETURN(const ResourceName name, ParseResourceName("name", request.name(), "jobs"));
-  DW_ASSIGN_OR_RETURN(const std::string done_before,
-                      DoneBefore(name.tenant, kRpc, request.request_id(), request, context));
-  if (!done_before.empty()) return Decision{.job = done_before};
-  DW_ASSIGN_OR_RETURN(const std::shared_ptr<const JobRecord> record,
-                      FindAnywhere(request.name(), context));
-  if (!IsFinal(StateOf(*record))) {
-    return WrongState(JobDraft(*record, context.now),
+  DW_ASSIGN_OR_RETURN(const Target target, FindTarget(kRpc, request, context));
+  if (target.record == nullptr) return Decision{.job = target.done_before};
+  const JobRecord& record = *target.record;
+  if (!IsFinal(StateOf(record))) {
+    return WrongState(JobDraft(record, context.now),
                       "SUCCEEDED, FAILED or CANCELLED to delete it (cancel it first)");
   }
   Decision decision{.job = request.name()};
   if (context.state.FindJob(request.name()) != nullptr) {
-    decision.events.push_back(Archived(*record, context));
+    decision.events.push_back(Archived(record, context));
   }
   Event deleted = Deleted(request.name(), context.now);
   if (!request.request_id().empty()) {
-    *deleted.mutable_request() = MakeStoredRequest(name.tenant, kRpc, request.request_id(),
+    *deleted.mutable_request() = MakeStoredRequest(target.tenant, kRpc, request.request_id(),
                                                    request.name(), request, context.now);
   }
   decision.events.push_back(std::move(deleted));
