@@ -34,22 +34,28 @@ v1::JobReason ReasonOf(const AttemptEnd& end, const CurrentAttempt& current) {
   return end.draining ? v1::DRAINED : v1::WORKER_LEFT;
 }
 
-std::string WhatHappened(const AttemptEnd& end, const CurrentAttempt& current) {
+std::string WhatHappened(const AttemptEnd& end, const std::string& worker) {
   switch (end.end) {
     case v1::Attempt::LEASE_ENDED:
-      return absl::StrCat(current.worker(), " was lost: its lease ended");
+      return absl::StrCat(worker, " was lost: its lease ended");
     case v1::Attempt::WORKER_RESTARTED:
-      return absl::StrCat(current.worker(), " restarted");
+      return absl::StrCat(worker, " restarted");
     case v1::Attempt::FAILED:
-      return absl::StrCat("the attempt on ", current.worker(), " failed: ", end.failure.code(),
-                          ": ", end.failure.message());
+      return absl::StrCat("the attempt on ", worker, " failed: ", end.failure.code(), ": ",
+                          end.failure.message());
     case v1::Attempt::STOPPED:
-      return absl::StrCat("stopped on ", current.worker());
+      return absl::StrCat("stopped on ", worker);
     case v1::Attempt::LEFT_UNASKED:
-      return absl::StrCat(current.worker(), " gave the job back unasked");
+      return absl::StrCat(worker, " gave the job back unasked");
     default:
-      return absl::StrCat(current.worker(), " gave the job back");
+      return absl::StrCat(worker, " gave the job back");
   }
+}
+
+bool IsStop(const CurrentAttempt& current) { return current.ordered() == v1::Assignment::STOP; }
+
+bool WasTold(const AttemptEnd& end, const CurrentAttempt& current) {
+  return current.ordered() != v1::Assignment::DESIRED_UNSPECIFIED || end.draining;
 }
 
 std::string Sentence(const std::string& what, v1::JobState after, const Blame& blame,
@@ -81,16 +87,23 @@ absl::Duration Backoff(const JobRecord& record, const Options& options) {
 
 }  // namespace
 
-void EndAttempt(const AttemptEnd& end, const Options& options, JobDraft* draft) {
+void EndAttempt(AttemptEnd end, const Options& options, JobDraft* draft) {
   const JobRecord& record = draft->record();
   const CurrentAttempt& current = record.current();
-  const bool told = current.ordered() != v1::Assignment::DESIRED_UNSPECIFIED || end.draining;
+  bool told = WasTold(end, current);
+  std::string worker = current.worker();
+  if (current.has_broken() && end.end != v1::Attempt::STOPPED) {
+    end.end = current.broken().end();
+    end.failure = current.broken().failure();
+    told = current.broken().told();
+    worker = current.broken().worker();
+  }
   const Blame blame = JudgeEnd(record, end.failure, told, options);
   const v1::JobState after = StateAfter(draft->state(), blame);
 
   Event event = draft->NewEvent(v1::JobEvent::ATTEMPT_ENDED, after,
                                 after == v1::FAILED ? v1::FAILURE : ReasonOf(end, current),
-                                Sentence(WhatHappened(end, current), after, blame, record));
+                                Sentence(WhatHappened(end, worker), after, blame, record));
   if (blame.death || after == v1::FAILED) event.mutable_shown()->set_level(v1::JobEvent::WARNING);
   event.mutable_shown()->set_step(CheckpointStep(record));
   AttemptEnded& ended = *event.mutable_attempt_ended();
@@ -102,6 +115,34 @@ void EndAttempt(const AttemptEnd& end, const Options& options, JobDraft* draft) 
   if (after == v1::FAILED) *ended.mutable_job_failure() = blame.failure;
   if (after == v1::QUEUED && end.end == v1::Attempt::FAILED && blame.death) {
     *ended.mutable_retry_time() = ToProto(draft->now() + Backoff(record, options));
+  }
+  draft->Add(std::move(event));
+}
+
+void EndOn(const std::string& worker, const AttemptEnd& end, bool done, const Options& options,
+           JobDraft* draft) {
+  const CurrentAttempt& current = draft->record().current();
+  const size_t holders = HoldersOf(current).size();
+  if (holders == 1) return EndAttempt(end, options, draft);
+  const bool told = WasTold(end, current);
+  // Without one of them the others cannot take a step, nor a checkpoint.
+  const bool ordered = current.ordered() != v1::Assignment::DESIRED_UNSPECIFIED;
+  const bool breaks = !done && !current.has_broken() &&
+                      (!ordered || (end.end != v1::Attempt::LEFT && !IsStop(current)));
+  Event event = draft->NewEvent(
+      v1::JobEvent::NOTE, draft->state(),
+      breaks ? ReasonOf(end, current) : v1::JOB_REASON_UNSPECIFIED,
+      absl::StrCat(done ? absl::StrCat(worker, " has done all steps") : WhatHappened(end, worker),
+                   "; ", holders - 1, " of ", current.members_size(),
+                   breaks ? " are told to stop" : " hold the job"));
+  event.mutable_member_left()->set_worker(worker);
+  if (breaks) {
+    event.mutable_shown()->set_level(v1::JobEvent::WARNING);
+    GangBreak& broken = *event.mutable_member_left()->mutable_broken();
+    broken.set_worker(worker);
+    broken.set_end(end.end);
+    if (!end.failure.code().empty()) *broken.mutable_failure() = end.failure;
+    broken.set_told(told);
   }
   draft->Add(std::move(event));
 }

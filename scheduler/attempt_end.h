@@ -1,4 +1,5 @@
-// EndAttempt: what becomes of a job when its current attempt ends without a result.
+// EndAttempt: what becomes of a job when its current attempt ends without a result; EndOn, when it
+// ends on one of its workers.
 //
 //   CANCELLING          -> CANCELLED
 //   PAUSING             -> PAUSED at the last checkpoint, however the attempt ended; FAILED only
@@ -23,8 +24,14 @@ struct AttemptEnd {
   bool draining = false;  // The worker said that it drains.
 };
 
-// Adds the event to `draft`, whose job has a current attempt.
-void EndAttempt(const AttemptEnd& end, const Options& options, JobDraft* draft);
+// Adds the event to `draft`, whose job has a current attempt. Of a gang that was broken before, why
+// it was broken counts and not `end`.
+void EndAttempt(AttemptEnd end, const Options& options, JobDraft* draft);
+
+// The same for `worker` alone, which holds the attempt: the attempt ends with the last one. If it
+// was not told to leave, nor is `done`, the gang is broken: the others are told to stop.
+void EndOn(const std::string& worker, const AttemptEnd& end, bool done, const Options& options,
+           JobDraft* draft);
 
 }  // namespace deltaworks::scheduler
 

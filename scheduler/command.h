@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -44,6 +45,7 @@ struct EndLease {
   std::string job;
   int64_t lease_epoch = 0;
   std::string attempt_id;
+  std::string worker;
 };
 
 struct GrantAttempt {
@@ -52,6 +54,8 @@ struct GrantAttempt {
   int64_t worker_incarnation = 0;
   std::string numerics_class;
   bool alone = true;
+  // Of a gang: its other workers, of ranks 1, 2, ..., with their incarnations.
+  std::vector<std::pair<std::string, int64_t>> others;
 };
 
 // Asks jobs on a worker to make room there for a waiting one; all of them, or nothing happens.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -47,6 +48,42 @@ void Note(v1::JobEvent::Level level, v1::JobEvent::Type type, const std::string&
   draft->Add(std::move(event));
 }
 
+// Workers that could be of its gang, of the kind that has most of them; and in the largest gang
+// that one of them can be part of.
+struct GangRoom {
+  int64_t workers = 0;
+  int32_t size_max = 0;
+};
+
+GangRoom RoomForGang(const JobShape& shape, const Fleet& fleet) {
+  GangRoom room;
+  std::map<std::pair<std::string, int64_t>, int64_t> kinds;
+  for (const auto& [name, worker] : fleet.workers()) {
+    const Fit fit = CheckWorkerKind(shape, worker, /*any_class=*/true);
+    if (fit.verdict != Verdict::kFits && fit.reason != v1::NO_WORKERS_FOR_GANG) continue;
+    room.size_max = std::max(room.size_max, worker.environment.gang_size_max());
+    if (fit.verdict != Verdict::kFits) continue;
+    const int64_t count =
+        ++kinds[{worker.environment.numerics_class(), worker.environment.memory_bytes()}];
+    room.workers = std::max(room.workers, count);
+  }
+  return room;
+}
+
+std::string WhyNoGang(const JobShape& shape, const Fleet& fleet) {
+  if (shape.gang_size == 1) return "";
+  const GangRoom room = RoomForGang(shape, fleet);
+  if (room.workers >= shape.gang_size) return "";
+  if (room.size_max < shape.gang_size) {
+    return absl::StrCat("the job needs a gang of ", shape.gang_size, " workers, want at most ",
+                        std::max(1, room.size_max),
+                        ", what the workers here can be part of (placement.gang_size)");
+  }
+  return absl::StrCat("the job needs a gang of ", shape.gang_size,
+                      " workers of one kind, want at most ", room.workers,
+                      ", as many as there are (placement.gang_size)");
+}
+
 // Empty, or why no worker that is known could ever hold the job. Asked once, when the job is
 // accepted, and only when all workers had the time to report.
 std::string WhyInfeasible(const JobRecord& record, const DecisionContext& context) {
@@ -58,11 +95,13 @@ std::string WhyInfeasible(const JobRecord& record, const DecisionContext& contex
   int64_t memory_bytes_max = 0;
   if (shape.labels.empty()) {
     memory_bytes_max = context.fleet.MemoryMax(shape.device_kind);
-    if (shape.memory_bytes <= memory_bytes_max) return "";
+    if (shape.memory_bytes <= memory_bytes_max) return WhyNoGang(shape, context.fleet);
   } else {
     for (const auto& [name, worker] : context.fleet.workers()) {
       const Fit fit = CheckWorkerKind(shape, worker, /*any_class=*/true);
-      if (fit.verdict == Verdict::kFits) return "";
+      if (fit.verdict == Verdict::kFits || fit.reason == v1::NO_WORKERS_FOR_GANG) {
+        return WhyNoGang(shape, context.fleet);
+      }
       if (fit.reason == v1::NO_WORKER_WITH_MEMORY) {
         memory_bytes_max = std::max(memory_bytes_max, worker.environment.memory_bytes());
       }
@@ -225,9 +264,12 @@ Decision DecideVersion(const VersionAnswer& answer, const DecisionContext& conte
 
 Decision DecideEndLease(const EndLease& command, const DecisionContext& context) {
   const JobRecord* record = context.state.FindJob(command.job);
-  if (record == nullptr || !IsCurrent(*record, command.lease_epoch, command.attempt_id)) return {};
+  if (record == nullptr || !IsCurrent(*record, command.lease_epoch, command.attempt_id) ||
+      !IsHolder(record->current(), command.worker)) {
+    return {};
+  }
   JobDraft draft(*record, context.now);
-  EndAttempt({.end = v1::Attempt::LEASE_ENDED}, context.options, &draft);
+  EndOn(command.worker, {.end = v1::Attempt::LEASE_ENDED}, /*done=*/false, context.options, &draft);
   return Done(&draft);
 }
 
@@ -241,9 +283,11 @@ Decision DecideGrant(const GrantAttempt& command, const DecisionContext& context
   const bool class_changed =
       !status.numerics_class().empty() && status.numerics_class() != command.numerics_class;
 
-  std::string message =
-      absl::StrCat("attempt ", lease_epoch, " on ", command.worker, " from ",
-                   start_step == 0 ? "the beginning" : absl::StrCat("step ", start_step));
+  std::string message = absl::StrCat(
+      "attempt ", lease_epoch, " on ", command.worker,
+      command.others.empty() ? ""
+                             : absl::StrCat(" and ", command.others.size(), " more of its gang"),
+      " from ", start_step == 0 ? "the beginning" : absl::StrCat("step ", start_step));
   if (class_changed) {
     absl::StrAppend(&message, ", in numerics class ", command.numerics_class, " after ",
                     status.numerics_class(), ": no longer exact");
@@ -264,6 +308,14 @@ Decision DecideGrant(const GrantAttempt& command, const DecisionContext& context
   *attempt.mutable_grant_time() = ToProto(context.now);
   attempt.set_start_step(start_step);
   attempt.set_alone(command.alone);
+  const auto add_member = [&](const std::string& worker, int64_t incarnation) {
+    attempt.add_gang(worker);
+    GangMember& member = *granted.add_members();
+    member.set_worker(worker);
+    member.set_worker_incarnation(incarnation);
+  };
+  if (!command.others.empty()) add_member(command.worker, command.worker_incarnation);
+  for (const auto& [worker, incarnation] : command.others) add_member(worker, incarnation);
   draft.Add(std::move(event));
   return Done(&draft);
 }

@@ -148,24 +148,34 @@ v1::Failure ReportedFailure(const v1::AttemptReport& report) {
   return failure;
 }
 
+// That the gang's rank 0 and nobody else says.
+bool IsRankZero(const CurrentAttempt& current, const v1::SyncRequest& sync) {
+  return current.worker() == sync.worker();
+}
+
 void TakeEnd(const v1::AttemptReport& report, const v1::SyncRequest& sync, const Options& options,
              JobDraft* draft) {
   const bool draining = sync.draining();
+  const auto end = [&](const AttemptEnd& attempt_end, bool done = false) {
+    EndOn(sync.worker(), attempt_end, done, options, draft);
+  };
   switch (report.phase()) {
     case v1::AttemptReport::FAILED:
-      EndAttempt(
-          {.end = v1::Attempt::FAILED, .failure = ReportedFailure(report), .draining = draining},
-          options, draft);
-      return;
+      return end(
+          {.end = v1::Attempt::FAILED, .failure = ReportedFailure(report), .draining = draining});
     case v1::AttemptReport::LEFT: {
       const bool told =
           draining || draft->record().current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED;
-      EndAttempt(
-          {.end = told ? v1::Attempt::LEFT : v1::Attempt::LEFT_UNASKED, .draining = draining},
-          options, draft);
-      return;
+      const bool done = !IsRankZero(draft->record().current(), sync) &&
+                        report.step() >= draft->record().job().status().progress().total_steps();
+      return end({.end = told || done ? v1::Attempt::LEFT : v1::Attempt::LEFT_UNASKED,
+                  .draining = draining},
+                 done);
     }
     case v1::AttemptReport::DONE:
+      if (!IsRankZero(draft->record().current(), sync)) return;
+      // Sent again until it is answered: the others are not done yet.
+      if (HoldersOf(draft->record().current()).size() > 1) return;
       TakeResult(report, sync.environment().build_version(), options, draft);
       return;
     default:
@@ -188,7 +198,7 @@ void TakeRepeatedResult(const v1::AttemptReport& report, JobDraft* draft) {
 }
 
 bool IsOf(const CurrentAttempt& current, const v1::SyncRequest& sync) {
-  return current.worker() == sync.worker() && current.worker_incarnation() == sync.incarnation();
+  return IsMember(current, sync.worker(), sync.incarnation()) && IsHolder(current, sync.worker());
 }
 
 void TakeDrain(const v1::SyncRequest& sync, JobDraft* draft) {
@@ -196,9 +206,8 @@ void TakeDrain(const v1::SyncRequest& sync, JobDraft* draft) {
       draft->record().current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED) {
     return;
   }
-  Event event =
-      draft->NewEvent(v1::JobEvent::YIELD_ORDERED, v1::RUNNING, v1::DRAINED,
-                      absl::StrCat(draft->record().current().worker(), " was told to stop"));
+  Event event = draft->NewEvent(v1::JobEvent::YIELD_ORDERED, v1::RUNNING, v1::DRAINED,
+                                absl::StrCat(sync.worker(), " was told to stop"));
   event.mutable_attempt_ordered()->set_desired(v1::Assignment::YIELD);
   draft->Add(std::move(event));
 }
@@ -208,7 +217,8 @@ void TakeDeviceTime(const v1::AttemptReport& report, JobDraft* draft) {
   const JobRecord& record = draft->record();
   const v1::Attempt& attempt = *record.job().status().attempts().rbegin();
   const int64_t passed = absl::ToInt64Milliseconds(draft->now() - FromProto(attempt.grant_time()));
-  const int64_t device_ms = std::min(report.device_ms(), passed);
+  // A gang is on as many devices all the time.
+  const int64_t device_ms = std::min(report.device_ms(), passed) * GangSizeOf(record.job());
   if (device_ms > record.current().device_ms()) draft->CountDeviceTime(device_ms);
 }
 
@@ -216,7 +226,8 @@ void TakeDeviceTime(const v1::AttemptReport& report, JobDraft* draft) {
 void WriteDeviceTime(const v1::AttemptReport& report, JobDraft* draft) {
   if (!draft->counts_device_time()) return;
   const JobRecord& record = draft->record();
-  const absl::Duration more = absl::Milliseconds(report.device_ms() - record.current().device_ms());
+  const absl::Duration more = absl::Milliseconds(report.device_ms() * GangSizeOf(record.job()) -
+                                                 record.current().device_ms());
   if (more >= kDeviceTimeUnsaidMax) {
     draft->Add(draft->NewEvent());
   } else {
@@ -245,6 +256,10 @@ void TakeAttempt(const v1::AttemptReport& report, const v1::SyncRequest& sync,
   if (!IsCurrent(draft->record(), report.lease_epoch(), report.attempt_id()) ||
       !IsOf(draft->record().current(), sync)) {
     TakeRepeatedResult(report, draft);
+    return;
+  }
+  if (!IsRankZero(draft->record().current(), sync)) {
+    TakeEnd(report, sync, context.options, draft);
     return;
   }
   TakeDeviceTime(report, draft);
@@ -286,8 +301,9 @@ void EndLowerIncarnations(const v1::SyncRequest& sync, const DecisionContext& co
                           Drafts* drafts) {
   for (const std::string& job : context.state.JobsOn(sync.worker())) {
     JobDraft* draft = drafts->Get(job);
-    if (draft->record().current().worker_incarnation() < sync.incarnation()) {
-      EndAttempt({.end = v1::Attempt::WORKER_RESTARTED}, context.options, draft);
+    if (!IsMember(draft->record().current(), sync.worker(), sync.incarnation())) {
+      EndOn(sync.worker(), {.end = v1::Attempt::WORKER_RESTARTED}, /*done=*/false, context.options,
+            draft);
     }
   }
 }

@@ -20,7 +20,7 @@ v1::Assignment Name(const std::string& job, int64_t lease_epoch, const std::stri
   return assignment;
 }
 
-v1::TrainTask Task(const JobRecord& record, const Options& options) {
+v1::TrainTask Task(const JobRecord& record, absl::string_view worker, const Options& options) {
   v1::TrainTask task;
   *task.mutable_spec() = record.job().train();
   *task.mutable_facts() = record.job().status().facts();
@@ -28,11 +28,15 @@ v1::TrainTask Task(const JobRecord& record, const Options& options) {
     *task.mutable_start_checkpoint() = record.current().start_checkpoint();
   }
   *task.mutable_checkpoint_interval() = ToProto(options.checkpoint_interval);
+  for (const GangMember& member : record.current().members()) {
+    if (member.worker() == worker) task.mutable_gang()->set_rank(task.gang().workers_size());
+    task.mutable_gang()->add_workers(member.worker());
+  }
   return task;
 }
 
-v1::Assignment OfCurrent(const JobRecord& record, bool listed, const Options& options,
-                         absl::Time now) {
+v1::Assignment OfCurrent(const JobRecord& record, absl::string_view worker, bool listed,
+                         const Options& options, absl::Time now) {
   const CurrentAttempt& current = record.current();
   v1::Assignment assignment =
       Name(record.job().name(), current.lease_epoch(), current.attempt_id());
@@ -41,7 +45,7 @@ v1::Assignment OfCurrent(const JobRecord& record, bool listed, const Options& op
   assignment.set_logs_acknowledged_n(current.logs_acknowledged_n());
   if (current.ordered() == v1::Assignment::DESIRED_UNSPECIFIED) {
     assignment.set_desired(v1::Assignment::RUN);
-    if (!listed) *assignment.mutable_train() = Task(record, options);
+    if (!listed) *assignment.mutable_train() = Task(record, worker, options);
     return assignment;
   }
   assignment.set_desired(current.ordered());
@@ -95,11 +99,12 @@ std::vector<v1::Assignment> DesiredState(const State& state, JobArchive& archive
   for (const std::string& job : state.JobsOn(report.worker())) {
     const JobRecord& record = *state.FindJob(job);
     const CurrentAttempt& current = record.current();
-    if (current.worker_incarnation() != report.incarnation()) continue;
+    if (!IsMember(current, report.worker(), report.incarnation())) continue;
     const bool is_listed = listed.contains(current.attempt_id());
-    const Lease* lease = leases.Find(job, current.lease_epoch(), current.attempt_id());
+    const Lease* lease =
+        leases.Find(report.worker(), job, current.lease_epoch(), current.attempt_id());
     if (!is_listed && lease != nullptr && lease->heard_at + options.lease_duration <= now) continue;
-    assignments.push_back(OfCurrent(record, is_listed, options, now));
+    assignments.push_back(OfCurrent(record, report.worker(), is_listed, options, now));
   }
   for (const v1::AttemptReport& attempt : report.attempts()) {
     const JobRecord* record = state.FindJob(attempt.job());
@@ -112,8 +117,8 @@ std::vector<v1::Assignment> DesiredState(const State& state, JobArchive& archive
       continue;
     }
     const bool is_current = IsCurrent(*record, attempt.lease_epoch(), attempt.attempt_id()) &&
-                            record->current().worker() == report.worker() &&
-                            record->current().worker_incarnation() == report.incarnation();
+                            IsMember(record->current(), report.worker(), report.incarnation()) &&
+                            IsHolder(record->current(), report.worker());
     if (!is_current) assignments.push_back(OfEnded(*record, attempt));
   }
   return assignments;
@@ -128,8 +133,9 @@ std::vector<v1::Assignment> LastCommittedState(const LeaseTable& leases,
                                                const v1::SyncRequest& report) {
   std::vector<v1::Assignment> assignments;
   for (const v1::AttemptReport& attempt : report.attempts()) {
-    const Lease* lease = leases.Find(attempt.job(), attempt.lease_epoch(), attempt.attempt_id());
-    if (lease == nullptr || lease->worker != report.worker()) continue;
+    const Lease* lease =
+        leases.Find(report.worker(), attempt.job(), attempt.lease_epoch(), attempt.attempt_id());
+    if (lease == nullptr) continue;
     v1::Assignment assignment = Name(attempt.job(), attempt.lease_epoch(), attempt.attempt_id());
     assignment.set_desired(lease->desired);
     assignment.set_message("the scheduler loads its state; go on as you were told");

@@ -22,23 +22,36 @@ std::optional<v1::JobEstimate> Estimator::EstimateOf(const JobRecord& record) co
 }
 
 std::optional<v1::StartBound> Estimator::BoundOf(const JobRecord& record, absl::Time now) const {
-  const int64_t workers = WorkersFor(ShapeOf(record, options_), now);
-  if (workers == 0) return std::nullopt;
+  const JobShape shape = ShapeOf(record, options_);
+  const int64_t workers = WorkersFor(shape, now);
+  if (workers < shape.gang_size) return std::nullopt;
   const absl::Time overdue =
       MakeQueueKey(record.job(), options_).rank + options_.bonus_high + options_.max_overtake;
   v1::StartBound bound;
   bound.set_work_ahead_seconds(SecondsAhead(record));
   bound.set_workers(workers);
   // A hundred years are as good as more, and can be written down.
-  const absl::Duration wait =
-      std::min(absl::Seconds(bound.work_ahead_seconds() / static_cast<double>(workers)),
-               absl::Hours(24 * 365 * 100));
+  const absl::Duration wait = std::min(
+      absl::Seconds(bound.work_ahead_seconds() / static_cast<double>(BusyBefore(shape, workers))),
+      absl::Hours(24 * 365 * 100));
   *bound.mutable_latest_start_time() = ToProto(std::max(overdue, now) + wait);
   return bound;
 }
 
 int64_t Estimator::WorkersFor(const JobShape& shape, absl::Time now) const {
   return workers_.CountFeasible(shape, MayChangeClass(shape, fleet_, options_, now));
+}
+
+int64_t Estimator::BusyBefore(const JobShape& shape, int64_t workers) const {
+  int64_t gang = shape.gang_size;
+  for (const auto& [other, queue] : state_.queue().shapes()) {
+    if (!shape.device_kind.empty() && !other.device_kind.empty() &&
+        shape.device_kind != other.device_kind) {
+      continue;
+    }
+    gang = std::max<int64_t>(gang, other.gang_size);
+  }
+  return std::max<int64_t>(1, workers - gang + 1);
 }
 
 double Estimator::SecondsAhead(const JobRecord& record) const {

@@ -37,6 +37,10 @@ class Estimator {
   // Workers that take jobs and could hold it, were they empty.
   int64_t WorkersFor(const JobShape& shape, absl::Time now) const;
 
+  // Of `workers`, those that are busy with what is ahead as long as a job of the shape waits
+  // overdue: all but one less than the largest gang that is being gathered.
+  int64_t BusyBefore(const JobShape& shape, int64_t workers) const;
+
   // Device time of all that is ahead of `record` by key or running, and could run where it could.
   double SecondsAhead(const JobRecord& record) const;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -84,8 +85,11 @@ v1::Job Explainer::ShowOne(const JobRecord& record, const Sources* sources) {
   for (std::string& hint : StartHints(record, state_, fleet_, estimator, options_, now_)) {
     waiting.add_hints(std::move(hint));
   }
+  // Of gangs nothing is played.
   const Forecast::Answer forecast =
-      Forecast(state_, fleet_, sources->workers, options_, now_).Of(record);
+      GangSizeOf(record.job()) > 1
+          ? Forecast::Answer{.played_until = now_}
+          : Forecast(state_, fleet_, sources->workers, options_, now_).Of(record);
   if (forecast.earliest_start.has_value()) {
     *waiting.mutable_earliest_start_time() = ToProto(*forecast.earliest_start);
   }
@@ -94,9 +98,11 @@ v1::Job Explainer::ShowOne(const JobRecord& record, const Sources* sources) {
     *waiting.mutable_likely_start_time_max() = ToProto(*forecast.start);
     if (forecast.end.has_value()) *waiting.mutable_likely_end_time() = ToProto(*forecast.end);
   } else if (const int64_t workers = estimator.WorkersFor(ShapeOf(record, options_), now_);
-             workers > 0) {
+             workers >= GangSizeOf(record.job())) {
     const absl::Duration wait = std::min(
-        absl::Seconds(estimator.SecondsAhead(record) / static_cast<double>(workers)), kWaitMax);
+        absl::Seconds(estimator.SecondsAhead(record) / static_cast<double>(estimator.BusyBefore(
+                                                           ShapeOf(record, options_), workers))),
+        kWaitMax);
     *waiting.mutable_likely_start_time() = ToProto(forecast.played_until);
     *waiting.mutable_likely_start_time_max() =
         ToProto(std::max(forecast.played_until, now_ + wait));
@@ -157,14 +163,50 @@ const Explainer::Survey& Explainer::LookAt(const JobShape& shape) {
 void Explainer::ExplainRoom(const JobRecord& record, v1::Waiting* waiting) const {
   const TenantShare share =
       ShareOf(std::string(TenantOf(record.job().name())), state_, options_, now_);
-  if (share.at_limit()) {
+  const int32_t gang_size = GangSizeOf(record.job());
+  if (share.devices + gang_size > share.limit_devices) {
     waiting->set_reason(v1::QUOTA_REACHED);
-    waiting->set_message(absl::StrCat("the tenant is on ", share.devices,
-                                      share.devices == 1 ? " device" : " devices",
-                                      ", as many as its quota allows"));
+    waiting->set_message(gang_size == 1
+                             ? absl::StrCat("the tenant is on ", share.devices,
+                                            share.devices == 1 ? " device" : " devices",
+                                            ", as many as its quota allows")
+                             : absl::StrCat("its gang needs ", gang_size,
+                                            " devices; the tenant is on ", share.devices,
+                                            ", and its quota allows ", share.limit_devices));
   } else {
     waiting->set_reason(v1::WORKERS_HELD);
     waiting->set_message("a worker has room, and it is kept for jobs ahead that need more of it");
+  }
+}
+
+void Explainer::ExplainGang(const JobRecord& record, v1::Waiting* waiting) const {
+  const JobShape shape = ShapeOf(record, options_);
+  const bool any_class = MayChangeClass(shape, fleet_, options_, now_);
+  // Of one kind: those that could be of the gang, and those of them that are empty.
+  std::map<std::pair<std::string, int64_t>, std::pair<int64_t, int64_t>> kinds;
+  std::pair<int64_t, int64_t> most;
+  for (const auto& [name, worker] : fleet_.workers()) {
+    if (!TakesJobs(worker, state_.WorkerMode(name)) ||
+        CheckWorkerKind(shape, worker, any_class).verdict != Verdict::kFits) {
+      continue;
+    }
+    auto& [suitable, empty] =
+        kinds[{worker.environment.numerics_class(), worker.environment.memory_bytes()}];
+    ++suitable;
+    empty += state_.LoadOf(name).empty() ? 1 : 0;
+    most = std::max(most, std::pair(suitable, empty));
+  }
+  const std::string gang = absl::StrCat("its gang needs ", shape.gang_size, " workers of one kind");
+  if (most.first < shape.gang_size) {
+    waiting->set_reason(v1::NO_WORKERS_FOR_GANG);
+    waiting->set_message(absl::StrCat(gang, "; ", Workers(most.first), " online could be of it"));
+  } else if (std::any_of(kinds.begin(), kinds.end(),
+                         [&](const auto& kind) { return kind.second.second >= shape.gang_size; })) {
+    ExplainRoom(record, waiting);
+  } else {
+    waiting->set_reason(v1::WAITING_FOR_GANG);
+    waiting->set_message(absl::StrCat(gang, ", empty at the same time; of ", most.first, " ",
+                                      most.second, most.second == 1 ? " is" : " are"));
   }
 }
 
@@ -190,6 +232,11 @@ v1::Waiting Explainer::Explain(const JobRecord& record) {
   SetPosition(record, &waiting);
   const int64_t position = waiting.queue_position();
   waiting.set_reason(survey.furthest);
+  if (CheckOrder(survey.furthest) >= CheckOrder(v1::NO_WORKERS_FOR_GANG) &&
+      GangSizeOf(record.job()) > 1) {
+    ExplainGang(record, &waiting);
+    return waiting;
+  }
   switch (survey.furthest) {
     case v1::NO_WORKER_ONLINE:
       waiting.set_message(absl::StrCat("no worker is online that takes jobs (", survey.seen,

@@ -60,6 +60,7 @@ class Explainer {
  private:
   void SetPosition(const JobRecord& record, v1::Waiting* waiting);
   const Survey& LookAt(const JobShape& shape);
+  void ExplainGang(const JobRecord& record, v1::Waiting* waiting) const;
   void ExplainRoom(const JobRecord& record, v1::Waiting* waiting) const;
 
   const State& state_;

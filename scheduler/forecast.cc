@@ -35,7 +35,9 @@ Forecast::Forecast(const State& state, const Fleet& fleet, const WorkerIndex& wo
     Turn& turn = turns_[tenant];
     turn.tenant = tenant;
     turn.share = ShareOf(tenant, state, options, now);
-    for (const auto& [shape, keys] : queue) turn.next.push_back({shape, &keys, keys.begin()});
+    for (const auto& [shape, keys] : queue) {
+      if (shape->shape.gang_size == 1) turn.next.push_back({shape, &keys, keys.begin()});
+    }
   }
   workers.VisitSoonest(kDevicesMax, [&](const WorkerInfo& worker) { AddDevice(worker); });
 }
@@ -64,7 +66,8 @@ void Forecast::AddMember(const JobRecord& record, bool leaving, Device* device) 
   device->members.push_back(
       {.job = record.job().name(),
        .passes_left = leaving ? 0 : passes,
-       .tokens_by_pass = passes > 0 ? static_cast<double>(work.tokens) / passes : 0});
+       .tokens_by_pass =
+           passes > 0 ? static_cast<double>(work.tokens) / passes / GangSizeOf(record.job()) : 0});
 }
 
 double Forecast::PassSeconds(const Device& device) {

@@ -3,7 +3,7 @@
 // Plays the grants that are to come, on the loads, shares and pass times of now: each worker's jobs
 // share its passes until one is through; then whose turn it is takes the room, as in
 // grant_planner.h. It goes wrong as far as the times do, and as far as people submit, cancel and
-// pause, workers die, and jobs are preempted: nothing of that is played.
+// pause, workers die, and jobs are preempted: nothing of that is played, nor are gangs that wait.
 //
 // Bounded: beyond kStartsMax starts, or kChecksMax looks whether a job fits, it says only until
 // when the job did not start. Used once; everything passed in must outlive it and stay as it is.

@@ -77,13 +77,21 @@ bool GrantPlanner::AnyRoom() {
   const auto skip = [&](const std::string& worker) { return held_.contains(worker); };
   return std::any_of(
       state_.queue().shapes().begin(), state_.queue().shapes().end(), [&](const auto& entry) {
-        return workers_.Choose(entry.first, MayChange(entry.second), skip) != nullptr;
+        const bool any_class = MayChange(entry.second);
+        if (entry.first.gang_size > 1) {
+          return !workers_.ChooseGang(entry.first, any_class, /*empty_later=*/false, skip).empty();
+        }
+        return workers_.Choose(entry.first, any_class, skip) != nullptr;
       });
 }
 
 bool GrantPlanner::MayBeOn(const Turn& turn, const std::string& worker) const {
   return !turn.share.at_limit() || turn.planned_devices.contains(worker) ||
          state_.DevicesOf(turn.tenant).contains(worker);
+}
+
+bool GrantPlanner::IsLimited(const JobShape& shape, const Turn& turn) {
+  return turn.share.devices + shape.gang_size > turn.share.limit_devices;
 }
 
 bool GrantPlanner::IsHeldFromJob(const std::string& worker, const std::string& job) const {
@@ -130,10 +138,30 @@ void GrantPlanner::Grant(const QueueKey& key, const JobShape& shape, const Worke
                      .worker_incarnation = worker.incarnation,
                      .numerics_class = worker.environment.numerics_class(),
                      .alone = shape.alone()});
-  placed_.insert(key.job);
+  PlanOn(key.job, shape, worker, turn);
+}
+
+void GrantPlanner::GrantGang(const QueueKey& key, const JobShape& shape,
+                             const std::vector<const WorkerInfo*>& gang, Turn* turn) {
+  const WorkerInfo& first = *gang.front();
+  GrantAttempt& grant =
+      grants_.emplace_back(GrantAttempt{.job = key.job,
+                                        .worker = first.name,
+                                        .worker_incarnation = first.incarnation,
+                                        .numerics_class = first.environment.numerics_class(),
+                                        .alone = true});
+  for (size_t i = 1; i < gang.size(); ++i) {
+    grant.others.emplace_back(gang[i]->name, gang[i]->incarnation);
+  }
+  for (const WorkerInfo* worker : gang) PlanOn(key.job, shape, *worker, turn);
+}
+
+void GrantPlanner::PlanOn(const std::string& job, const JobShape& shape, const WorkerInfo& worker,
+                          Turn* turn) {
+  placed_.insert(job);
   const auto [load, is_new] = planned_.try_emplace(worker.name);
   if (is_new) load->second = state_.LoadOf(worker.name);
-  load->second.Add({.job = key.job, .shape = shape, .alone = shape.alone()});
+  load->second.Add({.job = job, .shape = shape, .alone = shape.alone()});
   ++turn->share.attempts;
   if (!state_.DevicesOf(turn->tenant).contains(worker.name) &&
       turn->planned_devices.insert(worker.name).second) {
@@ -141,7 +169,24 @@ void GrantPlanner::Grant(const QueueKey& key, const JobShape& shape, const Worke
   }
 }
 
+std::vector<const WorkerInfo*> GrantPlanner::ChooseGang(const std::string& job,
+                                                        const JobShape& shape, bool any_class,
+                                                        const Turn& turn) const {
+  // All of them are empty, so the tenant is on none of them yet.
+  if (IsLimited(shape, turn)) return {};
+  return workers_.ChooseGang(shape, any_class, /*empty_later=*/false,
+                             [&](const std::string& worker) {
+                               return planned_.contains(worker) || IsHeldFromJob(worker, job);
+                             });
+}
+
 bool GrantPlanner::Place(const QueueKey& key, const ShapeQueue& shape, Turn* turn) {
+  if (shape.shape.gang_size > 1) {
+    const auto gang = ChooseGang(key.job, shape.shape, MayChange(shape), *turn);
+    if (gang.empty()) return false;
+    GrantGang(key, shape.shape, gang, turn);
+    return true;
+  }
   const WorkerInfo* const worker = Choose(key, shape, *turn);
   if (worker == nullptr) return false;
   Grant(key, shape.shape, *worker, turn);
@@ -150,9 +195,19 @@ bool GrantPlanner::Place(const QueueKey& key, const ShapeQueue& shape, Turn* tur
 
 void GrantPlanner::Hold(const QueueKey& key, const ShapeQueue& shape) {
   if (!holders_.insert(key.job).second) return;  // It has one, as it is overdue.
+  HoldFor(key.job, shape.shape, MayChange(shape));
+}
+
+bool GrantPlanner::HoldFor(const std::string& job, const JobShape& shape, bool any_class) {
   const auto skip = [&](const std::string& worker) { return held_.contains(worker); };
-  const WorkerInfo* const worker = workers_.SoonestEmpty(shape.shape, MayChange(shape), skip);
-  if (worker != nullptr) held_.emplace(worker->name, key.job);
+  if (shape.gang_size > 1) {
+    const auto gang = workers_.ChooseGang(shape, any_class, /*empty_later=*/true, skip);
+    for (const WorkerInfo* worker : gang) held_.emplace(worker->name, job);
+    return !gang.empty();
+  }
+  const WorkerInfo* const worker = workers_.SoonestEmpty(shape, any_class, skip);
+  if (worker != nullptr) held_.emplace(worker->name, job);
+  return worker != nullptr;
 }
 
 void GrantPlanner::PlacePromised() {
@@ -180,12 +235,7 @@ void GrantPlanner::HoldForRetries() {
     const JobRecord& record = *state_.FindJob(job);
     if (!IsBackingOff(record)) continue;
     const JobShape shape = ShapeOf(record, options_);
-    const auto skip = [&](const std::string& worker) { return held_.contains(worker); };
-    const WorkerInfo* const worker =
-        workers_.SoonestEmpty(shape, MayChangeClass(shape, fleet_, options_, now_), skip);
-    if (worker == nullptr) continue;
-    held_.emplace(worker->name, job);
-    ++kept;
+    kept += HoldFor(job, shape, MayChangeClass(shape, fleet_, options_, now_)) ? 1 : 0;
   }
 }
 
@@ -228,7 +278,7 @@ bool GrantPlanner::PlaceOverdue() {
     const QueueKey& key = *next.at;
     if (!placed_.contains(key.job) && !Place(key, *next.shape, next.turn)) {
       // Nor can one behind it, of the same tenant and shape, be on more devices.
-      if (next.turn->share.at_limit()) continue;
+      if (IsLimited(next.shape->shape, *next.turn)) continue;
       if (held_.size() >= kHeldOverdueMax) return false;
       Hold(key, *next.shape);
     }
@@ -268,7 +318,7 @@ void GrantPlanner::PlaceFairly() {
     const bool is_full = full.contains(shape);
     if (is_full || !Place(key, *shape, turn)) {
       turn->done.insert(shape);
-      if (!is_full && !turn->share.at_limit()) {
+      if (!is_full && !IsLimited(shape->shape, *turn)) {
         full.insert(shape);
         if (held_.size() < held_before + kHeldMax) Hold(key, *shape);
       }

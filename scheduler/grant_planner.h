@@ -11,6 +11,9 @@
 // no stream of small or later jobs keeps a large, a different or an older one waiting for ever.
 // Overdue jobs keep a worker each; of the others the first kHeldMax that cannot run, by shape.
 //
+// A gang is placed on all the workers it needs, of one kind and empty, or not at all; it keeps as
+// many. Nobody ever holds a part of what he needs, so two gangs cannot wait for each other.
+//
 // No job puts its tenant on more devices than its limit. What is planned counts at once. Asks by
 // shape, so its cost does not grow with the length of the queue. Used once; everything passed in
 // must outlive it and stay as it is.
@@ -71,13 +74,23 @@ class GrantPlanner {
   bool AnyRoom();
   Turn& TurnOf(const std::string& tenant);
   bool MayBeOn(const Turn& turn, const std::string& worker) const;
+  // Its tenant may not be on as many more devices as the job needs.
+  static bool IsLimited(const JobShape& shape, const Turn& turn);
   bool IsHeldFromJob(const std::string& worker, const std::string& job) const;
   bool MayChange(const ShapeQueue& shape);
 
   // The best worker for a job of the tenant; nullptr if there is none.
   const WorkerInfo* Choose(const QueueKey& key, const ShapeQueue& shape, const Turn& turn);
   bool Place(const QueueKey& key, const ShapeQueue& shape, Turn* turn);
+  // Of one kind, empty and unplanned; none if there are too few.
+  std::vector<const WorkerInfo*> ChooseGang(const std::string& job, const JobShape& shape,
+                                            bool any_class, const Turn& turn) const;
   void Grant(const QueueKey& key, const JobShape& shape, const WorkerInfo& worker, Turn* turn);
+  void GrantGang(const QueueKey& key, const JobShape& shape,
+                 const std::vector<const WorkerInfo*>& gang, Turn* turn);
+  void PlanOn(const std::string& job, const JobShape& shape, const WorkerInfo& worker, Turn* turn);
+  // False if there are none to keep.
+  bool HoldFor(const std::string& job, const JobShape& shape, bool any_class);
   void Hold(const QueueKey& key, const ShapeQueue& shape);
   // The first key of `keys` that is not placed; nullptr if there is none.
   const QueueKey* FirstOf(const JobQueue::Keys& keys) const;

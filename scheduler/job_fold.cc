@@ -81,6 +81,7 @@ void FoldGranted(const AttemptGranted& granted, const Event& event, JobRecord* r
   current.set_worker(granted.attempt().worker());
   current.set_worker_incarnation(granted.attempt().worker_incarnation());
   current.set_alone(granted.attempt().alone());
+  *current.mutable_members() = granted.members();
   if (status.has_checkpoint()) *current.mutable_start_checkpoint() = status.checkpoint();
 }
 
@@ -90,6 +91,21 @@ void FoldOrdered(const AttemptOrdered& ordered, const Event& event, JobRecord* r
   current.set_order_reason(event.shown().reason());
   current.set_order_message(event.shown().message());
   *current.mutable_order_time() = event.time();
+}
+
+absl::Status FoldMemberLeft(const MemberLeft& left, const Event& event, JobRecord* record) {
+  CurrentAttempt& current = *record->mutable_current();
+  for (GangMember& member : *current.mutable_members()) {
+    if (member.worker() != left.worker() || member.left()) continue;
+    member.set_left(true);
+    if (!left.has_broken()) return absl::OkStatus();
+    *current.mutable_broken() = left.broken();
+    AttemptOrdered stop;
+    stop.set_desired(v1::Assignment::STOP);
+    FoldOrdered(stop, event, record);
+    return absl::OkStatus();
+  }
+  return Damaged(event, absl::StrCat(left.worker(), " is not in the gang, or left before"));
 }
 
 // What the end of any attempt does.
@@ -214,7 +230,7 @@ bool NeedsCurrentAttempt(Event::KindCase kind) {
   return kind == Event::kAttemptStarted || kind == Event::kAttemptOrdered ||
          kind == Event::kAttemptEnded || kind == Event::kCheckpointCommitted ||
          kind == Event::kMetricsRecorded || kind == Event::kLogTaken ||
-         kind == Event::kResultAccepted;
+         kind == Event::kResultAccepted || kind == Event::kMemberLeft;
 }
 
 absl::Status CheckFollows(const Event& event, const JobRecord& record) {
@@ -259,6 +275,8 @@ absl::Status FoldKind(const Event& event, JobRecord* record) {
     case Event::kAttemptEnded:
       FoldEnded(event.attempt_ended(), event, record);
       break;
+    case Event::kMemberLeft:
+      return FoldMemberLeft(event.member_left(), event, record);
     case Event::kCheckpointCommitted:
       FoldCheckpoint(event.checkpoint_committed(), record);
       break;

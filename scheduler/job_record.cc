@@ -27,6 +27,32 @@ bool IsResultAttempt(const JobRecord& record, int64_t lease_epoch, absl::string_
          attempt->attempt_id() == attempt_id;
 }
 
+bool IsMember(const CurrentAttempt& current, absl::string_view worker, int64_t incarnation) {
+  if (current.members().empty()) {
+    return current.worker() == worker && current.worker_incarnation() == incarnation;
+  }
+  return std::any_of(
+      current.members().begin(), current.members().end(), [&](const GangMember& member) {
+        return member.worker() == worker && member.worker_incarnation() == incarnation;
+      });
+}
+
+std::vector<std::string> HoldersOf(const CurrentAttempt& current) {
+  if (current.members().empty()) return {current.worker()};
+  std::vector<std::string> holders;
+  for (const GangMember& member : current.members()) {
+    if (!member.left()) holders.push_back(member.worker());
+  }
+  return holders;
+}
+
+bool IsHolder(const CurrentAttempt& current, absl::string_view worker) {
+  if (current.members().empty()) return current.worker() == worker;
+  return std::any_of(
+      current.members().begin(), current.members().end(),
+      [&](const GangMember& member) { return member.worker() == worker && !member.left(); });
+}
+
 std::string ResultWorker(const JobRecord& record) {
   const v1::Attempt* attempt = ResultAttempt(record);
   return attempt == nullptr ? std::string() : attempt->worker();

@@ -3,6 +3,7 @@
 #ifndef DELTAWORKS_SCHEDULER_JOB_RECORD_H_
 #define DELTAWORKS_SCHEDULER_JOB_RECORD_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,6 +20,16 @@ bool IsCurrent(const JobRecord& record, int64_t lease_epoch, absl::string_view a
 
 // True if it is the attempt whose result was accepted.
 bool IsResultAttempt(const JobRecord& record, int64_t lease_epoch, absl::string_view attempt_id);
+
+// Workers that the job's attempts have, at least 1.
+inline int32_t GangSizeOf(const v1::Job& job) { return std::max(1, job.placement().gang_size()); }
+
+// Whether the attempt is, or was, granted to the worker in this incarnation.
+bool IsMember(const CurrentAttempt& current, absl::string_view worker, int64_t incarnation);
+
+// Workers that hold the attempt: its one, or those of its gang that did not leave, by rank.
+std::vector<std::string> HoldersOf(const CurrentAttempt& current);
+bool IsHolder(const CurrentAttempt& current, absl::string_view worker);
 
 // The worker of the attempt whose result was accepted; empty without one.
 std::string ResultWorker(const JobRecord& record);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/job_record.h"
 #include "scheduler/resource_name.h"
 
 namespace deltaworks::scheduler {
@@ -32,7 +33,7 @@ std::string CohortOf(const JobRecord& record, const Options& options) {
   const v1::TrainFacts& facts = job.status().facts();
   const v1::Placement::Cohort wanted =
       std::max({job.placement().cohort(), options.cohort_floor, v1::Placement::COHORT_ANY});
-  if (wanted == v1::Placement::COHORT_ALONE || record.run_alone() ||
+  if (wanted == v1::Placement::COHORT_ALONE || GangSizeOf(job) > 1 || record.run_alone() ||
       options.attempts_per_worker == 1 || !IsSummable(facts.memory())) {
     return "";
   }
@@ -93,7 +94,8 @@ JobShape ShapeOf(const JobRecord& record, const Options& options) {
                     .device_kind = job.placement().device_kind(),
                     .numerics_class = job.status().numerics_class(),
                     .exact = job.placement().resume_policy() == v1::Placement::EXACT,
-                    .memory_bytes = facts.memory_bytes_max()};
+                    .memory_bytes = facts.memory_bytes_max(),
+                    .gang_size = GangSizeOf(job)};
   for (const auto& [key, value] : job.placement().worker_labels()) {
     shape.labels.emplace_back(key, value);
   }

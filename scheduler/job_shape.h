@@ -59,6 +59,8 @@ struct JobShape {
   // Alone on a worker; 0: not known.
   int64_t memory_bytes = 0;
   MemoryParts memory;
+  // Workers that it needs at the same time.
+  int32_t gang_size = 1;
   // Of one pass, rounded up to 3 binary digits.
   int64_t pass_tokens = 0;
 

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kLabelsMax = 64;
 constexpr int kWorkerLabelsMax = 16;
+constexpr int kGangMax = 64;
 constexpr size_t kTextBytesMax = 256;
 constexpr int kTargetModulesMax = 256;
 constexpr int kPatternsMax = 1024;
@@ -222,8 +223,16 @@ absl::Status CompleteScheduling(v1::Job* job) {
   DW_RETURN_IF_ERROR(CheckInt("job.placement.resume_policy", placement.resume_policy(),
                               v1::Placement::ANY, v1::Placement::ResumePolicy_MAX));
 
+  DW_RETURN_IF_ERROR(CheckInt("job.placement.gang_size", placement.gang_size(), 0, kGangMax));
+  const bool is_gang = placement.gang_size() > 1;
+  if (is_gang && placement.cohort() != v1::Placement::COHORT_UNSPECIFIED &&
+      placement.cohort() != v1::Placement::COHORT_ALONE) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "job.placement.cohort is ", v1::Placement::Cohort_Name(placement.cohort()),
+        ", want COHORT_ALONE: a gang of ", placement.gang_size(), " has its workers to itself"));
+  }
   if (placement.cohort() == v1::Placement::COHORT_UNSPECIFIED) {
-    placement.set_cohort(v1::Placement::COHORT_ANY);
+    placement.set_cohort(is_gang ? v1::Placement::COHORT_ALONE : v1::Placement::COHORT_ANY);
   }
   DW_RETURN_IF_ERROR(CheckInt("job.placement.cohort", placement.cohort(), v1::Placement::COHORT_ANY,
                               v1::Placement::Cohort_MAX));

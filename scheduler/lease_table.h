@@ -1,4 +1,4 @@
-// LeaseTable: until when each attempt may run.
+// LeaseTable: until when each attempt may run. Each worker of a gang has a lease of its own.
 //
 // A lease is a promise with a deadline: a worker that stops renewing loses its device at the
 // deadline without anybody having to notice that it died. The table holds exactly the attempts of
@@ -43,8 +43,8 @@ class LeaseTable {
  public:
   explicit LeaseTable(absl::Duration lease_duration) : lease_duration_(lease_duration) {}
 
-  // Grants `lease` one lease from `now` (its times are ignored). The job's earlier one must be
-  // ended.
+  // Grants `lease` one lease from `now` (its times are ignored). An earlier one of the job on this
+  // worker must be ended.
   void Grant(Lease lease, absl::Time now);
 
   // What the job's attempt was told, for answers while the core is loaded again.
@@ -52,24 +52,27 @@ class LeaseTable {
 
   // Forgets the job's attempt.
   void End(absl::string_view job);
+  // Forgets that `worker` has part in it.
+  void EndOn(absl::string_view job, absl::string_view worker);
 
-  // The lease of this very attempt, nullptr if its end was committed or it never was.
-  const Lease* Find(absl::string_view job, int64_t lease_epoch, absl::string_view attempt_id) const;
+  // What `worker` has of this very attempt, nullptr if its end was committed or it never was.
+  const Lease* Find(absl::string_view worker, absl::string_view job, int64_t lease_epoch,
+                    absl::string_view attempt_id) const;
 
   // A report received at `received_at` listed the attempt. False if it is not there.
-  bool Hear(absl::string_view job, int64_t lease_epoch, absl::string_view attempt_id,
-            absl::Time received_at);
+  bool Hear(absl::string_view worker, absl::string_view job, int64_t lease_epoch,
+            absl::string_view attempt_id, absl::Time received_at);
 
   // Extends the deadline to received_at + lease_duration; never shortens it. False if the attempt
   // is not there: it must stop.
-  bool Renew(absl::string_view job, int64_t lease_epoch, absl::string_view attempt_id,
-             absl::Time received_at);
+  bool Renew(absl::string_view worker, absl::string_view job, int64_t lease_epoch,
+             absl::string_view attempt_id, absl::Time received_at);
 
   // Makes the table hold exactly `attempts`: those it knows keep their deadlines, others get
   // `first_deadline`, and those not named are forgotten. After a start, or a reload of the core.
   void Reconcile(const std::vector<Lease>& attempts, absl::Time now, absl::Time first_deadline);
 
-  // Leases with expires_at <= now, by job. Idempotent.
+  // Leases with expires_at <= now, by job and worker. Idempotent.
   std::vector<Lease> Expired(absl::Time now) const;
 
   // The first deadline; InfiniteFuture if there is none.
@@ -78,13 +81,18 @@ class LeaseTable {
   int64_t size() const { return static_cast<int64_t>(leases_.size()); }
 
  private:
-  Lease* FindMutable(absl::string_view job, int64_t lease_epoch, absl::string_view attempt_id);
+  using Key = std::pair<std::string, std::string>;  // Job, worker.
+  using Leases = absl::btree_map<Key, Lease>;
+
+  Leases::iterator Erase(Leases::iterator lease);
+  Lease* FindMutable(absl::string_view worker, absl::string_view job, int64_t lease_epoch,
+                     absl::string_view attempt_id);
 
   const absl::Duration lease_duration_;
-  // By job; ordered, so that iteration, and therefore a simulation, is deterministic.
-  absl::btree_map<std::string, Lease> leases_;
-  // Of each its deadline and job.
-  absl::btree_set<std::pair<absl::Time, std::string>> deadlines_;
+  // Ordered, so that iteration, and therefore a simulation, is deterministic.
+  Leases leases_;
+  // Of each its deadline and key.
+  absl::btree_set<std::pair<absl::Time, Key>> deadlines_;
 };
 
 }  // namespace deltaworks::scheduler

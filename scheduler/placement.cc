@@ -26,12 +26,14 @@ int CheckOrder(v1::JobReason reason) {
       return 3;
     case v1::NO_WORKER_WITH_NUMERICS_CLASS:
       return 4;
-    case v1::WAITING_FOR_EMPTY_WORKER:
+    case v1::NO_WORKERS_FOR_GANG:
       return 5;
-    case v1::WORKERS_BUSY:
+    case v1::WAITING_FOR_EMPTY_WORKER:
       return 6;
-    default:
+    case v1::WORKERS_BUSY:
       return 7;
+    default:
+      return 8;
   }
 }
 
@@ -59,6 +61,9 @@ Fit CheckWorkerKind(const JobShape& shape, const WorkerInfo& worker, bool any_cl
   if (shape.memory_bytes > is.memory_bytes()) return infeasible(v1::NO_WORKER_WITH_MEMORY);
   if (!any_class && !shape.numerics_class.empty() && shape.numerics_class != is.numerics_class()) {
     return infeasible(v1::NO_WORKER_WITH_NUMERICS_CLASS);
+  }
+  if (shape.gang_size > 1 && shape.gang_size > is.gang_size_max()) {
+    return infeasible(v1::NO_WORKERS_FOR_GANG);
   }
   return {.verdict = Verdict::kFits, .reason = v1::READY_TO_RUN};
 }

@@ -15,8 +15,10 @@ void PlanEnds(const State& state, const LeaseTable& leases, absl::Time now, Plan
   for (const Lease& lease : leases.Expired(now)) {
     const JobRecord* record = state.FindJob(lease.job);
     if (record == nullptr || !IsCurrent(*record, lease.lease_epoch, lease.attempt_id)) continue;
-    plan->commands.push_back(EndLease{
-        .job = lease.job, .lease_epoch = lease.lease_epoch, .attempt_id = lease.attempt_id});
+    plan->commands.push_back(EndLease{.job = lease.job,
+                                      .lease_epoch = lease.lease_epoch,
+                                      .attempt_id = lease.attempt_id,
+                                      .worker = lease.worker});
   }
 }
 

@@ -149,6 +149,7 @@ class Chooser {
 
   std::optional<Preempt> ChooseFor(const JobRecord& waiting) {
     const JobShape shape = ShapeOf(waiting, options_);
+    if (shape.gang_size > 1) return std::nullopt;  // It keeps workers instead.
     const bool any_class = MayChangeClass(shape, fleet_, options_, now_);
     const TenantShare& mine = ShareOfTenantOf(waiting);
     const std::string tenant(TenantOf(waiting.job().name()));

@@ -38,13 +38,21 @@ void FollowEvent(const Event& event, absl::Time now, LeaseTable* leases) {
   switch (event.kind_case()) {
     case Event::kAttemptGranted: {
       const v1::Attempt& attempt = event.attempt_granted().attempt();
-      leases->Grant({.job = job,
-                     .lease_epoch = attempt.lease_epoch(),
-                     .attempt_id = attempt.attempt_id(),
-                     .worker = attempt.worker()},
-                    now);
+      const auto grant = [&](const std::string& worker) {
+        leases->Grant({.job = job,
+                       .lease_epoch = attempt.lease_epoch(),
+                       .attempt_id = attempt.attempt_id(),
+                       .worker = worker},
+                      now);
+      };
+      if (attempt.gang().empty()) return grant(attempt.worker());
+      for (const std::string& worker : attempt.gang()) grant(worker);
       return;
     }
+    case Event::kMemberLeft:
+      leases->EndOn(job, event.member_left().worker());
+      if (event.member_left().has_broken()) leases->SetDesired(job, v1::Assignment::STOP);
+      return;
     case Event::kAttemptOrdered:
       leases->SetDesired(job, event.attempt_ordered().desired());
       return;
@@ -181,10 +189,8 @@ absl::StatusOr<Scheduler::Result> Scheduler::ReceiveSync(const v1::SyncRequest& 
   const int64_t incarnation_min = loaded() ? state_->WorkerIncarnation(report.worker()) : 0;
   DW_RETURN_IF_ERROR(fleet_.Accept(report, incarnation_min, received_at));
   for (const v1::AttemptReport& attempt : report.attempts()) {
-    const Lease* lease = leases_.Find(attempt.job(), attempt.lease_epoch(), attempt.attempt_id());
-    if (lease != nullptr && lease->worker == report.worker()) {
-      leases_.Hear(attempt.job(), attempt.lease_epoch(), attempt.attempt_id(), received_at);
-    }
+    leases_.Hear(report.worker(), attempt.job(), attempt.lease_epoch(), attempt.attempt_id(),
+                 received_at);
   }
   Result result;
   if (loaded()) {
@@ -213,10 +219,9 @@ Scheduler::Sync Scheduler::AnswerSync(const v1::SyncRequest& report, absl::Time 
 void Scheduler::SyncAnswered(const v1::SyncRequest& report, const v1::SyncResponse& response,
                              absl::Time received_at) {
   for (const v1::Assignment& assignment : response.assignments()) {
-    const Lease* lease =
-        leases_.Find(assignment.job(), assignment.lease_epoch(), assignment.attempt_id());
-    if (lease == nullptr || lease->worker != report.worker() || !IsRenewal(assignment)) continue;
-    leases_.Renew(assignment.job(), assignment.lease_epoch(), assignment.attempt_id(), received_at);
+    if (!IsRenewal(assignment)) continue;
+    leases_.Renew(report.worker(), assignment.job(), assignment.lease_epoch(),
+                  assignment.attempt_id(), received_at);
   }
 }
 

@@ -168,7 +168,9 @@ absl::Status State::FoldJob(const Event& event) {
   const Usage::Amount before = {.device_ms = status.device_ms(),
                                 .tokens = status.progress().tokens()};
   if (event.has_attempt_ended() && event.attempt_ended().death()) {
-    troubles_.Died(record.current().worker(), event.job(), event.time());
+    const CurrentAttempt& current = record.current();
+    troubles_.Died(current.has_broken() ? current.broken().worker() : current.worker(), event.job(),
+                   event.time());
   } else if (event.has_checkpoint_committed() || event.has_result_accepted()) {
     troubles_.Clear(record.current().worker());
   }
@@ -213,16 +215,7 @@ void State::IndexQueued(const JobRecord& record, bool in) {
 }
 
 void State::IndexCurrent(const JobRecord& record, bool in) {
-  const std::string& name = record.job().name();
-  const std::string& worker = record.current().worker();
-  changed_workers_.insert(worker);
-  Devices& devices = devices_[TenantOf(name)];
-  int64_t& on_worker = devices.by_worker[worker];
-  devices.attempts += in ? 1 : -1;
-  on_worker += in ? 1 : -1;
-  if (on_worker == 0) devices.by_worker.erase(worker);
-  if (devices.attempts == 0) devices_.erase(TenantOf(name));
-
+  const std::vector<std::string> holders = HoldersOf(record.current());
   JobShape shape = ShapeOf(record, options_);
   const auto running = running_
                            .try_emplace({.base_manifest_digest = shape.base_manifest_digest,
@@ -236,19 +229,32 @@ void State::IndexCurrent(const JobRecord& record, bool in) {
     running->second.work -= RemainingWork(record);
   }
   if (running->second.attempts == 0) running_.erase(running);
+  for (const std::string& worker : holders) IndexHolder(record, shape, worker, in);
+}
+
+void State::IndexHolder(const JobRecord& record, const JobShape& shape, const std::string& worker,
+                        bool in) {
+  const std::string& name = record.job().name();
+  changed_workers_.insert(worker);
+  Devices& devices = devices_[TenantOf(name)];
+  int64_t& on_worker = devices.by_worker[worker];
+  devices.attempts += in ? 1 : -1;
+  on_worker += in ? 1 : -1;
+  if (on_worker == 0) devices.by_worker.erase(worker);
+  if (devices.attempts == 0) devices_.erase(TenantOf(name));
 
   Names& jobs = jobs_by_worker_[worker];
   WorkerLoad& load = loads_[worker];
   Put(in, name, &jobs);
   if (in) {
     load.Add({.job = name,
-              .shape = std::move(shape),
+              .shape = shape,
               .priority_class = record.job().priority_class(),
               .granted = FromProto(record.job().status().attempts().rbegin()->grant_time()),
               .alone = record.current().alone(),
               .leaving = StateOf(record) != v1::RUNNING ||
                          record.current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED,
-              .remaining_flops = RemainingFlops(record)});
+              .remaining_flops = RemainingFlops(record) / GangSizeOf(record.job())});
   } else {
     load.Remove(name);
   }

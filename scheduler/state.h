@@ -117,6 +117,8 @@ class State {
   void Index(const JobRecord& record, bool in);
   void IndexQueued(const JobRecord& record, bool in);
   void IndexCurrent(const JobRecord& record, bool in);
+  void IndexHolder(const JobRecord& record, const JobShape& shape, const std::string& worker,
+                   bool in);
 
   const Options options_;
   std::map<std::string, JobRecord> jobs_;

@@ -1,5 +1,6 @@
 #include "scheduler/worker_index.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "glog/logging.h"
@@ -34,7 +35,7 @@ void WorkerIndex::Update(const std::string& worker) {
   if (info == nullptr || !TakesJobs(*info, state_.WorkerMode(worker))) return;
   const WorkerLoad& load = state_.LoadOf(worker);
   Entry entry = {.kind = Kind(info->environment.device_kind(), info->environment.numerics_class(),
-                              info->environment.memory_bytes()),
+                              info->environment.memory_bytes(), info->environment.gang_size_max()),
                  .remaining_flops = load.remaining_flops(),
                  .lowest_class = load.lowest_class(),
                  .is_empty = load.empty(),
@@ -71,8 +72,9 @@ void WorkerIndex::Put(const std::string& worker, const Entry& entry, bool in) {
 }
 
 bool WorkerIndex::Suits(const JobShape& shape, const Kind& kind, bool any_class) {
-  const auto& [device_kind, numerics_class, memory_bytes] = kind;
-  return (shape.device_kind.empty() || shape.device_kind == device_kind) &&
+  const auto& [device_kind, numerics_class, memory_bytes, gang_size_max] = kind;
+  return (shape.gang_size == 1 || shape.gang_size <= gang_size_max) &&
+         (shape.device_kind.empty() || shape.device_kind == device_kind) &&
          shape.memory_bytes <= memory_bytes &&
          (any_class || shape.numerics_class.empty() || shape.numerics_class == numerics_class);
 }
@@ -133,24 +135,68 @@ const WorkerInfo* WorkerIndex::Choose(const JobShape& shape, bool any_class, Ski
   return best;
 }
 
+std::vector<const WorkerInfo*> WorkerIndex::ChooseGang(const JobShape& shape, bool any_class,
+                                                       bool empty_later, Skip skip) const {
+  std::vector<const WorkerInfo*> best;
+  double best_flops = 0;
+  for (const auto& [kind, group] : groups_) {
+    if (!Suits(shape, kind, any_class)) continue;
+    std::vector<const WorkerInfo*> gang;
+    double last_flops = 0;
+    const auto take = [&](const std::string& name) {
+      if (static_cast<int32_t>(gang.size()) == shape.gang_size || skip(name)) return;
+      const WorkerInfo& worker = InfoOf(name);
+      if (HasLabels(shape, worker)) gang.push_back(&worker);
+    };
+    if (empty_later) {
+      for (const auto& [flops, name] : group.all) {
+        take(name);
+        last_flops = flops;
+        if (static_cast<int32_t>(gang.size()) == shape.gang_size) break;
+      }
+    } else {
+      const auto with_base = group.empty_by_base.find(shape.base_manifest_digest);
+      const bool any_with_base = with_base != group.empty_by_base.end();
+      if (any_with_base) {
+        for (const std::string& name : with_base->second) take(name);
+      }
+      for (const std::string& name : group.empty) {
+        if (!any_with_base || !with_base->second.contains(name)) take(name);
+      }
+    }
+    if (static_cast<int32_t>(gang.size()) < shape.gang_size) continue;
+    if (!best.empty() && best_flops <= last_flops) continue;
+    best = std::move(gang);
+    best_flops = last_flops;
+  }
+  return best;
+}
+
 bool WorkerIndex::IsFeasible(const JobShape& shape, bool any_class) const {
-  return SoonestEmpty(shape, any_class, [](const std::string&) { return false; }) != nullptr;
+  const auto skip = [](const std::string&) { return false; };
+  if (shape.gang_size > 1) {
+    return !ChooseGang(shape, any_class, /*empty_later=*/true, skip).empty();
+  }
+  return SoonestEmpty(shape, any_class, skip) != nullptr;
 }
 
 int64_t WorkerIndex::CountFeasible(const JobShape& shape, bool any_class) const {
-  int64_t count = 0;
+  int64_t all = 0, most = 0;
   for (const auto& [kind, group] : groups_) {
     if (!Suits(shape, kind, any_class)) continue;
+    int64_t count = 0;
     if (shape.labels.empty()) {
-      count += static_cast<int64_t>(group.all.size());
-      continue;
+      count = static_cast<int64_t>(group.all.size());
+    } else {
+      for (const auto& [flops, name] : group.all) {
+        const WorkerInfo* const worker = fleet_.Find(name);
+        count += worker != nullptr && HasLabels(shape, *worker) ? 1 : 0;
+      }
     }
-    for (const auto& [flops, name] : group.all) {
-      const WorkerInfo* const worker = fleet_.Find(name);
-      count += worker != nullptr && HasLabels(shape, *worker) ? 1 : 0;
-    }
+    all += count;
+    most = std::max(most, count);
   }
-  return count;
+  return shape.gang_size > 1 ? most : all;
 }
 
 void WorkerIndex::VisitSoonest(int max,

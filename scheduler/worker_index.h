@@ -41,7 +41,13 @@ class WorkerIndex {
   // kCohortsAsked cohorts are asked, those with the shortest passes.
   const WorkerInfo* Choose(const JobShape& shape, bool any_class, Skip skip) const;
 
-  // Whether a worker that takes jobs could hold it, were it empty; and how many could.
+  // For a gang: workers of one kind that are empty, those with the base first, or, with
+  // `empty_later`, that will be empty soonest; as many as it needs, or none.
+  std::vector<const WorkerInfo*> ChooseGang(const JobShape& shape, bool any_class, bool empty_later,
+                                            Skip skip) const;
+
+  // Whether a worker that takes jobs could hold it, were it empty (enough of one kind, for a gang);
+  // and how many could (of one kind, for a gang).
   bool IsFeasible(const JobShape& shape, bool any_class) const;
   int64_t CountFeasible(const JobShape& shape, bool any_class) const;
 
@@ -60,8 +66,8 @@ class WorkerIndex {
   static constexpr int kCohortsAsked = 32;
 
  private:
-  // Device kind, numerics class, memory.
-  using Kind = std::tuple<std::string, std::string, int64_t>;
+  // Device kind, numerics class, memory, largest gang.
+  using Kind = std::tuple<std::string, std::string, int64_t, int32_t>;
   using Names = absl::btree_set<std::string>;
   struct Group {
     // By the FLOPs that its jobs still need.

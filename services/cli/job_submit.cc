@@ -78,6 +78,8 @@ class JobSubmit final : public Command {
     arguments.Flag("cohort", &cohort_, "with whose jobs it may share a worker (default any)")
         .ValueName("WHO")
         .Choices(EnumChoices<v1::Placement::Cohort>());
+    arguments.Flag("gang_size", &gang_size_,
+                   "workers that train it together, each with its share of every step (default 1)");
     timing_.Declare(arguments);
     arguments.Flag("request_id", &request_id_,
                    "repeating a command with the same one does not make a second job");
@@ -130,6 +132,10 @@ class JobSubmit final : public Command {
       DW_RETURN_IF_ERROR(CheckInt32("--max_retries", *max_retries_));
       job.mutable_retry_policy()->set_max_retries(static_cast<int32_t>(*max_retries_));
     }
+    if (gang_size_) {
+      DW_RETURN_IF_ERROR(CheckInt32("--gang_size", *gang_size_));
+      job.mutable_placement()->set_gang_size(static_cast<int32_t>(*gang_size_));
+    }
     FillPlacement(*job.mutable_placement());
     if (timing_.any()) return timing_.Apply(context.clock.Now(), *job.mutable_timing());
     return absl::OkStatus();
@@ -152,7 +158,7 @@ class JobSubmit final : public Command {
   TimingFlags timing_;
   std::map<std::string, std::string> labels_, worker_labels_;
   std::optional<std::string> priority_class_, device_kind_, resume_policy_, cohort_;
-  std::optional<int64_t> max_retries_;
+  std::optional<int64_t> max_retries_, gang_size_;
 };
 
 }  // namespace

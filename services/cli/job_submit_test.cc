@@ -118,6 +118,8 @@ TEST_F(JobSubmitTest, FlagsBecomeTheFieldsOfTheirNames) {
                               "exact",
                               "--cohort",
                               "alone",
+                              "--gang_size",
+                              "2",
                               "--start_after",
                               "2026-12-01T08:00:00Z",
                               "--deadline",
@@ -154,6 +156,7 @@ TEST_F(JobSubmitTest, FlagsBecomeTheFieldsOfTheirNames) {
   EXPECT_EQ(job.placement().device_kind(), "cpu");
   EXPECT_EQ(job.placement().resume_policy(), v1::Placement::EXACT);
   EXPECT_EQ(job.placement().cohort(), v1::Placement::COHORT_ALONE);
+  EXPECT_EQ(job.placement().gang_size(), 2);
   EXPECT_EQ(job.timing().start_after().seconds(), 1'796'112'000);
   EXPECT_EQ(job.timing().deadline().seconds(), 1'796'112'000);
   EXPECT_EQ(job.timing().time_limit().seconds(), 5'400);

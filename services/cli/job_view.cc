@@ -87,7 +87,10 @@ void PrintAttempts(CommandContext& context, const v1::JobStatus& status) {
     const absl::Time begin = ToTime(attempt.grant_time());
     const bool ended = attempt.has_end_time();
     const absl::Time end = ended ? ToTime(attempt.end_time()) : context.clock.Now();
-    table.AddRow({absl::StrCat(attempt.lease_epoch()), ShortName(attempt.worker()), TimeText(begin),
+    const std::string worker =
+        absl::StrCat(ShortName(attempt.worker()),
+                     attempt.gang_size() > 1 ? absl::StrCat(" +", attempt.gang_size() - 1) : "");
+    table.AddRow({absl::StrCat(attempt.lease_epoch()), worker, TimeText(begin),
                   DurationText(end - begin), absl::StrCat(attempt.start_step()),
                   attempt.checkpoint_step() > 0 ? absl::StrCat(attempt.checkpoint_step()) : "-",
                   ended ? EnumWords(attempt.end()) : "running",

@@ -217,6 +217,7 @@ void SchedulerCore::Committed(const Event& event, int64_t position, const State&
   if (const scheduler::JobRecord* record = state.FindJob(event.job())) {
     for (const v1::Attempt& attempt : record->job().status().attempts()) {
       syncs_.LookAt(attempt.worker());
+      for (const std::string& worker : attempt.gang()) syncs_.LookAt(worker);
     }
   }
   estimate_errors_.Committed(event, state);

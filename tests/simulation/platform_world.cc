@@ -288,6 +288,7 @@ PlatformResult PlatformWorld::Run() {
     result.failed += state == v1::FAILED ? 1 : 0;
     result.cancelled += state == v1::CANCELLED ? 1 : 0;
   }
+  result.gangs = witness_.gangs();
   result.events = witness_.state().event_count();
   result.tasks = timeline_.tasks_run();
   result.messages = network_.sent();

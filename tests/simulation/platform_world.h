@@ -49,6 +49,7 @@ struct PlatformResult {
   int64_t failed = 0;
   int64_t cancelled = 0;
   int64_t deleted = 0;
+  int64_t gangs = 0;   // Granted.
   int64_t events = 0;  // Of the scheduler's log.
   int64_t tasks = 0;   // Of the timeline.
   int64_t messages = 0;

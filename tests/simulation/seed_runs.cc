@@ -65,6 +65,7 @@ class Runner {
     result_.failed += run.failed;
     result_.cancelled += run.cancelled;
     result_.deleted += run.deleted;
+    result_.gangs += run.gangs;
     result_.events += run.events;
     result_.messages += run.messages;
     result_.simulated += run.simulated;
@@ -89,12 +90,13 @@ std::string SeedRunsResult::Text() const {
   };
   std::string text = absl::StrFormat(
       "%d seeds, %d failed; CPU-seconds a seed: %.2f (mean), %.2f (max)\n"
-      "by seed: %.0f jobs succeeded, %.0f failed, %.0f cancelled, %.0f deleted; %.0f events, %.0f "
+      "by seed: %.0f jobs succeeded, %.0f failed, %.0f cancelled, %.0f deleted; %.0f gangs, %.0f "
+      "events, %.0f "
       "messages, "
       "%.1f hours\nthe store's metadata were in SQLite in %d seeds (multiples of 8)\nfaults:\n",
       seeds, failures.size(), cpu_s_total / static_cast<double>(std::max<int64_t>(seeds, 1)),
       cpu_s_max, by_seed(succeeded), by_seed(failed), by_seed(cancelled), by_seed(deleted),
-      by_seed(events), by_seed(messages),
+      by_seed(gangs), by_seed(events), by_seed(messages),
       absl::ToDoubleHours(simulated) / static_cast<double>(std::max<int64_t>(seeds, 1)),
       with_sqlite);
   for (const auto& [fault, count] : faults.counts()) {

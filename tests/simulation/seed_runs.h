@@ -35,6 +35,7 @@ struct SeedRunsResult {
   int64_t failed = 0;
   int64_t cancelled = 0;
   int64_t deleted = 0;
+  int64_t gangs = 0;  // Granted.
   int64_t events = 0;
   int64_t messages = 0;
   absl::Duration simulated;

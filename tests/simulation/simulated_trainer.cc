@@ -96,8 +96,13 @@ void SimulatedTrainer::Advance(Run& run) {
     Gone(key);
     return Tell([key](TrainerEvents& events) { events.OnLeft(key, nullptr); });
   }
-  if (run.step == run.task.facts().total_steps()) return Finish(run);
-  const bool new_steps = run.step > run.checkpoint_step;
+  const bool is_rank_zero = run.task.gang().rank() == 0;
+  if (run.step == run.task.facts().total_steps()) {
+    if (is_rank_zero) return Finish(run);
+    Gone(key);
+    return Tell([key](TrainerEvents& events) { events.OnLeft(key, nullptr); });
+  }
+  const bool new_steps = is_rank_zero && run.step > run.checkpoint_step;
   if (run.leaves) {
     std::shared_ptr<const Artifact> checkpoint;
     if (new_steps) {

@@ -109,6 +109,10 @@ void Users::Submit() {
   v1::Job& job = *request.mutable_job();
   job.set_priority_class(static_cast<v1::PriorityClass>(1 + random.Below(3)));
   job.mutable_placement()->set_cohort(static_cast<v1::Placement::Cohort>(random.Below(4)));
+  if (Chance(0.04)) {
+    job.mutable_placement()->set_gang_size(2 + static_cast<int32_t>(random.Below(3)));
+    job.mutable_placement()->set_cohort(v1::Placement::COHORT_ALONE);
+  }
   job.mutable_retry_policy()->set_max_retries(Chance(0.8) ? -1 : 5);
   if (Chance(0.1)) *job.mutable_timing() = SomeTiming();
   v1::TrainSpec& train = *job.mutable_train();

@@ -173,17 +173,30 @@ void Witness::TakeGrant(const Event& event) {
     Violation(absl::StrCat(job, ": epoch is ", granted.lease_epoch(), ", want ", epochs_[job]));
   }
   if (current_.contains(job)) Violation(absl::StrCat(job, ": is granted while it is held"));
-  if (!attempts_
-           .try_emplace(granted.attempt_id(), Attempt{job, granted.worker(), granted.lease_epoch()})
-           .second) {
+  Attempt attempt = {.job = job, .worker = granted.worker(), .lease_epoch = granted.lease_epoch()};
+  attempt.holders.insert(granted.worker());
+  attempt.holders.insert(granted.gang().begin(), granted.gang().end());
+  const auto size = static_cast<int32_t>(attempt.holders.size());
+  if (size != scheduler::GangSizeOf(state_->FindJob(job)->job())) {
+    Violation(absl::StrCat(job, ": ", size, " workers were granted, not its gang"));
+  }
+  if (size > 1) {
+    ++gangs_;
+    for (const std::string& worker : attempt.holders) {
+      if (state_->JobsOn(worker).size() != 1)
+        Violation(absl::StrCat(job, ": its gang has company"));
+    }
+  }
+  const std::string tenant(scheduler::TenantOf(job));
+  auto& devices = devices_[tenant];
+  // A limit that was lowered stops nobody: who joins a device that it is on is not on more.
+  bool more = false;
+  for (const std::string& worker : attempt.holders) more |= ++devices[worker] == 1;
+  if (!attempts_.try_emplace(granted.attempt_id(), std::move(attempt)).second) {
     Violation(absl::StrCat(job, ": attempt id ", granted.attempt_id(), " came again"));
   }
   attempt_ids_.push_back(granted.attempt_id());
   current_[job] = granted.attempt_id();
-  const std::string tenant(scheduler::TenantOf(job));
-  auto& devices = devices_[tenant];
-  // A limit that was lowered stops nobody: who joins a device that it is on is not on more.
-  const bool more = ++devices[granted.worker()] == 1;
   const auto limit = limits_.find(tenant);
   if (more && limit != limits_.end() && static_cast<int64_t>(devices.size()) > limit->second) {
     Violation(
@@ -191,7 +204,17 @@ void Witness::TakeGrant(const Event& event) {
   }
 }
 
+void Witness::Release(const std::string& job, const std::string& worker) {
+  Attempt& attempt = attempts_[current_[job]];
+  if (attempt.holders.erase(worker) == 0) {
+    return Violation(absl::StrCat(job, ": ", worker, " leaves and did not hold it"));
+  }
+  auto& devices = devices_[std::string(scheduler::TenantOf(job))];
+  if (--devices[worker] == 0) devices.erase(worker);
+}
+
 void Witness::TakeEnd(const Event& event) {
+  if (event.has_member_left()) Release(event.job(), event.member_left().worker());
   if (!event.has_attempt_ended() && !event.has_result_accepted()) return;
   const auto current = current_.find(event.job());
   if (current == current_.end()) {
@@ -199,8 +222,11 @@ void Witness::TakeEnd(const Event& event) {
   }
   Attempt& attempt = attempts_[current->second];
   attempt.ended = true;
-  auto& devices = devices_[std::string(scheduler::TenantOf(event.job()))];
-  if (--devices[attempt.worker] == 0) devices.erase(attempt.worker);
+  if (event.has_result_accepted() && attempt.holders.size() > 1) {
+    Violation(absl::StrCat(event.job(), ": its result is taken while others of its gang hold it"));
+  }
+  const absl::btree_set<std::string> holders = attempt.holders;
+  for (const std::string& worker : holders) Release(event.job(), worker);
   current_.erase(current);
 }
 
@@ -236,7 +262,7 @@ void Witness::Answered(const std::string& worker, const v1::SyncResponse& answer
       continue;
     }
     if (stop) continue;
-    absl::Duration& lease = leases_[assignment.attempt_id()];
+    absl::Duration& lease = leases_[{assignment.attempt_id(), worker}];
     lease = std::max(lease, until);
     CheckHolders(assignment.job());
   }
@@ -247,8 +273,8 @@ void Witness::CheckHolders(const std::string& job) {
   if (holders == holders_.end()) return;
   const Holder* first = nullptr;
   for (const Holder& holder : holders->second) {
-    if (leases_[holder.attempt_id] <= timeline_.now()) continue;
-    if (first != nullptr) {
+    if (leases_[{holder.attempt_id, holder.worker}] <= timeline_.now()) continue;
+    if (first != nullptr && first->attempt_id != holder.attempt_id) {
       Violation(absl::StrCat(job, " has two workers: ", first->worker, " and ", holder.worker));
     }
     first = &holder;
@@ -261,13 +287,14 @@ void Witness::Started(const std::string& worker, const services::AttemptKey& key
 }
 
 void Witness::Step(const std::string& worker, const services::AttemptKey& key) {
-  if (leases_[key.attempt_id] > timeline_.now()) return;
+  if (leases_[{key.attempt_id, worker}] > timeline_.now()) return;
   Violation(absl::StrCat(key.job, ": ", worker, " begins a step without a lease"));
 }
 
-void Witness::Released(const services::AttemptKey& key) {
-  std::erase_if(holders_[key.job],
-                [&](const Holder& holder) { return holder.attempt_id == key.attempt_id; });
+void Witness::Released(const std::string& worker, const services::AttemptKey& key) {
+  std::erase_if(holders_[key.job], [&](const Holder& holder) {
+    return holder.attempt_id == key.attempt_id && holder.worker == worker;
+  });
 }
 
 void Witness::Died(const std::string& worker) {

@@ -1,7 +1,8 @@
 // Witness: sees everything that is said and stored in a world, and finds what must never be.
 //
-//   leases     by the workers' own clocks, at most one worker trains a job, and none without a
-//   lease events     epochs grow by one, attempt ids never come again, checkpoints grow and are the
+//   leases     by the workers' own clocks, at most one worker trains a job, or one gang that was
+//              granted whole, and none without a lease
+//   events         epochs grow by one, attempt ids never come again, checkpoints grow and are the
 //              current attempt's, a step's metrics are recorded once, nothing follows a job's end
 //   durable    what a worker or a person was told is in the log; the log never loses an event, and
 //              what is stored replays to the state that the events give
@@ -59,12 +60,16 @@ class Witness {
   const absl::btree_map<std::string, std::string>& versions_of_deleted() const {
     return versions_of_deleted_;
   }
+  // Granted so far.
+  int64_t gangs() const { return gangs_; }
   bool unknown() const { return !unknown_.empty(); }
 
   // ---- Workers ----
   struct Attempt {
     std::string job;
     std::string worker;
+    // That hold it: the worker, or those of its gang that did not leave.
+    absl::btree_set<std::string> holders;
     int64_t lease_epoch = 0;
     bool ended = false;
   };
@@ -79,7 +84,7 @@ class Witness {
   // It begins a step.
   void Step(const std::string& worker, const services::AttemptKey& key);
   // It no longer trains the attempt.
-  void Released(const services::AttemptKey& key);
+  void Released(const std::string& worker, const services::AttemptKey& key);
   // The same for all of a process that is no more.
   void Died(const std::string& worker);
 
@@ -111,6 +116,7 @@ class Witness {
   void Take(const scheduler::Event& event);
   void TakeGrant(const scheduler::Event& event);
   void TakeEnd(const scheduler::Event& event);
+  void Release(const std::string& job, const std::string& worker);
   void TakeProgress(const scheduler::Event& event);
   // Before it is folded.
   void TakeArchived(const scheduler::Event& event);
@@ -125,6 +131,7 @@ class Witness {
   std::unique_ptr<scheduler::State> state_;
   std::vector<scheduler::Event> unknown_;
   int64_t next_replay_ = 1000;
+  int64_t gangs_ = 0;
 
   absl::flat_hash_map<std::string, Attempt> attempts_;
   std::vector<std::string> attempt_ids_;
@@ -142,7 +149,8 @@ class Witness {
   absl::btree_map<std::string, int64_t> limits_;
 
   absl::flat_hash_map<std::string, std::vector<Holder>> holders_;  // By job.
-  absl::flat_hash_map<std::string, absl::Duration> leases_;        // Ends, by attempt id.
+  // Ends, by attempt id and worker.
+  absl::flat_hash_map<std::pair<std::string, std::string>, absl::Duration> leases_;
   absl::btree_set<std::string> accepted_;
   absl::flat_hash_map<std::string, std::string> versions_;  // By job.
 };

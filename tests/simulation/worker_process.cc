@@ -17,6 +17,7 @@ constexpr int kLiesMax = 4;
 v1::WorkerEnvironment Environment() {
   v1::WorkerEnvironment environment;
   environment.set_numerics_class(kNumericsClass);
+  environment.set_gang_size_max(4);
   environment.set_device("cpu:0");
   environment.set_device_kind("cpu");
   environment.set_memory_bytes(int64_t{6} << 30);
@@ -137,7 +138,7 @@ void SimulatedChannel::Lie(v1::SyncRequest& request) {
     const std::string& id = ids[random.Below(static_cast<int64_t>(ids.size()))];
     const Witness::Attempt& attempt = witness_.attempts().at(id);
     // Of its own it could tell the truth by chance.
-    if (attempt.worker == request.worker() && !attempt.ended) continue;
+    if (attempt.holders.contains(request.worker())) continue;
     if (!said.insert(id).second) continue;
     counts_.Count(attempt.ended ? "lie: an attempt that is over" : "lie: another's attempt");
     v1::AttemptReport& report = *request.add_attempts();
@@ -217,7 +218,8 @@ SimulatedTrainer::Hooks WorkerProcess::MakeHooks(Witness& witness) {
       .on_start = [this,
                    &witness](const services::AttemptKey& key) { witness.Started(name_, key); },
       .on_step = [this, &witness](const services::AttemptKey& key) { witness.Step(name_, key); },
-      .on_gone = [&witness](const services::AttemptKey& key) { witness.Released(key); },
+      .on_gone = [this,
+                  &witness](const services::AttemptKey& key) { witness.Released(name_, key); },
       .die = [this] { on_end_(); },
       .violation = [&witness](const std::string& what) { witness.Violation(what); }};
 }
