@@ -143,25 +143,23 @@ std::vector<const WorkerInfo*> WorkerIndex::ChooseGang(const JobShape& shape, bo
     if (!Suits(shape, kind, any_class)) continue;
     std::vector<const WorkerInfo*> gang;
     double last_flops = 0;
+    // True once there are enough.
     const auto take = [&](const std::string& name) {
-      if (static_cast<int32_t>(gang.size()) == shape.gang_size || skip(name)) return;
-      const WorkerInfo& worker = InfoOf(name);
-      if (HasLabels(shape, worker)) gang.push_back(&worker);
+      if (!skip(name) && HasLabels(shape, InfoOf(name))) gang.push_back(&InfoOf(name));
+      return static_cast<int32_t>(gang.size()) == shape.gang_size;
     };
     if (empty_later) {
       for (const auto& [flops, name] : group.all) {
-        take(name);
         last_flops = flops;
-        if (static_cast<int32_t>(gang.size()) == shape.gang_size) break;
+        if (take(name)) break;
       }
     } else {
+      static const Names* const kNone = new Names();
       const auto with_base = group.empty_by_base.find(shape.base_manifest_digest);
-      const bool any_with_base = with_base != group.empty_by_base.end();
-      if (any_with_base) {
-        for (const std::string& name : with_base->second) take(name);
-      }
-      for (const std::string& name : group.empty) {
-        if (!any_with_base || !with_base->second.contains(name)) take(name);
+      const Names& first = with_base == group.empty_by_base.end() ? *kNone : with_base->second;
+      const bool enough = std::any_of(first.begin(), first.end(), take);
+      for (auto name = group.empty.begin(); !enough && name != group.empty.end(); ++name) {
+        if (!first.contains(*name) && take(*name)) break;
       }
     }
     if (static_cast<int32_t>(gang.size()) < shape.gang_size) continue;

@@ -344,6 +344,9 @@ class ListWatcher {
                                     v1::JobState_Name(job.status().state())));
         latest_[job.name()] = job;
       }
+      for (const std::string& name : stream_->responses.front().deleted()) {
+        deleted_.push_back(name.substr(name.rfind('/') + 1));
+      }
       synced_ = stream_->responses.front().synced();
       request_.set_resume_token(stream_->responses.front().resume_token());
       stream_->responses.pop_front();
@@ -356,6 +359,7 @@ class ListWatcher {
   bool synced() const { return synced_; }
   const std::optional<absl::Status>& end() const { return stream_->end; }
   const std::map<std::string, v1::Job>& latest() const { return latest_; }
+  const std::vector<std::string>& deleted() const { return deleted_; }
   v1::WatchJobsRequest& request() { return request_; }
 
  private:
@@ -365,6 +369,7 @@ class ListWatcher {
   std::shared_ptr<Stream<v1::WatchJobsResponse>> stream_;
   bool synced_ = false;
   std::map<std::string, v1::Job> latest_;
+  std::vector<std::string> deleted_;
 };
 
 TEST(WatchJobsTest, TheListComesFirstThenWhatChanges) {
@@ -381,6 +386,50 @@ TEST(WatchJobsTest, TheListComesFirstThenWhatChanges) {
   world.Submit("c");
   EXPECT_THAT(watcher.TakeSome(), SizeIs(::testing::Ge(1)));
   EXPECT_EQ(watcher.latest().at(JobName("c")).status().state(), v1::QUEUED);
+}
+
+TEST(WatchJobsTest, JobsThatLeftTheStateAreListedInTheirPlaceAndDeletedOnesAreNamed) {
+  CoreWorld world("watch_archive");
+  std::vector<std::string> jobs;
+  for (const char* id : {"d", "c", "b", "a"}) {
+    jobs.push_back(world.Submit(id));
+    world.Advance(absl::Seconds(1));
+  }
+  ASSERT_TRUE(world.Cancel(jobs[0]).ok());
+  ASSERT_TRUE(world.Cancel(jobs[2]).ok());
+  world.Advance(absl::Minutes(11));
+  ListWatcher watcher(world, "");
+  watcher.Connect();
+  EXPECT_THAT(watcher.TakeSome(),
+              ElementsAre("d CANCELLED", "c QUEUED", "b CANCELLED", "a QUEUED"));
+  EXPECT_TRUE(watcher.synced());
+  ListWatcher active(world, "state = active");
+  active.Connect();
+  EXPECT_THAT(active.TakeSome(), ElementsAre("c QUEUED", "a QUEUED"));
+
+  watcher.Cut();
+  ASSERT_TRUE(world.Delete(jobs[0]).ok());
+  ASSERT_TRUE(world.Cancel(jobs[1]).ok());
+  ASSERT_TRUE(world.Delete(jobs[1]).ok());
+  watcher.Connect();  // With its token.
+  EXPECT_THAT(watcher.TakeSome(), IsEmpty());
+  EXPECT_THAT(watcher.deleted(), ElementsAre("d", "c"));
+  JobWatcher gone(world, jobs[0]);
+  gone.Connect();
+  EXPECT_TRUE(absl::IsNotFound(*gone.end()));
+}
+
+TEST(WatchJobsTest, ATokenOlderThanTheChangesThatAreKeptIsRefused) {
+  JobChanges changes("epoch");
+  for (int64_t i = 1; i <= static_cast<int64_t>(JobChanges::kChangesMax); ++i) {
+    changes.Changed(absl::StrCat("job-", i), i);
+  }
+  EXPECT_EQ(changes.begin(), 0);
+  changes.Changed("job-1", 200'000);  // One job, one change.
+  EXPECT_EQ(changes.begin(), 0);
+  changes.Changed("another", 200'001);
+  EXPECT_EQ(changes.begin(), 2);
+  EXPECT_EQ(changes.by_position().size(), JobChanges::kChangesMax);
 }
 
 TEST(WatchJobsTest, AnEmptyListIsToldAndAForeignTenantsJobsAreNot) {

@@ -43,12 +43,13 @@ void RegistryProcess::Serve(absl::AnyInvocable<void()> call) {
 }
 
 void RegistryProcess::ServeNext() {
-  if (serving_ || calls_.empty() || dead()) return;
-  serving_ = true;
+  if (next_is_posted_ || calls_.empty() || dead()) return;
+  next_is_posted_ = true;
   Spawn([this, call = std::move(calls_.front())]() mutable {
+    serving_ = true;  // Not before: a process may die before the fiber begins.
     WaitWhile(dropping_pin_);
     call();
-    serving_ = false;
+    serving_ = next_is_posted_ = false;
     ServeNext();
   });
   calls_.pop_front();

@@ -48,6 +48,7 @@ class RegistryProcess final : public ServerProcess {
   std::unique_ptr<services::RegistryCore> core_;
   std::deque<absl::AnyInvocable<void()>> calls_;
   const Fiber* maintenance_ = nullptr;
+  bool next_is_posted_ = false;
   bool serving_ = false;
   bool dropping_pin_ = false;
 };
