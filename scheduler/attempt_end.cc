@@ -122,7 +122,7 @@ void EndAttempt(AttemptEnd end, const Options& options, JobDraft* draft) {
 void EndOn(const std::string& worker, const AttemptEnd& end, bool done, const Options& options,
            JobDraft* draft) {
   const CurrentAttempt& current = draft->record().current();
-  const size_t holders = HoldersOf(current).size();
+  const int holders = HolderCount(current);
   if (holders == 1) return EndAttempt(end, options, draft);
   const bool told = WasTold(end, current);
   // Without one of them the others cannot take a step, nor a checkpoint.

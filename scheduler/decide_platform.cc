@@ -351,7 +351,7 @@ Decision DecidePreempt(const Preempt& command, const DecisionContext& context) {
   for (const std::string& victim : command.victims) {
     const JobRecord* record = context.state.FindJob(victim);
     if (record == nullptr || StateOf(*record) != v1::RUNNING ||
-        record->current().worker() != command.worker ||
+        !IsHolder(record->current(), command.worker) ||
         record->current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED) {
       return {};
     }

@@ -175,7 +175,7 @@ void TakeEnd(const v1::AttemptReport& report, const v1::SyncRequest& sync, const
     case v1::AttemptReport::DONE:
       if (!IsRankZero(draft->record().current(), sync)) return;
       // Sent again until it is answered: the others are not done yet.
-      if (HoldersOf(draft->record().current()).size() > 1) return;
+      if (HolderCount(draft->record().current()) > 1) return;
       TakeResult(report, sync.environment().build_version(), options, draft);
       return;
     default:

@@ -31,6 +31,7 @@ class GangTest : public ProtocolTest {
     for (int i = 0; i < count; ++i) {
       FakeWorker& joined = workers_.emplace_back(std::string(1, static_cast<char>('a' + i)));
       joined.environment.set_gang_size_max(8);
+      (*joined.environment.mutable_labels())["rank"] = absl::StrCat(i);
       CHECK(h.Sync(&joined).ok());
     }
   }
@@ -57,8 +58,11 @@ class GangTest : public ProtocolTest {
                                               : one.answer.assignments(0).desired();
   }
   std::vector<std::string> Holders(const std::string& job) const {
-    return h.Record(job).has_current() ? HoldersOf(h.Record(job).current())
-                                       : std::vector<std::string>();
+    std::vector<std::string> holders;
+    if (!h.Record(job).has_current()) return holders;
+    VisitHolders(h.Record(job).current(),
+                 [&](const std::string& worker) { holders.push_back(worker); });
+    return holders;
   }
   size_t JobsOn(const std::string& id) const {
     return h.scheduler->state()->JobsOn("workers/" + id).size();
@@ -265,6 +269,55 @@ TEST_F(GangTest, ADrainOfOneYieldsAllAndCostsNothing) {
   EXPECT_THAT(Holders(job), ElementsAre("workers/a", "workers/c"));
 }
 
+TEST_F(GangTest, AHigherClassTakesTheDeviceOfAnyOfIts) {
+  for (const char* wanted : {"first", "second"}) {
+    SCOPED_TRACE(wanted);
+    const bool second = wanted == std::string("second");
+    if (workers_.empty()) Join(2);
+    const std::string gang = RunGang(absl::StrCat("g-", wanted), 2);
+    for (int i = 0; i < 6; ++i) {
+      h.Advance(h.options.preempt_after / 6);
+      ReportAll(kTraining);
+    }
+    v1::CreateJobRequest high = MakeCreateRequest(absl::StrCat("high-", wanted));
+    high.mutable_job()->set_priority_class(v1::HIGH);
+    (*high.mutable_job()->mutable_placement()->mutable_worker_labels())["rank"] =
+        second ? "1" : "0";
+    const std::string job = h.Submit(high);
+    h.Advance(h.options.preemption_interval);
+    EXPECT_EQ(h.WaitingOf(job).reason(), v1::WAITING_FOR_PREEMPTION);
+    ReportAll(kTraining);
+    EXPECT_EQ(Told(workers_[0]), v1::Assignment::YIELD);
+    EXPECT_EQ(Told(workers_[1]), v1::Assignment::YIELD);
+    ReportAll(kLeft);
+    EXPECT_EQ(h.StateOfJob(gang), v1::QUEUED);
+    EXPECT_EQ(Status(gang).retries_used(), 0);
+    EXPECT_EQ(h.StateOfJob(job), v1::RUNNING);
+    EXPECT_EQ(JobsOn(second ? "b" : "a"), 1U);
+    ASSERT_TRUE(h.Cancel(job).ok());
+    ASSERT_TRUE(h.Cancel(gang).ok());
+    SyncAll();
+    ReportAll(kLeft);
+  }
+}
+
+TEST_F(GangTest, OneWorkersLossIsLessThanAGangs) {
+  Join(3);
+  const std::string gang = RunGang("g", 2);
+  const std::string solo = h.Submit("solo");
+  for (int i = 0; i < 7; ++i) {
+    h.Advance(h.options.preempt_after / 6);
+    ReportAll(kTraining);
+    SyncAll();
+    ReportAll(kTraining);
+  }
+  v1::CreateJobRequest high = MakeCreateRequest("high");
+  high.mutable_job()->set_priority_class(v1::HIGH);
+  const std::string job = h.Submit(high);
+  h.Advance(h.options.preemption_interval);
+  EXPECT_EQ(h.Record(job).promised_worker(), "workers/c");
+}
+
 TEST_F(GangTest, OneThatIsNoLongerOfItIsToldToStop) {
   Join(2);
   const std::string job = RunGang("g", 2);
@@ -326,6 +379,13 @@ TEST_F(GangTest, WorkersThatCannotBeOfAGangAreNotAsked) {
   const std::string job = h.Submit(GangOf("g", 2));
   EXPECT_EQ(h.StateOfJob(job), v1::QUEUED);
   EXPECT_EQ(h.WaitingOf(job).reason(), v1::NO_WORKERS_FOR_GANG);
+}
+
+TEST_F(GangTest, WorkersThatCanBeOfLargerGangsAreOfSmallerOnesToo) {
+  Join(2);
+  workers_[1].environment.set_gang_size_max(2);
+  SyncAll();
+  EXPECT_EQ(h.StateOfJob(h.Submit(GangOf("g", 2))), v1::RUNNING);
 }
 
 TEST_F(GangTest, WorkersOfTwoKindsMakeNoGang) {

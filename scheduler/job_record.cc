@@ -37,20 +37,24 @@ bool IsMember(const CurrentAttempt& current, absl::string_view worker, int64_t i
       });
 }
 
-std::vector<std::string> HoldersOf(const CurrentAttempt& current) {
-  if (current.members().empty()) return {current.worker()};
-  std::vector<std::string> holders;
+void VisitHolders(const CurrentAttempt& current,
+                  absl::FunctionRef<void(const std::string& worker)> visit) {
+  if (current.members().empty()) return visit(current.worker());
   for (const GangMember& member : current.members()) {
-    if (!member.left()) holders.push_back(member.worker());
+    if (!member.left()) visit(member.worker());
   }
-  return holders;
+}
+
+int HolderCount(const CurrentAttempt& current) {
+  int count = 0;
+  VisitHolders(current, [&](const std::string&) { ++count; });
+  return count;
 }
 
 bool IsHolder(const CurrentAttempt& current, absl::string_view worker) {
-  if (current.members().empty()) return current.worker() == worker;
-  return std::any_of(
-      current.members().begin(), current.members().end(),
-      [&](const GangMember& member) { return member.worker() == worker && !member.left(); });
+  bool is_one = false;
+  VisitHolders(current, [&](const std::string& holder) { is_one |= holder == worker; });
+  return is_one;
 }
 
 std::string ResultWorker(const JobRecord& record) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "scheduler/event.pb.h"
 
@@ -28,7 +29,9 @@ inline int32_t GangSizeOf(const v1::Job& job) { return std::max(1, job.placement
 bool IsMember(const CurrentAttempt& current, absl::string_view worker, int64_t incarnation);
 
 // Workers that hold the attempt: its one, or those of its gang that did not leave, by rank.
-std::vector<std::string> HoldersOf(const CurrentAttempt& current);
+void VisitHolders(const CurrentAttempt& current,
+                  absl::FunctionRef<void(const std::string& worker)> visit);
+int HolderCount(const CurrentAttempt& current);
 bool IsHolder(const CurrentAttempt& current, absl::string_view worker);
 
 // The worker of the attempt whose result was accepted; empty without one.

@@ -49,6 +49,10 @@ bool HasLabels(const JobShape& shape, const WorkerInfo& worker) {
   });
 }
 
+bool MayJoinGang(const JobShape& shape, const WorkerInfo& worker) {
+  return shape.gang_size == 1 || shape.gang_size <= worker.environment.gang_size_max();
+}
+
 Fit CheckWorkerKind(const JobShape& shape, const WorkerInfo& worker, bool any_class) {
   const auto infeasible = [](v1::JobReason reason) {
     return Fit{.verdict = Verdict::kInfeasible, .reason = reason};
@@ -62,9 +66,7 @@ Fit CheckWorkerKind(const JobShape& shape, const WorkerInfo& worker, bool any_cl
   if (!any_class && !shape.numerics_class.empty() && shape.numerics_class != is.numerics_class()) {
     return infeasible(v1::NO_WORKER_WITH_NUMERICS_CLASS);
   }
-  if (shape.gang_size > 1 && shape.gang_size > is.gang_size_max()) {
-    return infeasible(v1::NO_WORKERS_FOR_GANG);
-  }
+  if (!MayJoinGang(shape, worker)) return infeasible(v1::NO_WORKERS_FOR_GANG);
   return {.verdict = Verdict::kFits, .reason = v1::READY_TO_RUN};
 }
 

@@ -42,6 +42,9 @@ bool TakesJobs(const WorkerInfo& worker, v1::WorkerMode mode);
 
 bool HasLabels(const JobShape& shape, const WorkerInfo& worker);
 
+// True for a job of one worker.
+bool MayJoinGang(const JobShape& shape, const WorkerInfo& worker);
+
 // What the worker is, whatever it does now: kFits or kInfeasible. `any_class`: the numerics class
 // does not count.
 Fit CheckWorkerKind(const JobShape& shape, const WorkerInfo& worker, bool any_class);

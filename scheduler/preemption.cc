@@ -120,7 +120,9 @@ class Chooser {
     for (const WorkerLoad::Piece& piece : state_.LoadOf(worker.name).pieces()) {
       if (piece.leaving || now_ - piece.granted < options_.preempt_after) continue;
       const JobRecord& running = *state_.FindJob(piece.job);
-      if (MayTake(waiting, running)) victims.push_back({&running, LossOf(running, now_)});
+      if (MayTake(waiting, running)) {
+        victims.push_back({&running, LossOf(running, now_) * GangSizeOf(running.job())});
+      }
     }
     *choices += victims.empty() ? 0 : 1;
     std::sort(victims.begin(), victims.end(), [&](const Victim& a, const Victim& b) {

@@ -172,7 +172,7 @@ absl::Status State::FoldJob(const Event& event) {
     troubles_.Died(current.has_broken() ? current.broken().worker() : current.worker(), event.job(),
                    event.time());
   } else if (event.has_checkpoint_committed() || event.has_result_accepted()) {
-    troubles_.Clear(record.current().worker());
+    VisitHolders(record.current(), [&](const std::string& worker) { troubles_.Clear(worker); });
   }
   Index(record, /*in=*/false);
   DW_RETURN_IF_ERROR(FoldIntoJob(event, &record));
@@ -215,7 +215,6 @@ void State::IndexQueued(const JobRecord& record, bool in) {
 }
 
 void State::IndexCurrent(const JobRecord& record, bool in) {
-  const std::vector<std::string> holders = HoldersOf(record.current());
   JobShape shape = ShapeOf(record, options_);
   const auto running = running_
                            .try_emplace({.base_manifest_digest = shape.base_manifest_digest,
@@ -229,7 +228,8 @@ void State::IndexCurrent(const JobRecord& record, bool in) {
     running->second.work -= RemainingWork(record);
   }
   if (running->second.attempts == 0) running_.erase(running);
-  for (const std::string& worker : holders) IndexHolder(record, shape, worker, in);
+  VisitHolders(record.current(),
+               [&](const std::string& worker) { IndexHolder(record, shape, worker, in); });
 }
 
 void State::IndexHolder(const JobRecord& record, const JobShape& shape, const std::string& worker,

@@ -35,7 +35,7 @@ void WorkerIndex::Update(const std::string& worker) {
   if (info == nullptr || !TakesJobs(*info, state_.WorkerMode(worker))) return;
   const WorkerLoad& load = state_.LoadOf(worker);
   Entry entry = {.kind = Kind(info->environment.device_kind(), info->environment.numerics_class(),
-                              info->environment.memory_bytes(), info->environment.gang_size_max()),
+                              info->environment.memory_bytes()),
                  .remaining_flops = load.remaining_flops(),
                  .lowest_class = load.lowest_class(),
                  .is_empty = load.empty(),
@@ -72,9 +72,8 @@ void WorkerIndex::Put(const std::string& worker, const Entry& entry, bool in) {
 }
 
 bool WorkerIndex::Suits(const JobShape& shape, const Kind& kind, bool any_class) {
-  const auto& [device_kind, numerics_class, memory_bytes, gang_size_max] = kind;
-  return (shape.gang_size == 1 || shape.gang_size <= gang_size_max) &&
-         (shape.device_kind.empty() || shape.device_kind == device_kind) &&
+  const auto& [device_kind, numerics_class, memory_bytes] = kind;
+  return (shape.device_kind.empty() || shape.device_kind == device_kind) &&
          shape.memory_bytes <= memory_bytes &&
          (any_class || shape.numerics_class.empty() || shape.numerics_class == numerics_class);
 }
@@ -145,7 +144,10 @@ std::vector<const WorkerInfo*> WorkerIndex::ChooseGang(const JobShape& shape, bo
     double last_flops = 0;
     // True once there are enough.
     const auto take = [&](const std::string& name) {
-      if (!skip(name) && HasLabels(shape, InfoOf(name))) gang.push_back(&InfoOf(name));
+      const WorkerInfo& worker = InfoOf(name);
+      if (!skip(name) && HasLabels(shape, worker) && MayJoinGang(shape, worker)) {
+        gang.push_back(&worker);
+      }
       return static_cast<int32_t>(gang.size()) == shape.gang_size;
     };
     if (empty_later) {
@@ -183,12 +185,12 @@ int64_t WorkerIndex::CountFeasible(const JobShape& shape, bool any_class) const 
   for (const auto& [kind, group] : groups_) {
     if (!Suits(shape, kind, any_class)) continue;
     int64_t count = 0;
-    if (shape.labels.empty()) {
+    if (shape.labels.empty() && shape.gang_size == 1) {
       count = static_cast<int64_t>(group.all.size());
     } else {
       for (const auto& [flops, name] : group.all) {
         const WorkerInfo* const worker = fleet_.Find(name);
-        count += worker != nullptr && HasLabels(shape, *worker) ? 1 : 0;
+        count += worker != nullptr && HasLabels(shape, *worker) && MayJoinGang(shape, *worker);
       }
     }
     all += count;

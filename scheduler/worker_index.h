@@ -66,8 +66,8 @@ class WorkerIndex {
   static constexpr int kCohortsAsked = 32;
 
  private:
-  // Device kind, numerics class, memory, largest gang.
-  using Kind = std::tuple<std::string, std::string, int64_t, int32_t>;
+  // Device kind, numerics class, memory.
+  using Kind = std::tuple<std::string, std::string, int64_t>;
   using Names = absl::btree_set<std::string>;
   struct Group {
     // By the FLOPs that its jobs still need.

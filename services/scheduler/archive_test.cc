@@ -153,6 +153,22 @@ TEST(ArchiveTest, AFilterThatFewJobsMatchMakesShortPagesNotLongTurns) {
   EXPECT_EQ(scanned.pages, 2);
 }
 
+TEST(ArchiveTest, SoItIsWithJobsThatWait) {
+  CoreWorld world("archive_short_pages_of_waiting");
+  world.pool.hold = true;  // Nobody validates them.
+  v1::CreateJobRequest labelled = scheduler::MakeCreateRequest("labelled");
+  (*labelled.mutable_job()->mutable_labels())["team"] = "red";
+  ASSERT_TRUE(world.Change(labelled).ok());
+  for (int64_t i = 0; i < kStateLooksMax + 1; ++i) {
+    world.core->Change(scheduler::MakeCreateRequest(absl::StrCat("j", i)),
+                       [](const absl::StatusOr<v1::Job>& job) { EXPECT_TRUE(job.ok()); });
+  }
+  world.loop.RunReady();
+  const Listed listed = List(world, "labels.team = red");
+  EXPECT_THAT(listed.ids, ElementsAre("labelled"));
+  EXPECT_EQ(listed.pages, 2);
+}
+
 TEST(ArchiveTest, ADeletedJobIsGoneWithItsPins) {
   CoreWorld world("archive_delete");
   const std::string job = Succeeded(world, "a");

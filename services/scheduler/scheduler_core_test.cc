@@ -61,6 +61,34 @@ TEST(SchedulerCoreTest, AHeldReportIsAnsweredWithTheJobTheMomentItIsCreated) {
   EXPECT_THAT(worker.jobs(), ElementsAre(JobName("a")));
 }
 
+TEST(SchedulerCoreTest, EachWorkerOfAGangHearsOfItTheMomentItIsGrantedAndWhenItIsBroken) {
+  CoreWorld world("gang");
+  ScriptedWorker workers[] = {ScriptedWorker("a"), ScriptedWorker("b")};
+  SyncAnswer held[2];
+  for (int i = 0; i < 2; ++i) {
+    workers[i].SetGangSizeMax(2);
+    world.Sync(workers[i]);
+    held[i] = world.Sync(workers[i]);
+    ASSERT_FALSE(held[i]->has_value());
+  }
+  const absl::Duration before = world.clock.Monotonic();
+  v1::CreateJobRequest request = MakeCreateRequest("g");
+  request.mutable_job()->mutable_placement()->set_gang_size(2);
+  ASSERT_TRUE(world.Change(request).ok());
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(held[i]->has_value()) << i;
+    world.Take(held[i], workers[i]);
+    EXPECT_THAT(workers[i].jobs(), ElementsAre(JobName("g")));
+  }
+  while (!(held[1] = world.Sync(workers[1]))->has_value()) {
+  }
+  workers[0].Restart();
+  world.Sync(workers[0]);
+  EXPECT_EQ(world.clock.Monotonic(), before);
+  world.Sync(workers[1]);
+  EXPECT_EQ(workers[1].answer().assignments(0).desired(), v1::Assignment::STOP);
+}
+
 TEST(SchedulerCoreTest, AReportWithoutNewsIsHeldForAQuarterOfTheLease) {
   CoreWorld world("hold");
   ScriptedWorker worker("w");

@@ -47,6 +47,7 @@ absl::Status CheckEnvironment(const v1::WorkerEnvironment& environment) {
       CheckShort("environment.device_description", environment.device_description()));
   DW_RETURN_IF_ERROR(CheckShort("environment.build_version", environment.build_version()));
   DW_RETURN_IF_ERROR(CheckAtLeast("environment.memory_bytes", environment.memory_bytes(), 0));
+  DW_RETURN_IF_ERROR(CheckAtLeast("environment.gang_size_max", environment.gang_size_max(), 0));
   DW_RETURN_IF_ERROR(CheckCount("environment.labels", environment.labels_size(), kLabelsMax));
   for (const auto& [key, value] : environment.labels()) {
     DW_RETURN_IF_ERROR(CheckShort("environment.labels: a key", key));

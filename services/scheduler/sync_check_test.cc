@@ -42,6 +42,8 @@ TEST(CheckSyncTest, WhatIsMissingOrOutOfBoundsIsNamed) {
       {[](auto& r, auto&) { r.set_report_number(0); }, "report_number is 0, want >= 1"},
       {[](auto& r, auto&) { r.mutable_environment()->set_numerics_class(std::string(257, 'x')); },
        "environment.numerics_class has 257 bytes, want at most 256"},
+      {[](auto& r, auto&) { r.mutable_environment()->set_gang_size_max(-1); },
+       "environment.gang_size_max is -1, want >= 0"},
       {[](auto& r, auto&) { r.mutable_environment()->add_bases_cached("base"); },
        "environment.bases_cached"},
       {[](auto& r, auto& a) {

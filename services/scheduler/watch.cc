@@ -14,7 +14,7 @@ void JobChanges::Changed(const std::string& job, int64_t position) {
   by_position_.erase(last);
   by_position_[position] = job;
   last = position;
-  if (by_position_.size() <= kChangesMax) return;
+  if (static_cast<int64_t>(by_position_.size()) <= jobs_max_) return;
   const auto oldest = by_position_.begin();
   begin_ = oldest->first;
   positions_.erase(oldest->second);
@@ -22,7 +22,7 @@ void JobChanges::Changed(const std::string& job, int64_t position) {
 }
 
 Watches::Watches(const Options& options, std::string epoch, SchedulerMetrics& metrics)
-    : options_(options), metrics_(metrics), changes_(std::move(epoch)) {}
+    : options_(options), metrics_(metrics), changes_(std::move(epoch), options.changes_max) {}
 
 void Watches::WatchJob(int64_t id, const v1::WatchJobRequest& request,
                        std::unique_ptr<JobSink> sink) {

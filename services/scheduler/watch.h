@@ -38,11 +38,11 @@ using JobSink = WatchSink<v1::WatchJobResponse>;
 using JobListSink = WatchSink<v1::WatchJobsResponse>;
 
 // The last change of every job that changed since this process loaded, in commit order; of the last
-// kChangesMax jobs.
+// `jobs_max` jobs.
 class JobChanges {
  public:
   // `epoch` tells positions of this process from those of others.
-  explicit JobChanges(std::string epoch) : epoch_(std::move(epoch)) {}
+  JobChanges(std::string epoch, int64_t jobs_max) : epoch_(std::move(epoch)), jobs_max_(jobs_max) {}
 
   void Changed(const std::string& job, int64_t position);
   const absl::btree_map<int64_t, std::string>& by_position() const { return by_position_; }
@@ -50,10 +50,9 @@ class JobChanges {
   // Changes after it are kept.
   int64_t begin() const { return begin_; }
 
-  static constexpr size_t kChangesMax = 100'000;
-
  private:
   const std::string epoch_;
+  const int64_t jobs_max_;
   int64_t begin_ = 0;
   absl::btree_map<int64_t, std::string> by_position_;
   absl::btree_map<std::string, int64_t> positions_;
@@ -78,6 +77,8 @@ class Watches {
   struct Options {
     int64_t watches_max = 1000;
     int64_t lag_max = 10'000;
+    // Jobs whose last change WatchJobs can go on from.
+    int64_t changes_max = 100'000;
   };
 
   Watches(const Options& options, std::string epoch, SchedulerMetrics& metrics);

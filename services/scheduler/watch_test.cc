@@ -419,17 +419,32 @@ TEST(WatchJobsTest, JobsThatLeftTheStateAreListedInTheirPlaceAndDeletedOnesAreNa
   EXPECT_TRUE(absl::IsNotFound(*gone.end()));
 }
 
-TEST(WatchJobsTest, ATokenOlderThanTheChangesThatAreKeptIsRefused) {
-  JobChanges changes("epoch");
-  for (int64_t i = 1; i <= static_cast<int64_t>(JobChanges::kChangesMax); ++i) {
-    changes.Changed(absl::StrCat("job-", i), i);
-  }
-  EXPECT_EQ(changes.begin(), 0);
-  changes.Changed("job-1", 200'000);  // One job, one change.
-  EXPECT_EQ(changes.begin(), 0);
-  changes.Changed("another", 200'001);
-  EXPECT_EQ(changes.begin(), 2);
-  EXPECT_EQ(changes.by_position().size(), JobChanges::kChangesMax);
+TEST(WatchJobsTest, WhoIsBehindTheChangesThatAreKeptBeginsAgain) {
+  CoreWorld world("watch_changes", {.watches = {.changes_max = 3}});
+  const std::string a = world.Submit("a");
+  const auto change = [&] {
+    ASSERT_TRUE(world.Pause(a).ok());
+    ASSERT_TRUE(world.Resume(a).ok());
+  };
+  ListWatcher away(world, "");
+  away.Connect();
+  EXPECT_THAT(away.TakeSome(), ElementsAre("a QUEUED"));
+  away.Cut();
+  ListWatcher slow(world, "");
+  slow.Connect();
+  for (int i = 0; i < 10; ++i) change();  // One job, one change: nothing is dropped.
+  away.Connect();
+  EXPECT_THAT(away.TakeSome(), ElementsAre("a QUEUED"));
+  away.Cut();
+  for (const char* id : {"b", "c", "d", "e"}) world.Submit(id);
+  away.Connect();
+  EXPECT_TRUE(absl::IsOutOfRange(*away.end()));
+  slow.TakeSome();
+  EXPECT_TRUE(absl::IsResourceExhausted(*slow.end()));
+  away.request().clear_resume_token();
+  away.Connect();
+  EXPECT_THAT(away.TakeSome(), SizeIs(5));
+  EXPECT_TRUE(away.synced());
 }
 
 TEST(WatchJobsTest, AnEmptyListIsToldAndAForeignTenantsJobsAreNot) {

@@ -13,10 +13,7 @@ void Chaos::Start() {
   platform_.network().SetRates({.loss = 0.01, .late = 0.01, .repeat = 0.01});
   platform_.disk(kScheduler).SetRates({.fails = 3e-5, .unknown = 3e-5, .full = 3e-5, .slow = 3e-5});
   platform_.disk(kRegistry).SetRates({.fails = 1e-4, .unknown = 1e-4, .full = 1e-4, .slow = 1e-4});
-  // DiskTables write less often than SQLite.
-  const double store = platform_.store_uses_sqlite() ? 1 : 3;
-  platform_.disk(kStore).SetRates(
-      {.fails = 1e-4 * store, .unknown = 1e-4 * store, .full = 1e-4 * store, .slow = 5e-5 * store});
+  platform_.disk(kStore).SetRates({.fails = 1e-4, .unknown = 1e-4, .full = 1e-4, .slow = 5e-5});
   Tick();
 }
 

@@ -31,7 +31,6 @@ class Platform {
   virtual Machine& worker_machine(int index) = 0;
   virtual Slot<SchedulerProcess>& scheduler() = 0;
   virtual Slot<StoreProcess>& store() = 0;
-  virtual bool store_uses_sqlite() const = 0;
   // Of kScheduler, kRegistry or kStore.
   virtual Machine& machine(Address server) = 0;
   virtual SimulatedDisk& disk(Address server) = 0;

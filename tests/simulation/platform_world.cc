@@ -113,8 +113,8 @@ absl::Status PlatformWorld::TryStart(Address server) {
                                                  Kill(kRegistry);
                                                }));
   } else {
-    DW_ASSIGN_OR_RETURN(store_, StoreProcess::Start(timeline_, site.machine, site.disk,
-                                                    store_uses_sqlite(), store_metrics_));
+    DW_ASSIGN_OR_RETURN(store_,
+                        StoreProcess::Start(timeline_, site.machine, site.disk, store_metrics_));
   }
   return absl::OkStatus();
 }

@@ -39,9 +39,6 @@ struct PlatformOptions {
   int workers = 100;
 };
 
-// The store's metadata are in SQLite in every 8th seed, in DiskTables in the others.
-inline bool StoreUsesSqlite(uint64_t seed) { return seed % 8 == 0; }
-
 struct PlatformResult {
   std::vector<std::string> violations;
   FaultCounts faults;
@@ -89,7 +86,6 @@ class PlatformWorld final : public Platform {
   Machine& worker_machine(int index) override { return *workers_[index].machine; }
   Slot<SchedulerProcess>& scheduler() override { return scheduler_; }
   Slot<StoreProcess>& store() override { return store_; }
-  bool store_uses_sqlite() const override { return StoreUsesSqlite(options_.seed); }
   Machine& machine(Address server) override { return SiteOf(server).machine; }
   SimulatedDisk& disk(Address server) override { return SiteOf(server).disk; }
   void Kill(Address server) override;

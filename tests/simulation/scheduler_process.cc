@@ -9,23 +9,23 @@
 namespace deltaworks::simulation {
 
 absl::StatusOr<services::EventStore::Stored> WitnessedEventStore::Load() {
-  absl::StatusOr<Stored> stored = store_->Load();
+  absl::StatusOr<Stored> stored = store().Load();
   // Whatever a dead process still reads, it tells nobody.
-  if (stored.ok() && !process_.dead()) witness_.Loaded(*stored, *store_);
+  if (stored.ok() && !process_.dead()) witness_.Loaded(*stored, store());
   return stored;
 }
 
 absl::Status WitnessedEventStore::Append(int64_t first_position,
                                          absl::Span<const scheduler::Event> events,
                                          bool* is_known) {
-  absl::Status status = store_->Append(first_position, events, is_known);
+  absl::Status status = store().Append(first_position, events, is_known);
   if (!status.ok()) {
     witness_.CommitFailed(events);
     return status;
   }
   witness_.Committed(events);
   if (witness_.TakeReplayDue()) {
-    if (const auto stored = store_->Load(); stored.ok()) witness_.Loaded(*stored, *store_);
+    if (const auto stored = store().Load(); stored.ok()) witness_.Loaded(*stored, store());
   }
   return status;
 }

@@ -5,9 +5,11 @@
 #define DELTAWORKS_TESTS_SIMULATION_SCHEDULER_PROCESS_H_
 
 #include <memory>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "services/scheduler/scheduler_core.h"
+#include "services/scheduler/testing/forwarding_event_store.h"
 #include "tests/simulation/network.h"
 #include "tests/simulation/registry_process.h"
 #include "tests/simulation/simulated_disk.h"
@@ -27,53 +29,18 @@ class FiberCallPool final : public services::CallPool {
 };
 
 // Tells the witness what became durable.
-class WitnessedEventStore final : public services::EventStore {
+class WitnessedEventStore final : public services::ForwardingEventStore {
  public:
   WitnessedEventStore(const Process& process, std::unique_ptr<services::EventStore> store,
                       Witness& witness)
-      : process_(process), store_(std::move(store)), witness_(witness) {}
+      : ForwardingEventStore(std::move(store)), process_(process), witness_(witness) {}
 
   absl::StatusOr<Stored> Load() override;
   absl::Status Append(int64_t first_position, absl::Span<const scheduler::Event> events,
                       bool* is_known) override;
-  absl::Status WriteSnapshot(const scheduler::State& state) override {
-    return store_->WriteSnapshot(state);
-  }
-  int64_t log_size() const override { return store_->log_size(); }
-  absl::StatusOr<std::vector<v1::JobEvent>> ReadEvents(
-      const std::string& job, int64_t since_seq, const services::ReadLimits& limits) override {
-    return store_->ReadEvents(job, since_seq, limits);
-  }
-  absl::StatusOr<int64_t> OldestEvent(const std::string& job) override {
-    return store_->OldestEvent(job);
-  }
-  absl::StatusOr<std::vector<v1::MetricPoint>> ReadMetrics(
-      const std::string& job, int64_t since_index, const services::ReadLimits& limits) override {
-    return store_->ReadMetrics(job, since_index, limits);
-  }
-  absl::StatusOr<int64_t> IndexBeforeStep(const std::string& job, int64_t step_min) override {
-    return store_->IndexBeforeStep(job, step_min);
-  }
-  absl::StatusOr<std::optional<scheduler::ArchivedJob>> FindArchived(
-      const std::string& name) override {
-    return store_->FindArchived(name);
-  }
-  absl::StatusOr<std::optional<scheduler::StoredRequest>> FindArchivedRequest(
-      absl::string_view tenant, absl::string_view rpc, absl::string_view request_id) override {
-    return store_->FindArchivedRequest(tenant, rpc, request_id);
-  }
-  absl::StatusOr<std::vector<std::shared_ptr<const scheduler::JobRecord>>> ListArchived(
-      const services::ArchiveQuery& query) override {
-    return store_->ListArchived(query);
-  }
-  absl::StatusOr<std::vector<std::string>> EndedBefore(absl::Time time,
-                                                       int64_t count_max) override {
-    return store_->EndedBefore(time, count_max);
-  }
 
  private:
   const Process& process_;
-  const std::unique_ptr<services::EventStore> store_;
   Witness& witness_;
 };
 

@@ -58,7 +58,6 @@ class Runner {
   void Add(uint64_t seed, const PlatformResult& run, double cpu_s) {
     MutexLock lock(&mutex_);
     ++result_.seeds;
-    result_.with_sqlite += StoreUsesSqlite(seed) ? 1 : 0;
     if (!run.violations.empty()) result_.failures.push_back({seed, run.violations});
     result_.faults.Add(run.faults);
     result_.succeeded += run.succeeded;
@@ -93,12 +92,11 @@ std::string SeedRunsResult::Text() const {
       "by seed: %.0f jobs succeeded, %.0f failed, %.0f cancelled, %.0f deleted; %.0f gangs, %.0f "
       "events, %.0f "
       "messages, "
-      "%.1f hours\nthe store's metadata were in SQLite in %d seeds (multiples of 8)\nfaults:\n",
+      "%.1f hours\nfaults:\n",
       seeds, failures.size(), cpu_s_total / static_cast<double>(std::max<int64_t>(seeds, 1)),
       cpu_s_max, by_seed(succeeded), by_seed(failed), by_seed(cancelled), by_seed(deleted),
       by_seed(gangs), by_seed(events), by_seed(messages),
-      absl::ToDoubleHours(simulated) / static_cast<double>(std::max<int64_t>(seeds, 1)),
-      with_sqlite);
+      absl::ToDoubleHours(simulated) / static_cast<double>(std::max<int64_t>(seeds, 1)));
   for (const auto& [fault, count] : faults.counts()) {
     absl::StrAppendFormat(&text, "  %-32s %d\n", fault, count);
   }

@@ -28,7 +28,6 @@ struct SeedRunsResult {
     std::vector<std::string> violations;
   };
   int64_t seeds = 0;
-  int64_t with_sqlite = 0;  // Of the store: StoreUsesSqlite().
   std::vector<Failure> failures;
   FaultCounts faults;
   int64_t succeeded = 0;

@@ -11,10 +11,7 @@
 #include "scheduler/testing/harness.h"
 #include "services/scheduler/sqlite_event_store.h"
 #include "services/store/blob_store_contract_test.h"
-#include "services/store/metadata_contract_test.h"
 #include "tests/simulation/disk_blob_store.h"
-#include "tests/simulation/disk_store_metadata.h"
-#include "tests/simulation/disk_tables.h"
 #include "tests/simulation/sqlite_on_disk.h"
 
 namespace deltaworks::services {
@@ -36,58 +33,6 @@ std::unique_ptr<BlobStore> MakeOnDisk(bool fresh) {
 }
 
 INSTANTIATE_TEST_SUITE_P(OnDisk, BlobStoreContractTest, ::testing::Values(&MakeOnDisk));
-
-std::unique_ptr<StoreMetadata> MakeMetadata(bool fresh) {
-  static World& world = *new World("metadata/");
-  if (fresh) world.disk.files().clear();
-  return *simulation::DiskStoreMetadata::Open(world.disk, "metadata/metadata.log");
-}
-
-INSTANTIATE_TEST_SUITE_P(OnDisk, MetadataContractTest, ::testing::Values(&MakeMetadata));
-
-// As SqliteOnDiskTest, and the death of the process finds what an unknown commit left.
-TEST(DiskTablesTest, AFailedCommitIsThereAsAWholeOrNotAtAllAndTheOthersAre) {
-  using simulation::DiskTables;
-  int unknown_kept = 0, unknown_lost = 0;
-  for (int i = 0; i < 200; ++i) {
-    SCOPED_TRACE(i);
-    World world("tables/");
-    world.random = simulation::SeededRandom(static_cast<uint64_t>(i));
-    auto tables = *DiskTables::Open(world.disk, "tables/log", 1);
-    const auto commit = [&](const std::string& a, const std::string& b) {
-      return tables->Commit({{0, a, DiskTables::Row{"1", a}}, {0, b, DiskTables::Row{b}}});
-    };
-    ASSERT_TRUE(commit("a", "b").ok());
-    world.disk.SetRates({.fails = 0.1, .unknown = 0.2, .full = 0.1});
-    const absl::Status status = commit("a much longer key", "another");
-    world.disk.SetRates({});
-    EXPECT_EQ(tables->table(0).size(), status.ok() ? 4u : 2u);
-    const bool more = world.random.Chance(0.5);
-    if (more) {
-      ASSERT_TRUE(commit("c", "d").ok());
-    }
-    world.disk.Crash();
-    EXPECT_FALSE(commit("late", "later").ok());
-    world.disk.Restart(/*lost_power=*/world.random.Chance(0.5));
-    tables = *DiskTables::Open(world.disk, "tables/log", 1);
-    const auto& table = tables->table(0);
-    EXPECT_TRUE(table.contains("a") && table.contains("b"));
-    EXPECT_EQ(table.contains("c"), more);
-    EXPECT_EQ(table.contains("d"), more);
-    EXPECT_FALSE(table.contains("late"));
-    const bool kept = table.contains("another");
-    EXPECT_EQ(table.contains("a much longer key"), kept);
-    if (status.ok()) {
-      EXPECT_TRUE(kept);
-    } else if (!absl::IsInternal(status) || more) {
-      EXPECT_FALSE(kept);
-    } else {
-      ++(kept ? unknown_kept : unknown_lost);
-    }
-  }
-  EXPECT_GT(unknown_kept, 0);
-  EXPECT_GT(unknown_lost, 0);
-}
 
 // Whatever write of a commit fails, and what follows it while the disk is out of order: as many
 // events are there afterwards as after the power went and came back.

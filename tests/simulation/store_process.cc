@@ -5,7 +5,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "services/store/sqlite_metadata.h"
-#include "tests/simulation/disk_store_metadata.h"
 #include "tests/simulation/job_content.h"
 #include "trainer/base/status_macros.h"
 
@@ -33,16 +32,9 @@ StoreProcess::StoreProcess(Timeline& timeline, Machine& machine, SimulatedDisk& 
 absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Start(Timeline& timeline,
                                                                   Machine& machine,
                                                                   SimulatedDisk& disk,
-                                                                  bool metadata_in_sqlite,
                                                                   services::StoreMetrics& metrics) {
-  std::unique_ptr<services::StoreMetadata> metadata;
-  if (metadata_in_sqlite) {
-    DW_ASSIGN_OR_RETURN(metadata,
-                        services::SqliteStoreMetadata::Open(absl::StrCat(disk.name(), "store.db")));
-  } else {
-    DW_ASSIGN_OR_RETURN(metadata,
-                        DiskStoreMetadata::Open(disk, absl::StrCat(disk.name(), "metadata.log")));
-  }
+  DW_ASSIGN_OR_RETURN(auto metadata,
+                      services::SqliteStoreMetadata::Open(absl::StrCat(disk.name(), "store.db")));
   std::unique_ptr<StoreProcess> store(
       new StoreProcess(timeline, machine, disk, metrics, std::move(metadata)));
   DW_RETURN_IF_ERROR(store->collector_.Reconcile());

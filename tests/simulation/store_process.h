@@ -21,11 +21,9 @@ namespace deltaworks::simulation {
 
 class StoreProcess final : public ServerProcess {
  public:
-  // Repairs what a crash left. Its metadata are in SQLite or in DiskTables. An error: it ends at
-  // once.
+  // Repairs what a crash left. An error: it ends at once.
   static absl::StatusOr<std::unique_ptr<StoreProcess>> Start(Timeline& timeline, Machine& machine,
                                                              SimulatedDisk& disk,
-                                                             bool metadata_in_sqlite,
                                                              services::StoreMetrics& metrics);
 
   void Serve(absl::AnyInvocable<void()> call) override { loop().Post(std::move(call)); }

@@ -9,17 +9,17 @@
 #include <utility>
 #include <vector>
 
-#include "services/scheduler/event_store.h"
+#include "services/scheduler/testing/forwarding_event_store.h"
 #include "trainer/base/mutex.h"
 
 namespace deltaworks::services {
 
-class FaultyEventStore final : public EventStore {
+class FaultyEventStore final : public ForwardingEventStore {
  public:
   // What an Append that fails does first.
   enum class Fault { kNone, kFull, kLost, kStored };
 
-  explicit FaultyEventStore(std::unique_ptr<EventStore> store) : store_(std::move(store)) {}
+  using ForwardingEventStore::ForwardingEventStore;
 
   // The next `count` appends fail: kFull with ResourceExhausted; kLost and kStored with Internal,
   // which leaves open what was stored (nothing, everything).
@@ -53,7 +53,7 @@ class FaultyEventStore final : public EventStore {
       MutexLock lock(&mutex_);
       if (fail_loads_) return absl::InternalError("events.db: the disk does not answer");
     }
-    return store_->Load();
+    return store().Load();
   }
 
   absl::Status Append(int64_t first_position, absl::Span<const scheduler::Event> events,
@@ -62,7 +62,7 @@ class FaultyEventStore final : public EventStore {
     *is_known = fault == Fault::kFull;
     if (fault == Fault::kFull) return absl::ResourceExhaustedError("events.db: disk is full");
     if (fault == Fault::kLost) return absl::InternalError("events.db: the commit was lost");
-    const absl::Status status = store_->Append(first_position, events, is_known);
+    const absl::Status status = store().Append(first_position, events, is_known);
     if (fault == Fault::kNone || !status.ok()) return status;
     *is_known = false;
     return absl::InternalError("events.db: the answer of the commit was lost");
@@ -73,43 +73,26 @@ class FaultyEventStore final : public EventStore {
       MutexLock lock(&mutex_);
       if (!snapshot_fault_.ok()) return std::exchange(snapshot_fault_, absl::OkStatus());
     }
-    return store_->WriteSnapshot(state);
+    return store().WriteSnapshot(state);
   }
-  int64_t log_size() const override { return store_->log_size(); }
   absl::StatusOr<std::vector<v1::JobEvent>> ReadEvents(const std::string& job, int64_t since_seq,
                                                        const ReadLimits& limits) override {
     CountRead();
-    return store_->ReadEvents(job, since_seq, limits);
+    return store().ReadEvents(job, since_seq, limits);
   }
   absl::StatusOr<int64_t> OldestEvent(const std::string& job) override {
     CountRead();
-    return store_->OldestEvent(job);
+    return store().OldestEvent(job);
   }
   absl::StatusOr<std::vector<v1::MetricPoint>> ReadMetrics(const std::string& job,
                                                            int64_t since_index,
                                                            const ReadLimits& limits) override {
     CountRead();
-    return store_->ReadMetrics(job, since_index, limits);
+    return store().ReadMetrics(job, since_index, limits);
   }
   absl::StatusOr<int64_t> IndexBeforeStep(const std::string& job, int64_t step_min) override {
     CountRead();
-    return store_->IndexBeforeStep(job, step_min);
-  }
-  absl::StatusOr<std::optional<scheduler::ArchivedJob>> FindArchived(
-      const std::string& name) override {
-    return store_->FindArchived(name);
-  }
-  absl::StatusOr<std::optional<scheduler::StoredRequest>> FindArchivedRequest(
-      absl::string_view tenant, absl::string_view rpc, absl::string_view request_id) override {
-    return store_->FindArchivedRequest(tenant, rpc, request_id);
-  }
-  absl::StatusOr<std::vector<std::shared_ptr<const scheduler::JobRecord>>> ListArchived(
-      const ArchiveQuery& query) override {
-    return store_->ListArchived(query);
-  }
-  absl::StatusOr<std::vector<std::string>> EndedBefore(absl::Time time,
-                                                       int64_t count_max) override {
-    return store_->EndedBefore(time, count_max);
+    return store().IndexBeforeStep(job, step_min);
   }
 
  private:
@@ -126,7 +109,6 @@ class FaultyEventStore final : public EventStore {
     return fault_;
   }
 
-  const std::unique_ptr<EventStore> store_;
   mutable Mutex mutex_;
   Fault fault_ ABSL_GUARDED_BY(mutex_) = Fault::kNone;
   int faults_left_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -30,6 +30,7 @@ class ScriptedWorker {
   // The process dies and comes back with empty hands.
   void Restart();
   void Drain() { draining_ = true; }
+  void SetGangSizeMax(int32_t size) { environment_.set_gang_size_max(size); }
   // Each step from now on takes so long of the device; nothing by default.
   void SetStepTime(absl::Duration step_time) { step_ms_ = absl::ToInt64Milliseconds(step_time); }
 
