@@ -47,7 +47,7 @@ std::vector<GrantAttempt> GrantPlanner::Run() {
   if (state_.queue().empty()) return {};
   PlacePromised();
   HoldForRetries();
-  if (AnyRoom() && PlaceOverdue()) PlaceFairly();
+  if (FindRoom() && PlaceOverdue()) PlaceFairly();
   return std::move(grants_);
 }
 
@@ -56,8 +56,6 @@ GrantPlanner::Turn& GrantPlanner::TurnOf(const std::string& tenant) {
   if (is_new) {
     turn->second.tenant = tenant;
     turn->second.share = ShareOf(tenant, state_, options_, now_);
-    const auto queue = state_.queue().tenants().find(tenant);
-    if (queue != state_.queue().tenants().end()) turn->second.queue = &queue->second;
   }
   return turn->second;
 }
@@ -73,16 +71,17 @@ bool GrantPlanner::MayChange(const ShapeQueue& shape) {
   return found->second;
 }
 
-bool GrantPlanner::AnyRoom() {
+bool GrantPlanner::FindRoom() {
   const auto skip = [&](const std::string& worker) { return held_.contains(worker); };
-  return std::any_of(
-      state_.queue().shapes().begin(), state_.queue().shapes().end(), [&](const auto& entry) {
-        const bool any_class = MayChange(entry.second);
-        if (entry.first.gang_size > 1) {
-          return !workers_.ChooseGang(entry.first, any_class, /*empty_later=*/false, skip).empty();
-        }
-        return workers_.Choose(entry.first, any_class, skip) != nullptr;
-      });
+  for (const auto& [shape, queue] : state_.queue().shapes()) {
+    const bool any_class = MayChange(queue);
+    const bool room =
+        shape.gang_size > 1
+            ? !workers_.ChooseGang(shape, any_class, /*empty_later=*/false, skip).empty()
+            : workers_.Choose(shape, any_class, skip) != nullptr;
+    if (!room) full_.insert(&queue);
+  }
+  return full_.size() < state_.queue().shapes().size();
 }
 
 bool GrantPlanner::MayBeOn(const Turn& turn, const std::string& worker) const {
@@ -239,89 +238,87 @@ void GrantPlanner::HoldForRetries() {
   }
 }
 
-const QueueKey* GrantPlanner::FirstOf(const JobQueue::Keys& keys) const {
-  for (const QueueKey& key : keys) {
-    if (!placed_.contains(key.job)) return &key;
-  }
-  return nullptr;
+void GrantPlanner::Lines::Push(const Line& line) {
+  heap_.push_back(line);
+  std::push_heap(heap_.begin(), heap_.end(), IsLater);
+}
+
+GrantPlanner::Line GrantPlanner::Lines::Pop() {
+  std::pop_heap(heap_.begin(), heap_.end(), IsLater);
+  const Line line = heap_.back();
+  heap_.pop_back();
+  return line;
+}
+
+void GrantPlanner::PushUnplaced(Line line, Lines* lines) const {
+  while (line.next != line.end && placed_.contains(line.next->job)) ++line.next;
+  if (line.next != line.end) lines->Push(line);
 }
 
 bool GrantPlanner::PlaceOverdue() {
   const absl::Time last_rank = now_ - options_.bonus_high - options_.max_overtake;
-  // The next overdue job of each tenant and shape.
-  struct Next {
-    JobQueue::Keys::const_iterator at;
-    const JobQueue::Keys* keys;
-    const ShapeQueue* shape;
-    Turn* turn;
-  };
-  const auto later = [](const Next& a, const Next& b) { return *b.at < *a.at; };
-  std::vector<Next> heap;
-  const auto push = [&](const Next& next) {
-    if (next.at == next.keys->end() || last_rank < next.at->rank) return;
-    heap.push_back(next);
-    std::push_heap(heap.begin(), heap.end(), later);
-  };
+  Lines lines;
   absl::flat_hash_map<const ShapeQueue*, bool> feasible;
   for (const auto& [tenant, queue] : state_.queue().tenants()) {
     for (const auto& [shape, keys] : queue) {
       if (last_rank < keys.begin()->rank) continue;
       const auto [known, is_new] = feasible.try_emplace(shape);
       if (is_new) known->second = workers_.IsFeasible(shape->shape, MayChange(*shape));
-      if (known->second) push({keys.begin(), &keys, shape, &TurnOf(tenant)});
+      if (!known->second) continue;
+      PushUnplaced({keys.begin(), keys.end(), shape, &TurnOf(tenant)}, &lines);
     }
   }
-  while (!heap.empty() && grants_.size() < kGrantsMax) {
-    std::pop_heap(heap.begin(), heap.end(), later);
-    Next next = heap.back();
-    heap.pop_back();
-    const QueueKey& key = *next.at;
-    if (!placed_.contains(key.job) && !Place(key, *next.shape, next.turn)) {
+  while (!lines.empty() && grants_.size() < kGrantsMax) {
+    Line line = lines.Pop();
+    if (last_rank < line.next->rank) break;
+    const QueueKey& key = *line.next;
+    if (!Place(key, *line.shape, line.turn)) {
       // Nor can one behind it, of the same tenant and shape, be on more devices.
-      if (IsLimited(next.shape->shape, *next.turn)) continue;
+      if (IsLimited(line.shape->shape, *line.turn)) continue;
       if (held_.size() >= kHeldOverdueMax) return false;
-      Hold(key, *next.shape);
+      Hold(key, *line.shape);
     }
-    ++next.at;
-    push(next);
+    ++line.next;
+    PushUnplaced(line, &lines);
   }
   return true;
 }
 
-GrantPlanner::Head GrantPlanner::HeadOf(const Turn& turn) const {
-  Head head;
-  for (const auto& [shape, keys] : *turn.queue) {
-    if (turn.done.contains(shape)) continue;
-    const QueueKey* const key = FirstOf(keys);
-    if (key == nullptr || (head.key != nullptr && !(*key < *head.key))) continue;
-    head = {.key = key, .shape = shape};
-  }
-  return head;
-}
-
 void GrantPlanner::PlaceFairly() {
-  const size_t held_before = held_.size();
-  absl::flat_hash_set<const ShapeQueue*> full;  // No room now, whosever it is.
-  using Order = std::tuple<bool, double, QueueKey, Turn*, const ShapeQueue*>;
+  // Of each tenant that waits its first job, in the order of their turns.
+  using Order = std::tuple<bool, double, QueueKey, Turn*>;
   std::set<Order> order;
   const auto enter = [&](Turn* turn) {
-    const Head head = HeadOf(*turn);
-    if (head.key == nullptr) return;
+    if (turn->lines.empty()) return;
     order.emplace(!turn->share.below_guaranteed(), Standing(turn->share, options_.attempt_charge),
-                  *head.key, turn, head.shape);
+                  *turn->lines.first().next, turn);
   };
-  for (const auto& [tenant, queue] : state_.queue().tenants()) enter(&TurnOf(tenant));
+  for (const auto& [tenant, queue] : state_.queue().tenants()) {
+    Turn& turn = TurnOf(tenant);
+    for (const auto& [shape, keys] : queue) {
+      PushUnplaced({keys.begin(), keys.end(), shape, &turn}, &turn.lines);
+    }
+    enter(&turn);
+  }
+  const size_t held_max = held_.size() + kHeldMax;
+  absl::flat_hash_set<const ShapeQueue*> kept;  // A worker was asked for, for its first job.
   while (!order.empty() && grants_.size() < kGrantsMax &&
-         full.size() < state_.queue().shapes().size()) {
-    const auto [guaranteed, standing, key, turn, shape] = *order.begin();
+         full_.size() < state_.queue().shapes().size()) {
+    Turn* const turn = std::get<Turn*>(*order.begin());
     order.erase(order.begin());
-    const bool is_full = full.contains(shape);
-    if (is_full || !Place(key, *shape, turn)) {
-      turn->done.insert(shape);
-      if (!is_full && !IsLimited(shape->shape, *turn)) {
-        full.insert(shape);
-        if (held_.size() < held_before + kHeldMax) Hold(key, *shape);
-      }
+    Line line = turn->lines.Pop();
+    const ShapeQueue& shape = *line.shape;
+    if (!full_.contains(&shape) && Place(*line.next, shape, turn)) {
+      ++line.next;
+      PushUnplaced(line, &turn->lines);
+    } else if (!IsLimited(shape.shape, *turn)) {
+      full_.insert(&shape);
+      if (held_.size() < held_max && kept.insert(&shape).second) Hold(*line.next, shape);
+    }
+    // Once nothing more is kept, who finds no room is not looked at.
+    while (held_.size() >= held_max && !turn->lines.empty() &&
+           full_.contains(turn->lines.first().shape)) {
+      turn->lines.Pop();
     }
     enter(turn);
   }

@@ -56,12 +56,31 @@ class GrantPlanner {
  private:
   using ShapeQueue = JobQueue::ShapeQueue;
 
+  struct Turn;
+  // The jobs of one tenant and shape that are still to be looked at.
+  struct Line {
+    JobQueue::Keys::const_iterator next;
+    JobQueue::Keys::const_iterator end;
+    const ShapeQueue* shape;
+    Turn* turn;
+  };
+  // The line whose next job has the smallest key first: a heap.
+  class Lines {
+   public:
+    bool empty() const { return heap_.empty(); }
+    const Line& first() const { return heap_.front(); }
+    void Push(const Line& line);
+    Line Pop();
+
+   private:
+    static bool IsLater(const Line& a, const Line& b) { return *b.next < *a.next; }
+
+    std::vector<Line> heap_;
+  };
   struct Turn {
     std::string tenant;
     TenantShare share;
-    const JobQueue::TenantQueue* queue = nullptr;
-    // Shapes of which no further job is looked at.
-    absl::flat_hash_set<const ShapeQueue*> done;
+    Lines lines;
     absl::btree_set<std::string> planned_devices;
   };
 
@@ -71,7 +90,8 @@ class GrantPlanner {
   bool PlaceOverdue();
   void PlaceFairly();
 
-  bool AnyRoom();
+  // Fills full_; false if none has room.
+  bool FindRoom();
   Turn& TurnOf(const std::string& tenant);
   bool MayBeOn(const Turn& turn, const std::string& worker) const;
   // Its tenant may not be on as many more devices as the job needs.
@@ -92,14 +112,8 @@ class GrantPlanner {
   // False if there are none to keep.
   bool HoldFor(const std::string& job, const JobShape& shape, bool any_class);
   void Hold(const QueueKey& key, const ShapeQueue& shape);
-  // The first key of `keys` that is not placed; nullptr if there is none.
-  const QueueKey* FirstOf(const JobQueue::Keys& keys) const;
-  // The tenant's first key among the shapes it is not done with, and its shape.
-  struct Head {
-    const QueueKey* key = nullptr;
-    const ShapeQueue* shape = nullptr;
-  };
-  Head HeadOf(const Turn& turn) const;
+  // Puts the line in, from its first job that is not placed, if there is one.
+  void PushUnplaced(Line line, Lines* lines) const;
   const WorkerLoad& LoadOf(const std::string& worker) const;
 
   const State& state_;
@@ -118,6 +132,8 @@ class GrantPlanner {
   // By tenant; addresses stay.
   std::map<std::string, Turn> turns_;
   absl::flat_hash_map<const ShapeQueue*, bool> may_change_;
+  // No room now, whosever job it is.
+  absl::flat_hash_set<const ShapeQueue*> full_;
 };
 
 // Whether the job's promise still stands: see WorkerPromised.

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "glog/logging.h"
+#include "scheduler/pass_speed.h"
 
 namespace deltaworks::scheduler {
 namespace {
@@ -66,7 +67,11 @@ void WorkerIndex::Put(const std::string& worker, const Entry& entry, bool in) {
     }
     for (const std::string& base : entry.bases) PutInto(&group.empty_by_base, base, worker, in);
   } else if (!entry.cohort.empty()) {
-    PutInto(&group.open, entry.cohort, std::pair(entry.pass_tokens, worker), in);
+    const Open open = {.pass_tokens = entry.pass_tokens,
+                       .worker = worker,
+                       .info = fleet_.Find(worker),
+                       .load = &state_.LoadOf(worker)};
+    PutInto(&group.open, entry.cohort, open, in);
   }
   if (group.all.empty()) groups_.erase(entry.kind);
 }
@@ -102,18 +107,20 @@ const WorkerInfo* WorkerIndex::ChooseEmpty(const Group& group, const JobShape& s
   return FirstOf(group.empty, shape, skip);
 }
 
-const WorkerInfo* WorkerIndex::ChooseOpen(const Group& group, const JobShape& shape, bool any_class,
+const WorkerInfo* WorkerIndex::ChooseOpen(const Group& group, const JobShape& shape,
                                           Skip skip) const {
   const auto cohort = shape.alone() ? group.open.end() : group.open.find(shape.cohort);
   if (cohort == group.open.end()) return nullptr;
   int asked = 0;
-  for (const auto& [tokens, name] : cohort->second) {
-    if (skip(name)) continue;
+  for (const Open& open : cohort->second) {
+    if (skip(open.worker)) continue;
     if (++asked > kCohortsAsked) break;
-    const WorkerInfo& worker = InfoOf(name);
-    const Fit fit = CheckWorker(shape, worker, state_.WorkerMode(name), state_.LoadOf(name),
-                                any_class, options_);
-    if (fit.verdict == Verdict::kFits) return &worker;
+    // What is left of CheckWorker, as it takes jobs and its kind suits.
+    const WorkerInfo& worker = *open.info;
+    if (HasLabels(shape, worker) && open.load->Admits(shape, worker.environment.memory_bytes(),
+                                                      OverheadTokens(shape, worker), options_)) {
+      return &worker;
+    }
   }
   return nullptr;
 }
@@ -124,7 +131,7 @@ const WorkerInfo* WorkerIndex::Choose(const JobShape& shape, bool any_class, Ski
   for (const auto& [kind, group] : groups_) {
     if (!Suits(shape, kind, any_class)) continue;
     const WorkerInfo* worker = ChooseEmpty(group, shape, skip);
-    if (worker == nullptr) worker = ChooseOpen(group, shape, any_class, skip);
+    if (worker == nullptr) worker = ChooseOpen(group, shape, skip);
     if (worker == nullptr) continue;
     PlacementCost cost = CostOf(shape, *worker, state_.LoadOf(worker->name));
     if (best_cost.has_value() && *best_cost < cost) continue;

@@ -69,6 +69,16 @@ class WorkerIndex {
   // Device kind, numerics class, memory.
   using Kind = std::tuple<std::string, std::string, int64_t>;
   using Names = absl::btree_set<std::string>;
+  // One that trains a cohort. Asked often, so found once.
+  struct Open {
+    int64_t pass_tokens;
+    std::string worker;
+    const WorkerInfo* info;
+    const WorkerLoad* load;
+    friend bool operator<(const Open& a, const Open& b) {
+      return std::tie(a.pass_tokens, a.worker) < std::tie(b.pass_tokens, b.worker);
+    }
+  };
   struct Group {
     // By the FLOPs that its jobs still need.
     absl::btree_set<std::pair<double, std::string>> all;
@@ -76,8 +86,8 @@ class WorkerIndex {
     absl::btree_set<std::pair<int, std::string>> by_class;
     Names empty;
     absl::btree_map<std::string, Names> empty_by_base;
-    // By cohort: tokens of its pass, worker.
-    absl::btree_map<std::string, absl::btree_set<std::pair<int64_t, std::string>>> open;
+    // By cohort.
+    absl::btree_map<std::string, absl::btree_set<Open>> open;
   };
   // What a worker was put in by.
   struct Entry {
@@ -96,8 +106,7 @@ class WorkerIndex {
   // First of `names` that has the labels and is not skipped.
   const WorkerInfo* FirstOf(const Names& names, const JobShape& shape, Skip skip) const;
   const WorkerInfo* ChooseEmpty(const Group& group, const JobShape& shape, Skip skip) const;
-  const WorkerInfo* ChooseOpen(const Group& group, const JobShape& shape, bool any_class,
-                               Skip skip) const;
+  const WorkerInfo* ChooseOpen(const Group& group, const JobShape& shape, Skip skip) const;
 
   const State& state_;
   const Fleet& fleet_;
