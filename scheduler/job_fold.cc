@@ -207,6 +207,7 @@ void FoldResult(const v1::ResultReport& report, const Event& event, JobRecord* r
   result.set_adapter_digest(report.adapter_digest());
   result.set_step(report.step());
   result.set_loss(report.loss());
+  result.set_size_bytes(report.size_bytes());
   record->set_result_attempt_id(record->current().attempt_id());
   record->set_result_build_version(event.result_accepted().build_version());
   status.mutable_progress()->set_step(report.step());

@@ -49,17 +49,6 @@ void PlanQuarantines(const State& state, const Options& options, absl::Time now,
   }
 }
 
-// At most kAsksMax of `names` that pass, by name.
-template <typename Pass>
-std::vector<std::string> First(const State::Names& names, Pass pass) {
-  std::vector<std::string> first;
-  for (const std::string& name : names) {
-    if (first.size() == kAsksMax) break;
-    if (pass(name)) first.push_back(name);
-  }
-  return first;
-}
-
 }  // namespace
 
 Plan MakePlan(const State& state, const Fleet& fleet, const WorkerIndex& workers,
@@ -80,10 +69,6 @@ Plan MakePlan(const State& state, const Fleet& fleet, const WorkerIndex& workers
       plan.commands.push_back(std::move(preempt));
     }
   }
-  plan.validations = First(state.validating(), [](const std::string&) { return true; });
-  plan.versions = First(state.finalizing(), [&](const std::string& job) {
-    return state.FindJob(job)->missing_blobs().empty();
-  });
   return plan;
 }
 

@@ -1,13 +1,12 @@
 // Plan: what should happen now, given everything.
 //
-// From the state, the workers and the deadlines to commands for Decide and questions for store and
-// registry. A plan is a wish, computed from scratch each time: what it names twice is decided
-// once, and what is done already it no longer names. Pure function.
+// From the state, the workers and the deadlines to commands for Decide. A plan is a wish, computed
+// from scratch each time: what it names twice is decided once, and what is done already it no
+// longer names. Pure function.
 
 #ifndef DELTAWORKS_SCHEDULER_PLAN_H_
 #define DELTAWORKS_SCHEDULER_PLAN_H_
 
-#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -26,15 +25,7 @@ struct Plan {
   std::vector<Command> commands;
   // Somebody waits who might preempt.
   bool looked_for_victims = false;
-  // VALIDATING jobs, to be asked of the store (ValidateTraining).
-  std::vector<std::string> validations;
-  // FINALIZING jobs, to be asked of the registry (MakeVersionRequest); not those that wait for
-  // missing blobs.
-  std::vector<std::string> versions;
 };
-
-// Jobs that one plan names for the store, and for the registry, at most.
-inline constexpr size_t kAsksMax = 1'000;
 
 // `workers` must be up to date with state and fleet. `preempts`: it may preempt. A plan has a
 // bounded number of grants and preemptions: after it is carried out the next goes on.

@@ -45,7 +45,7 @@ TEST_F(ProtocolTest, ARestartFindsFinalizingJobsAndFinishesThem) {
   ASSERT_TRUE(SayResult().ok());
   h.Restart();
   h.Tick();
-  EXPECT_THAT(h.due.versions, ElementsAre(a));
+  EXPECT_THAT(h.WantVersions(), ElementsAre(a));
   h.AnswerVersion(a);
   EXPECT_EQ(h.StateOfJob(a), v1::SUCCEEDED);
 }
@@ -105,11 +105,11 @@ TEST_F(ProtocolTest, MissingBlobsAreAskedForAgainAndTheVersionIsMadeAfterwards) 
       absl::FailedPreconditionError(absl::StrCat("missing blobs: ", FakeDigest(5)));
   ASSERT_TRUE(h.Execute(VersionAnswer{.job = a, .version = missing}).ok());
   h.Tick();
-  EXPECT_THAT(h.due.versions, IsEmpty());
+  EXPECT_THAT(h.WantVersions(), IsEmpty());
   ASSERT_TRUE(Say(kDone, 100).ok());  // Holds its files; has not uploaded yet.
   EXPECT_THAT(worker.answer.assignments(0).missing_blobs(), ElementsAre(FakeDigest(5)));
   ASSERT_TRUE(SayResult().ok());
-  EXPECT_THAT(h.due.versions, ElementsAre(a));
+  EXPECT_THAT(h.WantVersions(), ElementsAre(a));
   EXPECT_THAT(worker.answer.assignments(0).missing_blobs(), IsEmpty());
 }
 

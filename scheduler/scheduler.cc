@@ -146,10 +146,7 @@ Scheduler::Due Scheduler::Tick(absl::Time now, RandomBits random) {
     }
     const bool more = state_->event_count() != before;
     if (!more || plans == kPlansMax) {
-      return {.position = state_->event_count(),
-              .more = more,
-              .validations = std::move(plan.validations),
-              .versions = std::move(plan.versions)};
+      return {.position = state_->event_count(), .more = more};
     }
   }
 }

@@ -75,9 +75,8 @@ class Scheduler {
   // Decides and folds. Errors as Decide, or UNAVAILABLE while unloaded; nothing was folded then.
   absl::StatusOr<Result> Execute(const Command& command, absl::Time now, RandomBits random);
 
-  // Carries out plans until they have no more commands, or for kPlansMax; returns what is to be
-  // asked of store and registry. To be called after every change, and once a second for the
-  // deadlines.
+  // Carries out plans until they have no more commands, or for kPlansMax. To be called after every
+  // change, and once a second for the deadlines.
   static constexpr int kPlansMax = 8;
   // Jobs archived by one Tick.
   static constexpr int kArchivesMax = 256;
@@ -85,8 +84,6 @@ class Scheduler {
     int64_t position = 0;
     // There is more to carry out: call it again.
     bool more = false;
-    std::vector<std::string> validations;
-    std::vector<std::string> versions;
   };
   Due Tick(absl::Time now, RandomBits random);
 

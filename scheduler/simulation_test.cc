@@ -250,7 +250,7 @@ class World {
     if (faults && Chance(20)) Lie();
     Deliver(faults);
     const Scheduler::Due due = h_.scheduler->Tick(h_.now, Bits());
-    AnswerValidations(due, faults);
+    AnswerValidations(faults);
     AnswerVersions(due, faults);
     if (!faults || Chance(80)) Commit();
     TakeAnswers();
@@ -452,8 +452,10 @@ class World {
 
   // ---- Store and registry ----
 
-  void AnswerValidations(const Scheduler::Due& due, bool faults) {
-    for (const std::string& job : due.validations) {
+  void AnswerValidations(bool faults) {
+    if (!h_.scheduler->loaded()) return;
+    const State::Names validating = h_.scheduler->state()->validating();
+    for (const std::string& job : validating) {
       if (faults && Chance(50)) continue;
       ValidationAnswer answer{.job = job, .response = MakeValidation()};
       // Some know their memory, and may share; two bases; a worker holds about six.
@@ -469,8 +471,9 @@ class World {
 
   // The registry knows only what was committed when it was asked.
   void AnswerVersions(const Scheduler::Due& due, bool faults) {
+    if (!h_.scheduler->loaded()) return;
     if (due.position > static_cast<int64_t>(h_.log.size())) return;
-    for (const std::string& job : due.versions) {
+    for (const std::string& job : h_.WantVersions()) {
       if (faults && Chance(50)) continue;
       const v1::CreateVersionRequest request = MakeVersionRequest(h_.Record(job));
       const std::string& manifest = request.adapter_version().manifest_digest();

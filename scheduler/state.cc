@@ -177,9 +177,12 @@ absl::Status State::FoldJob(const Event& event) {
   Index(record, /*in=*/false);
   DW_RETURN_IF_ERROR(FoldIntoJob(event, &record));
   Index(record, /*in=*/true);
-  const Usage::Amount used = {.device_ms = status.device_ms() - before.device_ms,
-                              .tokens = status.progress().tokens() - before.tokens};
-  if (used.device_ms != 0 || used.tokens != 0) {
+  const Usage::Amount used = {
+      .device_ms = status.device_ms() - before.device_ms,
+      .tokens = status.progress().tokens() - before.tokens,
+      .written_bytes = event.checkpoint_committed().checkpoint().size_bytes() +
+                       event.result_accepted().result().size_bytes()};
+  if (used.device_ms != 0 || used.tokens != 0 || used.written_bytes != 0) {
     usage_.Add(TenantOf(event.job()), used, FromProto(event.time()));
   }
   return absl::OkStatus();

@@ -20,7 +20,7 @@ TEST_F(ProtocolTest, AJobGoesFromValidatingToSucceeded) {
   ASSERT_TRUE(created.ok());
   h.Tick();
   EXPECT_EQ(h.StateOfJob(created->job), v1::VALIDATING);
-  EXPECT_THAT(h.due.validations, ElementsAre(created->job));
+  EXPECT_THAT(h.scheduler->state()->validating(), ElementsAre(created->job));
   ASSERT_TRUE(h.Execute(ValidationAnswer{created->job, MakeValidation()}).ok());
   EXPECT_EQ(h.StateOfJob(created->job), v1::QUEUED);
   h.Tick();
@@ -30,7 +30,7 @@ TEST_F(ProtocolTest, AJobGoesFromValidatingToSucceeded) {
   EXPECT_EQ(held.train().facts().total_steps(), 100);
   ASSERT_TRUE(SayResult().ok());
   EXPECT_EQ(h.StateOfJob(created->job), v1::FINALIZING);
-  EXPECT_THAT(h.due.versions, ElementsAre(created->job));
+  EXPECT_THAT(h.WantVersions(), ElementsAre(created->job));
   h.AnswerVersion(created->job);
   EXPECT_EQ(h.StateOfJob(created->job), v1::SUCCEEDED);
   EXPECT_EQ(Status(created->job).result().version(), "tenants/t/adapters/a/versions/1");
@@ -109,7 +109,7 @@ TEST_F(ProtocolTest, AResultReportedInCancellingIsDiscarded) {
   EXPECT_FALSE(Status(a).has_result());
   EXPECT_FALSE(worker.answer.assignments(0).result_accepted());
   EXPECT_TRUE(worker.answer.assignments(0).job_final());
-  EXPECT_THAT(h.due.versions, IsEmpty());
+  EXPECT_THAT(h.WantVersions(), IsEmpty());
 }
 
 TEST_F(ProtocolTest, ACancelledJobLeavesWhenItsWorkerSaysSo) {

@@ -13,6 +13,7 @@ void AddRow(int64_t index, const Usage::Amount& amount, int64_t kept, Usage::Row
   Usage::Amount& row = (*rows)[index];
   row.device_ms += amount.device_ms;
   row.tokens += amount.tokens;
+  row.written_bytes += amount.written_bytes;
   rows->erase(rows->begin(), rows->upper_bound(rows->rbegin()->first - kept));
 }
 
@@ -23,13 +24,15 @@ void Append(const Usage::Rows& rows,
     row.set_index(index);
     row.set_device_ms(amount.device_ms);
     row.set_tokens(amount.tokens);
+    row.set_written_bytes(amount.written_bytes);
   }
 }
 
 void RestoreRows(const google::protobuf::RepeatedPtrField<TenantUsage::Row>& stored,
                  Usage::Rows* rows) {
   for (const TenantUsage::Row& row : stored) {
-    (*rows)[row.index()] = {.device_ms = row.device_ms(), .tokens = row.tokens()};
+    (*rows)[row.index()] = {
+        .device_ms = row.device_ms(), .tokens = row.tokens(), .written_bytes = row.written_bytes()};
   }
 }
 

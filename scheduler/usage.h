@@ -23,6 +23,7 @@ class Usage {
   struct Amount {
     int64_t device_ms = 0;
     int64_t tokens = 0;
+    int64_t written_bytes = 0;
   };
   // By hours or days since 1970-01-01 UTC.
   using Rows = absl::btree_map<int64_t, Amount>;

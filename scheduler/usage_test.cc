@@ -11,14 +11,15 @@ constexpr absl::Duration kHalfLife = absl::Hours(24);
 
 TEST(UsageTest, AmountsAddUpByDay) {
   Usage usage;
-  usage.Add("t", {.device_ms = 1500, .tokens = 10}, kStart + absl::Hours(1));
-  usage.Add("t", {.device_ms = 500, .tokens = 5}, kStart + absl::Hours(23));
+  usage.Add("t", {.device_ms = 1500, .tokens = 10, .written_bytes = 7}, kStart + absl::Hours(1));
+  usage.Add("t", {.device_ms = 500, .tokens = 5, .written_bytes = 9}, kStart + absl::Hours(23));
   usage.Add("t", {.device_ms = 7, .tokens = 1}, kStart + absl::Hours(24));
   usage.Add("other", {.device_ms = 1}, kStart);
   const Usage::Rows& days = *usage.Days("t");
   ASSERT_EQ(days.size(), 2);
   EXPECT_EQ(days.at(20'000).device_ms, 2000);
   EXPECT_EQ(days.at(20'000).tokens, 15);
+  EXPECT_EQ(days.at(20'000).written_bytes, 16);
   EXPECT_EQ(days.at(20'001).device_ms, 7);
   EXPECT_EQ(usage.Days("nobody"), nullptr);
 }
@@ -50,7 +51,7 @@ TEST(UsageTest, HoursAndDaysAreForgottenWhenNewerOnesCome) {
 
 TEST(UsageTest, RestoredRowsGoOnAsTheyWere) {
   Usage usage;
-  usage.Add("t", {.device_ms = 3, .tokens = 4}, kStart);
+  usage.Add("t", {.device_ms = 3, .tokens = 4, .written_bytes = 5}, kStart);
   Usage restored;
   restored.Restore(usage.Of("t"));
   for (Usage* u : {&usage, &restored}) u->Add("t", {.device_ms = 5}, kStart + absl::Hours(3));

@@ -1,6 +1,12 @@
 #include "scheduler/version_request.h"
 
+#include "scheduler/job_record.h"
+
 namespace deltaworks::scheduler {
+
+bool WantsVersion(const JobRecord& record) {
+  return StateOf(record) == v1::FINALIZING && record.missing_blobs().empty();
+}
 
 v1::CreateVersionRequest MakeVersionRequest(const JobRecord& record) {
   const v1::Job& job = record.job();

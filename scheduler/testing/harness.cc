@@ -7,6 +7,7 @@
 #include "glog/logging.h"
 #include "scheduler/explain.h"
 #include "scheduler/job_record.h"
+#include "scheduler/version_request.h"
 
 namespace deltaworks::scheduler {
 
@@ -149,6 +150,14 @@ v1::AttemptReport Harness::Report(const v1::Assignment& assignment, v1::AttemptR
   report.set_phase(phase);
   report.set_step(step);
   return report;
+}
+
+std::vector<std::string> Harness::WantVersions() const {
+  std::vector<std::string> jobs;
+  for (const std::string& job : scheduler->state()->finalizing()) {
+    if (WantsVersion(*scheduler->state()->FindJob(job))) jobs.push_back(job);
+  }
+  return jobs;
 }
 
 void Harness::Advance(absl::Duration duration) {

@@ -83,6 +83,8 @@ class Harness {
   const JobRecord& Record(const std::string& job) const;
   v1::JobState StateOfJob(const std::string& job) const;
   v1::Waiting WaitingOf(const std::string& job) const;
+  // Jobs of which the registry is to be asked.
+  std::vector<std::string> WantVersions() const;
   // Events shown for `job`, by seq.
   std::vector<v1::JobEvent> Shown(const std::string& job) const;
   // State folded from the log alone, and the live one, as bytes.

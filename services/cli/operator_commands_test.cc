@@ -166,6 +166,7 @@ class UsageTest : public OperatorCommandsTest {
     row.mutable_day()->set_seconds(absl::ToUnixSeconds(world_.clock.Now()) - days_ago * 86'400);
     row.set_device_ms(device_ms);
     row.set_tokens(tokens);
+    row.set_written_bytes(tokens << 10);
   }
 };
 
@@ -173,11 +174,11 @@ TEST_F(UsageTest, ThirtyDaysOfOneTenantWithTheirSum) {
   const CliWorld::Result result = Run("usage");
   ASSERT_EQ(result.code, kExitOk) << result.err;
   EXPECT_EQ(result.out,
-            "DAY         TENANT   DEVICE TIME     TOKENS\n"
-            "2024-01-01  default   1 h 30 min  1,200,000\n"
-            "2023-12-31  default   30 min 0 s    300,000\n"
-            "2023-12-03  default        1.0 s          7\n"
-            "total                  2 h 0 min  1,500,007\n");
+            "DAY         TENANT   DEVICE TIME     TOKENS   WRITTEN\n"
+            "2024-01-01  default   1 h 30 min  1,200,000    1.2 GB\n"
+            "2023-12-31  default   30 min 0 s    300,000  307.2 MB\n"
+            "2023-12-03  default        1.0 s          7    7.2 kB\n"
+            "total                  2 h 0 min  1,500,007    1.5 GB\n");
 }
 
 TEST_F(UsageTest, TheDaysAndTheTenantsThatWereAskedFor) {
@@ -202,9 +203,9 @@ TEST_F(UsageTest, TheDaysAndTheTenantsThatWereAskedFor) {
 TEST_F(UsageTest, APriceAddsCostsForPeopleAndPrograms) {
   const CliWorld::Result table = Run("usage --all_tenants --days 2 --price_per_device_hour 2.5");
   ASSERT_EQ(table.code, kExitOk) << table.err;
-  EXPECT_EQ(Line(table.out, "2023-12-31"), "2023-12-31 default 30 min 0 s 300,000 1.25");
-  EXPECT_EQ(Line(table.out, "team-a"), "2024-01-01 team-a 1 min 0 s 5 0.04");
-  EXPECT_EQ(Line(table.out, "total"), "total 2 h 1 min 1,500,005 5.04");
+  EXPECT_EQ(Line(table.out, "2023-12-31"), "2023-12-31 default 30 min 0 s 300,000 307.2 MB 1.25");
+  EXPECT_EQ(Line(table.out, "team-a"), "2024-01-01 team-a 1 min 0 s 5 5.1 kB 0.04");
+  EXPECT_EQ(Line(table.out, "total"), "total 2 h 1 min 1,500,005 1.5 GB 5.04");
   const CliWorld::Result result = Run("usage --days 2 --price_per_device_hour 2.5 --output json");
   const auto json = ParseJson(result.out, "out");
   ASSERT_TRUE(json.ok()) << json.status() << result.err;
@@ -213,7 +214,16 @@ TEST_F(UsageTest, APriceAddsCostsForPeopleAndPrograms) {
   EXPECT_EQ((*json)["days"][0]["device_ms"], "5400000");
   EXPECT_EQ((*json)["days"][0]["day"], "2024-01-01T00:00:00Z");
   EXPECT_EQ((*json)["days"][1]["cost"], 1.25);
-  EXPECT_THAT(Run("usage --output json").out, Not(HasSubstr("cost")));
+  EXPECT_THAT(Run("usage --output json").out, Not(HasSubstr("\"cost\": 3.75")));
+}
+
+TEST_F(UsageTest, ThePriceOfTheSchedulerIsShownUnlessAnotherIsGiven) {
+  for (v1::UsageDay& row : world_.operators.usage) {
+    row.set_cost(static_cast<double>(row.device_ms()) / 3'600'000 * 2);
+  }
+  EXPECT_EQ(Line(Run("usage").out, "total"), "total 2 h 0 min 1,500,007 1.5 GB 4.00");
+  EXPECT_EQ(Line(Run("usage --price_per_device_hour 1").out, "total"),
+            "total 2 h 0 min 1,500,007 1.5 GB 2.00");
 }
 
 TEST_F(UsageTest, WrongFlagsAreNamed) {

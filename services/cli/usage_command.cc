@@ -21,7 +21,6 @@
 #include "services/cli/operator_error.h"
 #include "services/cli/pages.h"
 #include "services/cli/table.h"
-#include "trainer/base/json.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::services {
@@ -40,13 +39,15 @@ class Usage final : public Command {
  public:
   std::string name() const override { return "usage"; }
   std::string summary() const override {
-    return "Show what tenants used, by day: device time, tokens, cost";
+    return "Show what tenants used, by day: device time, tokens, bytes written, cost";
   }
   std::string details() const override {
     return "Days are UTC, newest first. Jobs that train together on a device share its time, so "
            "the sum over all tenants is the time that devices worked. Other tenants' usage wants "
-           "an operator's token; without one you see your own. A table rounds; --output json has "
-           "milliseconds.";
+           "an operator's token; without one you see your own. Written are checkpoints and "
+           "adapters. "
+           "Costs are at the scheduler's price (its --device_hour_price), or at one you name. A "
+           "table rounds; --output json has milliseconds and bytes.";
   }
   std::vector<std::string> examples() const override {
     return {"dw usage", "dw usage --all_tenants --days 7",
@@ -56,7 +57,8 @@ class Usage final : public Command {
     arguments.Flag("all_tenants", &all_tenants_, "every tenant, not that of --tenant alone");
     arguments.Flag("days", &days_, "so many days, today's the last (default 30)").ValueName("N");
     arguments.Flag("since", &since_, "from this day on, instead of --days").ValueName("YYYY-MM-DD");
-    arguments.Flag("price_per_device_hour", &price_, "adds what it costs").ValueName("X");
+    arguments.Flag("price_per_device_hour", &price_, "costs at this price, not at the scheduler's")
+        .ValueName("X");
     arguments.Flag("limit", &limit_, "most rows (default 10000)");
   }
 
@@ -70,11 +72,16 @@ class Usage final : public Command {
     DW_ASSIGN_OR_RETURN(const int64_t first_day, FirstDay(context));
     request.set_first_day(first_day);
     DW_ASSIGN_OR_RETURN(OperatorClient * client, context.platform.operators());
-    const absl::StatusOr<v1::ListUsageResponse> all = ListAll(
+    absl::StatusOr<v1::ListUsageResponse> all = ListAll(
         request, limit_, [&](const auto& page) { return client->ListUsage(page); },
         [](auto& response) { return response.mutable_days(); });
     if (!all.ok()) return OperatorError(all.status());
-    if (context.json()) return PrintDocument(context, *all);
+    if (price_) {
+      for (v1::UsageDay& row : *all->mutable_days()) {
+        row.set_cost(static_cast<double>(row.device_ms()) / kHourMs * *price_);
+      }
+    }
+    if (context.json()) return PrintJson(context, *all), kExitOk;
     PrintTable(context, *all);
     if (!all->next_page_token().empty()) {
       context.err << "There is more: raise --limit, " << limit_ << "\n";
@@ -84,14 +91,7 @@ class Usage final : public Command {
 
  private:
   absl::StatusOr<int64_t> FirstDay(const CommandContext& context) const;
-  double Cost(int64_t device_ms) const {
-    return static_cast<double>(device_ms) / kHourMs * price_.value_or(0);
-  }
-  absl::StatusOr<int> PrintDocument(CommandContext& context,
-                                    const v1::ListUsageResponse& usage) const;
   void PrintTable(CommandContext& context, const v1::ListUsageResponse& usage) const;
-  void AddRow(Table& table, const std::string& day, const std::string& tenant, int64_t device_ms,
-              int64_t tokens) const;
 
   bool all_tenants_ = false;
   std::optional<int64_t> days_;
@@ -119,36 +119,28 @@ absl::StatusOr<int64_t> Usage::FirstDay(const CommandContext& context) const {
   return std::max<int64_t>(today - epoch - (days - 1), 0);
 }
 
-absl::StatusOr<int> Usage::PrintDocument(CommandContext& context,
-                                         const v1::ListUsageResponse& usage) const {
-  if (!price_) return PrintJson(context, usage), kExitOk;
-  DW_ASSIGN_OR_RETURN(Json document, ParseJson(MessageJson(usage), "usage"));
-  for (int i = 0; i < usage.days_size(); ++i) {
-    document["days"][i]["cost"] = Cost(usage.days(i).device_ms());
-  }
-  context.out << JsonText(document, 1) << "\n";
-  return kExitOk;
-}
-
-void Usage::AddRow(Table& table, const std::string& day, const std::string& tenant,
-                   int64_t device_ms, int64_t tokens) const {
-  std::vector<Cell> row = {day, tenant, DurationText(absl::Milliseconds(device_ms)),
-                           CountText(tokens)};
-  if (price_) row.emplace_back(absl::StrFormat("%.2f", Cost(device_ms)));
-  table.AddRow(std::move(row));
-}
-
 void Usage::PrintTable(CommandContext& context, const v1::ListUsageResponse& usage) const {
-  std::vector<std::string> headers = {"DAY", "TENANT", ">DEVICE TIME", ">TOKENS"};
-  if (price_) headers.emplace_back(">COST");
+  const bool costs = price_ || std::any_of(usage.days().begin(), usage.days().end(),
+                                           [](const auto& row) { return row.cost() > 0; });
+  std::vector<std::string> headers = {"DAY", "TENANT", ">DEVICE TIME", ">TOKENS", ">WRITTEN"};
+  if (costs) headers.emplace_back(">COST");
   Table table(std::move(headers));
-  int64_t device_ms = 0, tokens = 0;
+  const auto add = [&](const std::string& day, const v1::UsageDay& row) {
+    std::vector<Cell> cells = {day, ShortName(row.tenant()),
+                               DurationText(absl::Milliseconds(row.device_ms())),
+                               CountText(row.tokens()), BytesText(row.written_bytes())};
+    if (costs) cells.emplace_back(absl::StrFormat("%.2f", row.cost()));
+    table.AddRow(std::move(cells));
+  };
+  v1::UsageDay total;
   for (const v1::UsageDay& row : usage.days()) {
-    AddRow(table, DayText(row), ShortName(row.tenant()), row.device_ms(), row.tokens());
-    device_ms += row.device_ms();
-    tokens += row.tokens();
+    add(DayText(row), row);
+    total.set_device_ms(total.device_ms() + row.device_ms());
+    total.set_tokens(total.tokens() + row.tokens());
+    total.set_written_bytes(total.written_bytes() + row.written_bytes());
+    total.set_cost(total.cost() + row.cost());
   }
-  AddRow(table, "total", "", device_ms, tokens);
+  add("total", total);
   table.Print(context.out, context.color);
 }
 

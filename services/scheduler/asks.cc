@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "scheduler/resource_name.h"
 #include "scheduler/version_request.h"
 #include "services/base/log.h"
+#include "services/base/resource_names.h"
 
 namespace deltaworks::services {
 namespace {
@@ -31,36 +31,52 @@ Asks::Asks(const Options& options, EventLoop& loop, CallPool& pool, StoreClient&
       on_answer_(std::move(on_answer)),
       metrics_(metrics) {}
 
-void Asks::Start(const std::vector<std::string>& validations,
-                 const std::vector<std::string>& versions, const scheduler::State& state,
-                 absl::Time now) {
+void Asks::Start(const scheduler::State& state, absl::Time now) {
   now_ = now;
-  StartKind(validations, options_.validations_max, now, &validations_,
-            [&](const std::string& job) { AskStore(job, *state.FindJob(job)); });
-  StartKind(versions, options_.versions_max, now, &versions_,
-            [&](const std::string& job) { AskRegistry(job, *state.FindJob(job)); });
+  StartKind(state.validating(), options_.validations_max, &validations_,
+            [&](const std::string& job) {
+              AskStore(job, *state.FindJob(job));
+              return true;
+            });
+  StartKind(state.finalizing(), options_.versions_max, &versions_, [&](const std::string& job) {
+    const scheduler::JobRecord& record = *state.FindJob(job);
+    if (!scheduler::WantsVersion(record)) return false;
+    AskRegistry(job, record);
+    return true;
+  });
 }
 
-void Asks::StartKind(const std::vector<std::string>& jobs, int64_t max, absl::Time now,
-                     Questions* questions, const std::function<void(const std::string&)>& ask) {
-  const absl::flat_hash_set<absl::string_view> waiting(jobs.begin(), jobs.end());
-  int64_t under_way = 0;
-  for (auto it = questions->begin(); it != questions->end();) {
-    under_way += it->second.under_way ? 1 : 0;
-    // Kept until its wait is over: a question that is settled and comes up again at once, as when
-    // bytes are missing each time that a worker says it brought them, is not asked without end.
-    const bool settled =
-        !it->second.under_way && it->second.not_before <= now && !waiting.contains(it->first);
-    it = settled ? questions->erase(it) : std::next(it);
+void Asks::StartKind(const scheduler::State::Names& jobs, int64_t max, Questions* questions,
+                     absl::FunctionRef<bool(const std::string& job)> ask) {
+  if (questions->by_job.size() > questions->kept_max) DropSettled(jobs, questions);
+  auto job = jobs.lower_bound(questions->next);
+  const int64_t looks = std::min<int64_t>(static_cast<int64_t>(jobs.size()), kLooksMax);
+  for (int64_t look = 0; look < looks && questions->under_way < max; ++look) {
+    if (job == jobs.end()) job = jobs.begin();
+    const auto known = questions->by_job.find(*job);
+    const bool waits = known != questions->by_job.end() &&
+                       (known->second.under_way || known->second.not_before > now_);
+    if (waits || !ask(*job)) {
+      if (++job == jobs.end()) questions->next.clear();
+      continue;
+    }
+    questions->by_job[*job].under_way = true;
+    ++questions->under_way;
+    // The next tenant's turn: '0' comes after '/'.
+    questions->next = absl::StrCat(TenantName(scheduler::TenantOf(*job)), "0");
+    job = jobs.lower_bound(questions->next);
   }
-  for (const std::string& job : jobs) {
-    if (under_way >= max) return;
-    Question& question = (*questions)[job];
-    if (question.under_way || question.not_before > now) continue;
-    question.under_way = true;
-    ++under_way;
-    ask(job);
-  }
+  if (job != jobs.end()) questions->next = *job;
+}
+
+void Asks::DropSettled(const scheduler::State::Names& jobs, Questions* questions) const {
+  // Kept until its wait is over: a question that is settled and comes up again at once, as when
+  // bytes are missing each time that a worker says it brought them, is not asked without end.
+  absl::erase_if(questions->by_job, [&](const auto& entry) {
+    return !entry.second.under_way && entry.second.not_before <= now_ &&
+           !jobs.contains(entry.first);
+  });
+  questions->kept_max = std::max<size_t>(kLooksMax, 2 * questions->by_job.size());
 }
 
 void Asks::AskStore(const std::string& job, const scheduler::JobRecord& record) {
@@ -106,9 +122,10 @@ void Asks::AskRegistry(const std::string& job, const scheduler::JobRecord& recor
 }
 
 void Asks::Finished(const std::string& job, Questions* questions) {
-  // It counts only if the core names the job again: then the answer settled nothing.
-  Question& question = (*questions)[job];
+  // It counts only if the job still waits: then the answer settled nothing.
+  Question& question = questions->by_job[job];
   question.under_way = false;
+  --questions->under_way;
   question.wait = std::clamp(question.wait * 2, options_.wait_first, options_.wait_max);
   question.not_before = now_ + question.wait;
 }

@@ -1,9 +1,9 @@
 // Asks: the questions that jobs wait for: is it valid (store), make it a version (registry).
 //
-// The core says again at every turn which jobs wait for which answer; each is asked once at a time,
-// on the CallPool, and again after a growing wait as long as the core still names it. Repeating is
-// safe: ValidateTraining changes nothing and CreateVersion is keyed by job and manifest. Only
-// committed states are asked about. Lives on the loop; calls run on the pool.
+// The state says which jobs wait for which answer. Tenants take turns; each job is asked once at a
+// time, on the CallPool, and again after a growing wait as long as it waits. Repeating is safe:
+// ValidateTraining changes nothing and CreateVersion is keyed by job and manifest. Only committed
+// states are asked about. Lives on the loop; calls run on the pool.
 
 #ifndef DELTAWORKS_SERVICES_SCHEDULER_ASKS_H_
 #define DELTAWORKS_SERVICES_SCHEDULER_ASKS_H_
@@ -11,10 +11,10 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <vector>
 
-#include "absl/container/btree_map.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "scheduler/command.h"
@@ -47,9 +47,12 @@ class Asks {
   void Validate(v1::ValidateTrainingRequest request,
                 absl::AnyInvocable<void(absl::StatusOr<v1::ValidateTrainingResponse>)> on_answer);
 
-  // Asks about those of the jobs whose turn it is. `state` is committed.
-  void Start(const std::vector<std::string>& validations, const std::vector<std::string>& versions,
-             const scheduler::State& state, absl::Time now);
+  // Jobs that one Start looks at, of each kind; the next goes on where it ended.
+  static constexpr int64_t kLooksMax = 1'000;
+
+  // Asks about those of the jobs whose turn it is. `state` is committed. To be called at every
+  // turn.
+  void Start(const scheduler::State& state, absl::Time now);
 
  private:
   // A job's question: under way, or when it may be asked again.
@@ -58,11 +61,21 @@ class Asks {
     absl::Time not_before = absl::InfinitePast();
     absl::Duration wait;
   };
-  using Questions = absl::btree_map<std::string, Question>;
+  // All of one kind.
+  struct Questions {
+    absl::flat_hash_map<std::string, Question> by_job;
+    int64_t under_way = 0;
+    // Where the next look begins: at a name, or behind all of a tenant.
+    std::string next;
+    // So many are kept before those that are settled are dropped.
+    size_t kept_max = kLooksMax;
+  };
 
   // Calls `ask` for each of `jobs` whose turn it is, with at most `max` under way.
-  void StartKind(const std::vector<std::string>& jobs, int64_t max, absl::Time now,
-                 Questions* questions, const std::function<void(const std::string&)>& ask);
+  void StartKind(const scheduler::State::Names& jobs, int64_t max, Questions* questions,
+                 absl::FunctionRef<bool(const std::string& job)> ask);
+  // Of the jobs that no longer wait.
+  void DropSettled(const scheduler::State::Names& jobs, Questions* questions) const;
   void AskStore(const std::string& job, const scheduler::JobRecord& record);
   void AskRegistry(const std::string& job, const scheduler::JobRecord& record);
   // On the loop, when the call is done.

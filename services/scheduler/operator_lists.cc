@@ -22,6 +22,7 @@ namespace deltaworks::services {
 namespace {
 
 constexpr int64_t kDaySeconds = 24 * 3600;
+constexpr double kHourMs = 3'600'000;
 constexpr char kAllTenantsParent[] = "tenants/-";
 
 // One row of usage, in the order in which rows are listed.
@@ -127,6 +128,8 @@ absl::StatusOr<v1::ListUsageResponse> ListUsage(const CommittedView& view, const
     row.mutable_day()->set_seconds(day * kDaySeconds);
     row.set_device_ms(amount.device_ms);
     row.set_tokens(amount.tokens);
+    row.set_written_bytes(amount.written_bytes);
+    row.set_cost(static_cast<double>(amount.device_ms) / kHourMs * view.options.device_hour_price);
   }
   if (shown < static_cast<int64_t>(keys.size())) {
     const UsageKey& last = keys[shown - 1];

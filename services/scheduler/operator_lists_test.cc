@@ -26,7 +26,14 @@ constexpr int64_t kFirstDay = 19'723;
 
 class OperatorListsTest : public ::testing::Test {
  protected:
-  OperatorListsTest() : world_(::testing::UnitTest::GetInstance()->current_test_info()->name()) {}
+  OperatorListsTest()
+      : world_(::testing::UnitTest::GetInstance()->current_test_info()->name(), Options()) {}
+
+  static SchedulerCore::Options Options() {
+    SchedulerCore::Options options;
+    options.policy.device_hour_price = 3.6;
+    return options;
+  }
 
   absl::Status SetQuota(const std::string& tenant, int64_t limit) {
     v1::SetQuotaRequest request;
@@ -75,7 +82,7 @@ class OperatorListsTest : public ::testing::Test {
     return *world_.Read<absl::StatusOr<v1::ListUsageResponse>>(
         [&](const CommittedView& view) { return ListUsage(view, Caller{caller}, request); });
   }
-  // "tenant day device_ms tokens" of all pages.
+  // "tenant day device_ms tokens written_bytes cost" of all pages.
   std::vector<std::string> AllUsage(const std::string& caller, v1::ListUsageRequest request) {
     std::vector<std::string> rows;
     do {
@@ -85,7 +92,8 @@ class OperatorListsTest : public ::testing::Test {
       for (const v1::UsageDay& row : page->days()) {
         EXPECT_EQ(row.day().seconds() % 86'400, 0);
         rows.push_back(absl::StrCat(row.tenant(), " ", row.day().seconds() / 86'400 - kFirstDay,
-                                    " ", row.device_ms(), " ", row.tokens()));
+                                    " ", row.device_ms(), " ", row.tokens(), " ",
+                                    row.written_bytes(), " ", row.cost()));
       }
       request.set_page_token(page->next_page_token());
     } while (!request.page_token().empty());
@@ -134,8 +142,9 @@ TEST_F(OperatorListsTest, UsageIsByDayAndTenantNewestFirst) {
   world_.Advance(absl::Hours(24));
   Use("t");
   Use("t");
-  const std::vector<std::string> rows = {"tenants/t 1 300000 200000", "tenants/a 0 150000 100000",
-                                         "tenants/t 0 150000 100000"};
+  const std::vector<std::string> rows = {"tenants/t 1 300000 200000 2048 0.3",
+                                         "tenants/a 0 150000 100000 1024 0.15",
+                                         "tenants/t 0 150000 100000 1024 0.15"};
   for (const int page_size : {1, 2, 3, 100}) {
     EXPECT_EQ(AllUsage(kAllTenants, UsageOf("tenants/-", page_size)), rows);
   }

@@ -175,7 +175,7 @@ void SchedulerCore::Turn() {
     if (due.more) RequestTurn();
     if (std::exchange(retention_due_, false)) DropOldJobs();
     if (Commit()) {
-      asks_.Start(due.validations, due.versions, *scheduler_->state(), Now());
+      asks_.Start(*scheduler_->state(), Now());
       pins_.Start(*scheduler_->state(), Now());
     }
   }

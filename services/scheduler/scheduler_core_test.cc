@@ -331,6 +331,50 @@ TEST(SchedulerCoreTest, AtMostSoManyQuestionsAreUnderWayAndEachJobHasItsTurn) {
   }
 }
 
+TEST(SchedulerCoreTest, TenantsTakeTurnsInBeingAsked) {
+  SchedulerCore::Options options;
+  options.asks.validations_max = 1;
+  CoreWorld world("asks_turns", options);
+  std::vector<std::string> asked;
+  world.store.SetValidator([&](const v1::ValidateTrainingRequest& request) {
+    asked.push_back(request.parent());
+    return scheduler::MakeValidation();
+  });
+  world.pool.hold = true;
+  for (const char* job : {"1", "2", "3"}) world.Submit(job);
+  v1::CreateJobRequest request = scheduler::MakeCreateRequest("4");
+  request.set_parent("tenants/u");
+  request.mutable_job()->mutable_train()->set_base_model("tenants/u/baseModels/base");
+  request.mutable_job()->mutable_train()->set_dataset("tenants/u/datasets/data");
+  ASSERT_TRUE(world.Change(request).ok());
+  for (int i = 0; i < 4; ++i) {
+    world.pool.RunHeld();
+    world.loop.RunReady();
+  }
+  EXPECT_THAT(asked, ElementsAre("tenants/t", "tenants/u", "tenants/t", "tenants/t"));
+}
+
+TEST(SchedulerCoreTest, JobsOfWhichTheStoreSaysNothingDoNotHoldUpThoseBehindThem) {
+  static constexpr char kUnread[] = "tenants/t/adapters/unread";
+  CoreWorld world("asks_silence");
+  world.store.SetValidator([](const v1::ValidateTrainingRequest& request)
+                               -> absl::StatusOr<v1::ValidateTrainingResponse> {
+    if (request.spec().adapter() != kUnread) return scheduler::MakeValidation();
+    return absl::UnavailableError("its data cannot be read now");
+  });
+  constexpr int kSilent = Asks::kLooksMax + 100;
+  for (int i = 0; i < kSilent; ++i) {
+    v1::CreateJobRequest request = scheduler::MakeCreateRequest(absl::StrCat("a-", i));
+    request.mutable_job()->mutable_train()->set_adapter(kUnread);
+    ASSERT_TRUE(world.Change(request).ok());
+  }
+  ASSERT_TRUE(world.Change(scheduler::MakeCreateRequest("b")).ok());
+  world.Advance(absl::Seconds(1));
+  world.Advance(absl::Seconds(1));
+  EXPECT_EQ(world.StateOf(JobName("b")), v1::QUEUED);
+  EXPECT_EQ(world.StateOf(JobName("a-0")), v1::VALIDATING);
+}
+
 TEST(SchedulerCoreTest, ARestartReplaysToTheSameJobsAndTheWorkerGoesOn) {
   CoreWorld world("restart");
   ScriptedWorker worker("w");

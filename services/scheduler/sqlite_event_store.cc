@@ -85,7 +85,8 @@ void SqliteEventStore::Dirty::Add(const Event& event) {
   if (!event.job().empty()) {
     jobs.insert(event.job());
     // Of an event that may count as usage.
-    if (event.attempt_device_ms() != 0 || event.metrics_recorded().points_size() > 0) {
+    if (event.attempt_device_ms() != 0 || event.metrics_recorded().points_size() > 0 ||
+        event.has_checkpoint_committed() || event.has_result_accepted()) {
       tenants.insert(std::string(scheduler::TenantOf(event.job())));
     }
   }

@@ -96,6 +96,10 @@ absl::Status CheckAttempt(absl::string_view what, const v1::AttemptReport& repor
     return Bad(absl::StrCat(what, ".tokens_per_second"), JsonNumber(report.tokens_per_second()),
                "a finite number >= 0");
   }
+  DW_RETURN_IF_ERROR(CheckAtLeast(absl::StrCat(what, ".checkpoint.size_bytes"),
+                                  report.checkpoint().size_bytes(), 0));
+  DW_RETURN_IF_ERROR(
+      CheckAtLeast(absl::StrCat(what, ".result.size_bytes"), report.result().size_bytes(), 0));
   return CheckMetrics(what, report);
 }
 

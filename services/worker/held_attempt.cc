@@ -65,6 +65,7 @@ void AppendResult(const HeldAttempt& attempt, v1::AttemptReport* report) {
   result.set_adapter_digest(trained.adapter_digest);
   result.set_step(trained.step);
   result.set_loss(trained.loss);
+  result.set_size_bytes(trained.artifact->size_bytes);
 }
 
 }  // namespace

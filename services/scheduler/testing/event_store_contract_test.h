@@ -153,12 +153,13 @@ TEST_P(EventStoreContractTest, UsageQuotasAndModesOfWorkersAreStored) {
   v1::SetWorkerModeRequest mode;
   mode.set_worker(worker_.name);
   mode.set_mode(v1::WORKER_CORDONED);
-  const auto use = [&](int64_t device_ms) {
+  const auto use = [&](int64_t device_ms, int64_t step) {
     h_.Advance(absl::Seconds(5));
     auto report = scheduler::Harness::Report(held_, v1::AttemptReport::TRAINING, 5);
     report.set_device_ms(device_ms);
-    report.mutable_checkpoint()->set_step(device_ms);
-    report.mutable_checkpoint()->set_manifest_digest(scheduler::FakeDigest(device_ms));
+    report.mutable_checkpoint()->set_step(step);
+    report.mutable_checkpoint()->set_manifest_digest(scheduler::FakeDigest(step));
+    report.mutable_checkpoint()->set_size_bytes(1000);
     EXPECT_TRUE(h_.Sync(&worker_, {report}).ok());
   };
   const auto expect_stored = [&] {
@@ -173,7 +174,7 @@ TEST_P(EventStoreContractTest, UsageQuotasAndModesOfWorkersAreStored) {
   Run("a", 3);
   ASSERT_TRUE(h_.Execute(quota).ok());
   ASSERT_TRUE(h_.Execute(mode).ok());
-  use(10);
+  use(10, 10);
   ASSERT_EQ(h_.Record(scheduler::JobName("a")).job().status().device_ms(), 10);
   expect_stored();
   // And again, changed.
@@ -181,9 +182,14 @@ TEST_P(EventStoreContractTest, UsageQuotasAndModesOfWorkersAreStored) {
   ASSERT_TRUE(h_.Execute(quota).ok());
   mode.set_mode(v1::WORKER_ACTIVE);
   ASSERT_TRUE(h_.Execute(mode).ok());
-  use(20);
+  use(20, 20);
   expect_stored();
-  EXPECT_EQ(h_.scheduler->state()->usage().Days("t")->begin()->second.device_ms, 20);
+  // A checkpoint alone.
+  use(20, 21);
+  expect_stored();
+  const scheduler::Usage::Amount used = h_.scheduler->state()->usage().Days("t")->begin()->second;
+  EXPECT_EQ(used.device_ms, 20);
+  EXPECT_EQ(used.written_bytes, 3000);
 }
 
 TEST_P(EventStoreContractTest, TroublesAndQuarantineAreKeptInTheLogAndInTheState) {

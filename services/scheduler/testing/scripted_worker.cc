@@ -103,6 +103,7 @@ v1::AttemptReport ScriptedWorker::ReportOf(const Held& held, bool with_news) {
     report.mutable_result()->set_adapter_digest(Sha256Digest(job));
     report.mutable_result()->set_step(kScriptedSteps);
     report.mutable_result()->set_loss(0.04);
+    report.mutable_result()->set_size_bytes(1 << 10);
   }
   return report;
 }
