@@ -1,7 +1,8 @@
 // HeldAttempt: what a worker knows of one attempt that it holds. Plain state of WorkerCore, which
 // alone changes it; AppendReport() tells it to the scheduler.
 //
-//   trainer   kWorking -> kGone (left, stopped or failed)  or  kFinished (all steps done)
+//   trainer   kWorking -> kGone (left, stopped or failed)
+//             kWorking -> kFinished (all steps done) -> kGone (its result is verified, or unwanted)
 //   result    kUpload -> kReadBack -> kVerify -> kVerified; back to kUpload if the store lost bytes
 
 #ifndef DELTAWORKS_SERVICES_WORKER_HELD_ATTEMPT_H_

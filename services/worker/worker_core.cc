@@ -180,7 +180,7 @@ void WorkerCore::ForgetUnnamed(const absl::flat_hash_set<std::string>& named) {
 void WorkerCore::Forget(const std::string& attempt_id) {
   HeldAttempt& attempt = *attempts_.at(attempt_id);
   ClearTimers(attempt);
-  if (attempt.trainer == TrainerState::kFinished) trainer_.Forget(attempt.key);
+  DropRun(attempt);
   LogInfo("attempt forgotten", {{"job", attempt.key.job}, {"attempt", attempt_id}});
   ended_.insert(attempt_id);
   ended_order_.push_back(attempt_id);
@@ -254,6 +254,7 @@ void WorkerCore::StopAttempt(HeldAttempt& attempt) {
     trainer_.Stop(attempt.key);
     return;
   }
+  DropRun(attempt);
   attempt.left = true;
   UrgentNews();
 }
@@ -263,7 +264,7 @@ void WorkerCore::Fail(HeldAttempt& attempt, v1::Failure failure) {
   LogWarning("attempt failed",
              {{"job", attempt.key.job}, {"code", failure.code()}, {"error", failure.message()}});
   metrics_.runs_failed.Increment();
-  if (attempt.trainer == TrainerState::kFinished) trainer_.Forget(attempt.key);
+  DropRun(attempt);
   attempt.trainer = TrainerState::kGone;
   attempt.to_publish.reset();
   ClearTimers(attempt);
@@ -274,6 +275,12 @@ void WorkerCore::Fail(HeldAttempt& attempt, v1::Failure failure) {
     attempt.failure = std::move(failure);
   }
   UrgentNews();
+}
+
+void WorkerCore::DropRun(HeldAttempt& attempt) {
+  if (attempt.trainer != TrainerState::kFinished) return;
+  trainer_.Forget(attempt.key);
+  attempt.trainer = TrainerState::kGone;
 }
 
 void WorkerCore::AddLog(HeldAttempt& attempt, v1::JobEvent::Level level, std::string message) {
@@ -388,8 +395,7 @@ void WorkerCore::OnFinished(const AttemptKey& key, TrainedResult result) {
   PauseCheckpointTimer(*attempt);
   metrics_.runs_finished.Increment();
   if (attempt->stopping) {
-    trainer_.Forget(key);
-    attempt->trainer = TrainerState::kGone;
+    DropRun(*attempt);
     attempt->left = true;
     UrgentNews();
     return;

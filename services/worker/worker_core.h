@@ -137,6 +137,8 @@ class WorkerCore final : public TrainerEvents {
   void BeginLeaving(HeldAttempt& attempt);
   void StopAttempt(HeldAttempt& attempt);
   void Fail(HeldAttempt& attempt, v1::Failure failure);
+  // Of a finished one, if it is still in memory.
+  void DropRun(HeldAttempt& attempt);
   void AddLog(HeldAttempt& attempt, v1::JobEvent::Level level, std::string message);
   void ArmCheckpointTimer(HeldAttempt& attempt);
   void PauseCheckpointTimer(HeldAttempt& attempt);

@@ -116,7 +116,11 @@ void WorkerCore::OnReadBack(const AttemptKey& key, absl::StatusOr<Publisher::Ada
   if (attempt == nullptr) return;
   attempt->busy = false;
   if (attempt->stopping) return;
-  if (bytes.ok()) {
+  if (bytes.ok() && attempt->trainer == TrainerState::kGone) {
+    // It was uploaded again: they have the digests of those that were compared.
+    attempt->stage = ResultStage::kVerified;
+    UrgentNews();
+  } else if (bytes.ok()) {
     attempt->stage = ResultStage::kVerify;
     attempt->busy = true;
     trainer_.Verify(key, std::move(bytes->adapter_model), std::move(bytes->adapter_config));
@@ -149,6 +153,8 @@ void WorkerCore::OnVerified(const AttemptKey& key, absl::Status status) {
     return;
   }
   attempt->stage = ResultStage::kVerified;
+  // What it has in memory is wanted by the job that is granted as soon as the result is accepted.
+  DropRun(*attempt);
   UrgentNews();
 }
 

@@ -841,7 +841,6 @@ TEST_F(WorkerCoreTest, AResultIsRepeatedAfterTheLeaseAndKeptUntilTheJobIsFinal) 
   accepted.mutable_assignments(0)->set_result_accepted(true);
   Answer(accepted);
   EXPECT_EQ(core_->attempts_held(), 1u);
-  EXPECT_EQ(trainer_.Count("forget"), 0);
   EXPECT_EQ(trainer_.Count("stop"), 0);
   Pass(absl::Minutes(5));
   v1::SyncResponse final = Says(v1::Assignment::STOP);
@@ -850,6 +849,18 @@ TEST_F(WorkerCoreTest, AResultIsRepeatedAfterTheLeaseAndKeptUntilTheJobIsFinal) 
   Answer(final);
   EXPECT_EQ(core_->attempts_held(), 0u);
   EXPECT_EQ(trainer_.Count("forget"), 1);
+}
+
+TEST_F(WorkerCoreTest, ARunIsOutOfMemoryBeforeItsResultIsReported) {
+  Training();
+  Answer(Says(v1::Assignment::RUN));
+  Finished();
+  publisher_.Finish(absl::OkStatus());
+  publisher_.read_done(Publisher::AdapterBytes{"model", "config"});
+  EXPECT_EQ(trainer_.Count("forget"), 0) << "it is still compared";
+  core_->OnVerified(kKey, absl::OkStatus());
+  EXPECT_EQ(trainer_.Count("forget"), 1);
+  EXPECT_FALSE(LastReport().has_result());
 }
 
 TEST_F(WorkerCoreTest, MissingBlobsAreUploadedAgainAndTheResultIsReportedAgain) {
@@ -870,8 +881,9 @@ TEST_F(WorkerCoreTest, MissingBlobsAreUploadedAgainAndTheResultIsReportedAgain) 
   EXPECT_EQ(LastReport().phase(), Report::DONE);
   EXPECT_FALSE(LastReport().has_result());
   publisher_.Finish(absl::OkStatus());
+  EXPECT_FALSE(LastReport().has_result());
   publisher_.read_done(Publisher::AdapterBytes{"model", "config"});
-  core_->OnVerified(kKey, absl::OkStatus());
+  EXPECT_EQ(trainer_.Count("verify"), 1) << "the run is gone; their digests are the same";
   Pass(absl::Milliseconds(300));
   EXPECT_TRUE(LastReport().has_result());
 }

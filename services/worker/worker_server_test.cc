@@ -181,15 +181,21 @@ TEST_F(WorkerServerTest, AJobThatWasPausedAndResumedEndsWithTheSameBytes) {
 }
 
 TEST_F(WorkerServerTest, AJobHandedBackByAWorkerThatWasToldToStopEndsWithTheSameBytes) {
-  ASSERT_TRUE(StartWorker().ok());
-  const int64_t incarnation = worker_->incarnation();
-  scheduler_.Grant(NewAttempt());
-  ASSERT_TRUE(scheduler_.WaitUntil([](const Attempt& attempt) {
-    return !attempt.phases.empty() && attempt.phases.back() == Report::TRAINING;
-  }));
-  ASSERT_TRUE(worker_->Drain(absl::Minutes(1)));
-  const Attempt first = scheduler_.latest();
-  EXPECT_EQ(first.phases.back(), Report::LEFT);
+  int64_t incarnation = 0;
+  Attempt first;
+  // On a busy machine the job may be through before it is told.
+  for (int tries = 0; first.phases.empty() || first.phases.back() != Report::LEFT; ++tries) {
+    ASSERT_LT(tries, 10);
+    StopWorker();
+    ASSERT_TRUE(StartWorker().ok());
+    incarnation = worker_->incarnation();
+    scheduler_.Grant(NewAttempt());
+    ASSERT_TRUE(scheduler_.WaitUntil([](const Attempt& attempt) {
+      return !attempt.phases.empty() && attempt.phases.back() >= Report::TRAINING;
+    }));
+    ASSERT_TRUE(worker_->Drain(absl::Minutes(1)));
+    first = scheduler_.latest();
+  }
   ASSERT_TRUE(first.checkpoint.has_value());
   EXPECT_LT(first.checkpoint->step(), kSteps);
   EXPECT_TRUE(scheduler_.last_report().draining());
