@@ -108,9 +108,12 @@ std::string WhyInfeasible(const JobRecord& record, const DecisionContext& contex
     }
   }
   if (memory_bytes_max == 0) return "";  // Nobody of that kind is known yet; one may come.
-  const v1::MemoryNeed& need = record.job().status().facts().memory();
-  const int64_t rows = RowsThatFit(PartsOf(need), memory_bytes_max);
-  return absl::StrCat("the job needs up to ", record.job().status().facts().memory_bytes_max(),
+  const v1::TrainFacts& facts = record.job().status().facts();
+  const v1::MemoryNeed& need = facts.memory();
+  const bool is_asked = facts.memory_bytes_max() <= memory_bytes_max;
+  const int64_t rows = is_asked ? 0 : RowsThatFit(PartsOf(need), memory_bytes_max);
+  return absl::StrCat(is_asked ? "placement.memory_bytes_min asks for " : "the job needs up to ",
+                      is_asked ? shape.memory_bytes : facts.memory_bytes_max(),
                       " bytes of memory on a worker, want at most ", memory_bytes_max,
                       ", what the largest suitable worker has",
                       rows > 0 && rows < need.rows()

@@ -251,11 +251,15 @@ v1::Waiting Explainer::Explain(const JobRecord& record) {
       waiting.set_message(
           absl::StrCat("waits for a worker with the labels ", Labels(record), online));
       break;
-    case v1::NO_WORKER_WITH_MEMORY:
-      waiting.set_message(absl::StrCat(
-          "needs up to ", Mebibytes(record.job().status().facts().memory_bytes_max()),
-          " of memory; the largest worker online has ", Mebibytes(survey.memory_bytes_max)));
+    case v1::NO_WORKER_WITH_MEMORY: {
+      const int64_t needed = record.job().status().facts().memory_bytes_max();
+      const int64_t asked = record.job().placement().memory_bytes_min();
+      waiting.set_message(absl::StrCat(asked > needed ? "asks for a worker with " : "needs up to ",
+                                       Mebibytes(std::max(asked, needed)),
+                                       " of memory; the largest worker online has ",
+                                       Mebibytes(survey.memory_bytes_max)));
       break;
+    }
     case v1::NO_WORKER_WITH_NUMERICS_CLASS:
       waiting.set_message(ClassSentence(record, survey, fleet_, options_, now_));
       break;

@@ -88,14 +88,15 @@ int64_t RowsThatFit(MemoryParts memory, int64_t memory_bytes) {
 JobShape ShapeOf(const JobRecord& record, const Options& options) {
   const v1::Job& job = record.job();
   const v1::TrainFacts& facts = job.status().facts();
-  JobShape shape = {.cohort = CohortOf(record, options),
-                    .base_manifest_digest = facts.base_manifest_digest(),
-                    .compute_type = job.train().compute_type(),
-                    .device_kind = job.placement().device_kind(),
-                    .numerics_class = job.status().numerics_class(),
-                    .exact = job.placement().resume_policy() == v1::Placement::EXACT,
-                    .memory_bytes = facts.memory_bytes_max(),
-                    .gang_size = GangSizeOf(job)};
+  JobShape shape = {
+      .cohort = CohortOf(record, options),
+      .base_manifest_digest = facts.base_manifest_digest(),
+      .compute_type = job.train().compute_type(),
+      .device_kind = job.placement().device_kind(),
+      .numerics_class = job.status().numerics_class(),
+      .exact = job.placement().resume_policy() == v1::Placement::EXACT,
+      .memory_bytes = std::max(facts.memory_bytes_max(), job.placement().memory_bytes_min()),
+      .gang_size = GangSizeOf(job)};
   for (const auto& [key, value] : job.placement().worker_labels()) {
     shape.labels.emplace_back(key, value);
   }

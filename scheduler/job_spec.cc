@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -223,6 +224,8 @@ absl::Status CompleteScheduling(v1::Job* job) {
   DW_RETURN_IF_ERROR(CheckInt("job.placement.resume_policy", placement.resume_policy(),
                               v1::Placement::ANY, v1::Placement::ResumePolicy_MAX));
 
+  DW_RETURN_IF_ERROR(CheckInt("job.placement.memory_bytes_min", placement.memory_bytes_min(), 0,
+                              std::numeric_limits<int64_t>::max()));
   DW_RETURN_IF_ERROR(CheckInt("job.placement.gang_size", placement.gang_size(), 0, kGangMax));
   const bool is_gang = placement.gang_size() > 1;
   if (is_gang && placement.cohort() != v1::Placement::COHORT_UNSPECIFIED &&

@@ -182,6 +182,10 @@ TEST(PlacementTest, TheFirstCheckThatFailsIsTheReason) {
        [](JobRecord* r, WorkerInfo*) {
          r->mutable_job()->mutable_status()->mutable_facts()->set_memory_bytes_max(1001);
        }},
+      {v1::NO_WORKER_WITH_MEMORY, Verdict::kInfeasible,
+       [](JobRecord* r, WorkerInfo*) {
+         r->mutable_job()->mutable_placement()->set_memory_bytes_min(1001);
+       }},
       {v1::NO_WORKER_WITH_NUMERICS_CLASS, Verdict::kInfeasible,
        [](JobRecord* r, WorkerInfo*) {
          r->mutable_job()->mutable_status()->set_numerics_class("d");

@@ -122,6 +122,8 @@ TEST(JobSpecTest, EveryBadFieldIsNamedWithWhatItIsAndWhatIsWanted) {
          j->mutable_train()->mutable_text()->set_max_length(100);
          j->mutable_train()->set_micro_batch_tokens(99);
        }},
+      {"job.placement.memory_bytes_min is -1, want 0",
+       [](v1::Job* j) { j->mutable_placement()->set_memory_bytes_min(-1); }},
       {"job.placement.device_kind is \"tpu\", want \"cpu\", \"cuda\" or nothing",
        [](v1::Job* j) { j->mutable_placement()->set_device_kind("tpu"); }},
       {"job.retry_policy.max_retries is -2, want -1..1000",

@@ -58,6 +58,10 @@ std::vector<std::string> StartHints(const JobRecord& record, const State& state,
   if (!shape.device_kind.empty()) {
     without("no device_kind", [](JobShape* other) { other->device_kind.clear(); });
   }
+  const int64_t needed = job.status().facts().memory_bytes_max();
+  if (shape.memory_bytes > needed) {
+    without("no memory_bytes_min", [&](JobShape* other) { other->memory_bytes = needed; });
+  }
   if (shape.exact) {
     without("resume_policy ANY", [](JobShape* other) { other->numerics_class.clear(); });
   }

@@ -230,6 +230,33 @@ TEST_F(ProtocolTest, AndWhichMicroBatchWouldFitIfASmallerOneDoes) {
   EXPECT_THAT(Status(b).failure().message(), Not(HasSubstr("micro_batch_tokens")));
 }
 
+TEST_F(ProtocolTest, AJobMayAskForAWorkerWithMoreMemoryThanItNeeds) {
+  worker.environment.set_memory_bytes(int64_t{2} << 30);
+  ASSERT_TRUE(h.Sync(&worker).ok());
+  v1::CreateJobRequest request = MakeCreateRequest("a");
+  request.mutable_job()->mutable_placement()->set_memory_bytes_min((int64_t{2} << 30) + 1);
+  // Refused for good once all workers had the time to report, explained before.
+  const std::string job = h.Execute(request)->job;
+  ASSERT_TRUE(h.Execute(ValidationAnswer{.job = job, .response = MakeValidation()}).ok());
+  h.Tick();
+  EXPECT_EQ(h.StateOfJob(job), v1::QUEUED);
+  EXPECT_EQ(h.WaitingOf(job).reason(), v1::NO_WORKER_WITH_MEMORY);
+  EXPECT_THAT(h.WaitingOf(job).message(), HasSubstr("asks for a worker with 2048 MiB"));
+
+  h.Advance(absl::Minutes(2));
+  ASSERT_TRUE(h.Sync(&worker).ok());
+  request.set_job_id("b");
+  request.mutable_job()->mutable_placement()->set_memory_bytes_min(int64_t{3} << 30);
+  const std::string b = h.Submit(request, MakeValidation().facts());
+  EXPECT_EQ(Status(b).failure().code(), "INFEASIBLE");
+  EXPECT_THAT(Status(b).failure().message(),
+              HasSubstr("placement.memory_bytes_min asks for 3221225472 bytes of memory on a "
+                        "worker, want at most 2147483648"));
+  request.set_job_id("c");
+  request.mutable_job()->mutable_placement()->set_memory_bytes_min(int64_t{2} << 30);
+  EXPECT_EQ(h.StateOfJob(h.Submit(request, MakeValidation().facts())), v1::RUNNING);
+}
+
 TEST_F(ProtocolTest, BeforeTheWorkersHadTimeToReportNoJobIsInfeasible) {
   ASSERT_TRUE(h.Sync(&worker).ok());
   const std::string job = h.Execute(MakeCreateRequest("a"))->job;

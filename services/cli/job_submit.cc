@@ -78,6 +78,10 @@ class JobSubmit final : public Command {
     arguments.Flag("cohort", &cohort_, "with whose jobs it may share a worker (default any)")
         .ValueName("WHO")
         .Choices(EnumChoices<v1::Placement::Cohort>());
+    arguments
+        .Flag("memory_bytes_min", &memory_bytes_min_,
+              "memory that its worker has, at least (default: what the job needs)")
+        .ValueName("BYTES");
     arguments.Flag("gang_size", &gang_size_,
                    "workers that train it together, each with its share of every step (default 1)");
     timing_.Declare(arguments);
@@ -146,6 +150,7 @@ class JobSubmit final : public Command {
       (*placement.mutable_worker_labels())[key] = value;
     }
     if (device_kind_) placement.set_device_kind(*device_kind_);
+    if (memory_bytes_min_) placement.set_memory_bytes_min(*memory_bytes_min_);
     if (resume_policy_) {
       placement.set_resume_policy(EnumOf<v1::Placement::ResumePolicy>(*resume_policy_));
     }
@@ -158,7 +163,7 @@ class JobSubmit final : public Command {
   TimingFlags timing_;
   std::map<std::string, std::string> labels_, worker_labels_;
   std::optional<std::string> priority_class_, device_kind_, resume_policy_, cohort_;
-  std::optional<int64_t> max_retries_, gang_size_;
+  std::optional<int64_t> max_retries_, gang_size_, memory_bytes_min_;
 };
 
 }  // namespace

@@ -114,6 +114,8 @@ TEST_F(JobSubmitTest, FlagsBecomeTheFieldsOfTheirNames) {
                               "zone=b",
                               "--device_kind",
                               "cpu",
+                              "--memory_bytes_min",
+                              "40000000000",
                               "--resume_policy",
                               "exact",
                               "--cohort",
@@ -154,6 +156,7 @@ TEST_F(JobSubmitTest, FlagsBecomeTheFieldsOfTheirNames) {
   EXPECT_EQ(job.labels().at("sweep"), "a");
   EXPECT_EQ(job.placement().worker_labels().at("zone"), "b");
   EXPECT_EQ(job.placement().device_kind(), "cpu");
+  EXPECT_EQ(job.placement().memory_bytes_min(), 40'000'000'000);
   EXPECT_EQ(job.placement().resume_policy(), v1::Placement::EXACT);
   EXPECT_EQ(job.placement().cohort(), v1::Placement::COHORT_ALONE);
   EXPECT_EQ(job.placement().gang_size(), 2);
