@@ -128,6 +128,7 @@ absl::Status FakeTrainingClient::WatchJob(const v1::WatchJobRequest& request, co
   for (const v1::WatchJobResponse& response : watch.responses) {
     DW_RETURN_IF_ERROR(sink(response));
   }
+  if (watch.before_end != nullptr) watch.before_end();
   return watch.end;
 }
 

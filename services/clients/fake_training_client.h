@@ -5,6 +5,7 @@
 #define DELTAWORKS_SERVICES_CLIENTS_FAKE_TRAINING_CLIENT_H_
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -29,6 +30,7 @@ class FakeTrainingClient final : public TrainingClient {
   struct Watch {
     std::vector<v1::WatchJobResponse> responses;
     absl::Status end;
+    std::function<void()> before_end = nullptr;
   };
   std::deque<Watch> watches;
   // The requests that WatchJob saw.

@@ -35,15 +35,18 @@ absl::Status FollowJob(TrainingClient& client, v1::WatchJobRequest request,
   while (true) {
     // What `sink` says is final, whatever its code.
     absl::Status refused;
+    bool answered = false;
     const absl::Status status =
         client.WatchJob(request, [&](const v1::WatchJobResponse& response) -> absl::Status {
           refused = Advance(response, request);
           if (refused.ok()) refused = sink(response);
-          retry.Progressed();
+          answered = true;
           return refused;
         });
     DW_RETURN_IF_ERROR(refused);
     if (!absl::IsUnavailable(status) && !absl::IsResourceExhausted(status)) return status;
+    // The wait for the scheduler begins when it goes away, however long it had been silent.
+    if (answered) retry.Progressed();
     if (!retry.Pause()) return status;
   }
 }

@@ -69,6 +69,16 @@ TEST_F(FollowJobTest, ASchedulerThatStaysAwayEndsItInBoundedTime) {
   EXPECT_LE(now_, policy_.total_max);
 }
 
+TEST_F(FollowJobTest, HowLongAJobWasSilentDoesNotCount) {
+  for (int i = 0; i < 3; ++i) {
+    client_.watches.push_back(
+        {{Events({})}, absl::UnavailableError("restarted"), [this] { now_ += absl::Hours(9); }});
+  }
+  client_.watches.push_back({{Events({1})}, absl::OkStatus()});
+  EXPECT_TRUE(Follow().ok());
+  EXPECT_THAT(seqs_, ElementsAre(1));
+}
+
 TEST_F(FollowJobTest, TheSinksErrorIsFinal) {
   sink_status_ = absl::UnavailableError("the terminal is gone");
   client_.watches.push_back({{Events({1})}, absl::OkStatus()});

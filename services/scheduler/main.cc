@@ -30,6 +30,9 @@ constexpr absl::Duration kRetryMax = absl::Seconds(2);
 constexpr absl::Duration kCallTimeout = absl::Seconds(60);
 // A worker needs some time to hear of a change: a shorter lease would end in the middle.
 constexpr absl::Duration kLeaseMin = absl::Seconds(2);
+// Nobody waits longer for a worker that died, or that does not leave.
+constexpr absl::Duration kLeaseMax = absl::Hours(1);
+constexpr absl::Duration kIntervalMax = absl::Hours(24);
 constexpr int64_t kDatabaseBytesMin = int64_t{1} << 20;
 
 absl::Status CheckAtLeast(absl::string_view flag, int64_t got, int64_t least) {
@@ -41,6 +44,14 @@ absl::Status CheckAtLeast(absl::string_view flag, absl::Duration got, absl::Dura
   if (got >= least) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("--", flag, " is ", absl::FormatDuration(got),
                                                  ", want >= ", absl::FormatDuration(least)));
+}
+
+absl::Status CheckBetween(absl::string_view flag, absl::Duration got, absl::Duration least,
+                          absl::Duration most) {
+  if (got >= least && got <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--", flag, " is ", absl::FormatDuration(got),
+                                                 ", want ", absl::FormatDuration(least), "..",
+                                                 absl::FormatDuration(most)));
 }
 
 absl::Status CheckBetween(absl::string_view flag, int64_t got, int64_t least, int64_t most) {
@@ -165,10 +176,11 @@ class SchedulerProgram final : public ServiceProgram {
     const scheduler::Options& policy = options_.core.policy;
     DW_RETURN_IF_ERROR(ParseHostPort("--store_address", store_address_).status());
     DW_RETURN_IF_ERROR(ParseHostPort("--registry_address", registry_address_).status());
-    DW_RETURN_IF_ERROR(CheckAtLeast("lease_duration", policy.lease_duration, kLeaseMin));
+    DW_RETURN_IF_ERROR(CheckBetween("lease_duration", policy.lease_duration, kLeaseMin, kLeaseMax));
+    DW_RETURN_IF_ERROR(CheckBetween("checkpoint_interval", policy.checkpoint_interval,
+                                    absl::Seconds(1), kIntervalMax));
     DW_RETURN_IF_ERROR(
-        CheckAtLeast("checkpoint_interval", policy.checkpoint_interval, absl::Seconds(1)));
-    DW_RETURN_IF_ERROR(CheckAtLeast("yield_grace", policy.yield_grace, absl::Seconds(1)));
+        CheckBetween("yield_grace", policy.yield_grace, absl::Seconds(1), kIntervalMax));
     DW_RETURN_IF_ERROR(CheckDatabaseBytes(options_.events.size_bytes_max));
     DW_RETURN_IF_ERROR(CheckAtLeast("active_jobs_max", policy.active_jobs_max, 1));
     DW_RETURN_IF_ERROR(
