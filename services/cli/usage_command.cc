@@ -45,9 +45,8 @@ class Usage final : public Command {
     return "Days are UTC, newest first. Jobs that train together on a device share its time, so "
            "the sum over all tenants is the time that devices worked. Other tenants' usage wants "
            "an operator's token; without one you see your own. Written are checkpoints and "
-           "adapters. "
-           "Costs are at the scheduler's price (its --device_hour_price), or at one you name. A "
-           "table rounds; --output json has milliseconds and bytes.";
+           "adapters. Costs are at the scheduler's price (its --device_hour_price), or at one you "
+           "name. A table rounds; --output json has milliseconds and bytes.";
   }
   std::vector<std::string> examples() const override {
     return {"dw usage", "dw usage --all_tenants --days 7",

@@ -18,6 +18,7 @@ constexpr int64_t kLogsMax = 256;
 constexpr int64_t kLabelsMax = 64;
 constexpr int64_t kBasesMax = 1000;
 constexpr int64_t kTextBytesMax = 256;
+constexpr int64_t kSizeBytesMax = int64_t{1} << 40;
 
 absl::Status Bad(absl::string_view what, absl::string_view got, absl::string_view want) {
   return absl::InvalidArgumentError(absl::StrCat(what, " is ", got, ", want ", want));
@@ -25,6 +26,12 @@ absl::Status Bad(absl::string_view what, absl::string_view got, absl::string_vie
 
 absl::Status CheckAtLeast(absl::string_view what, int64_t got, int64_t least) {
   return got >= least ? absl::OkStatus() : Bad(what, absl::StrCat(got), absl::StrCat(">= ", least));
+}
+
+// They are added up, and the store takes no larger blob.
+absl::Status CheckSize(absl::string_view what, int64_t got) {
+  if (got >= 0 && got <= kSizeBytesMax) return absl::OkStatus();
+  return Bad(what, absl::StrCat(got), absl::StrCat("0..", kSizeBytesMax));
 }
 
 absl::Status CheckCount(absl::string_view what, int64_t got, int64_t most) {
@@ -96,10 +103,10 @@ absl::Status CheckAttempt(absl::string_view what, const v1::AttemptReport& repor
     return Bad(absl::StrCat(what, ".tokens_per_second"), JsonNumber(report.tokens_per_second()),
                "a finite number >= 0");
   }
-  DW_RETURN_IF_ERROR(CheckAtLeast(absl::StrCat(what, ".checkpoint.size_bytes"),
-                                  report.checkpoint().size_bytes(), 0));
   DW_RETURN_IF_ERROR(
-      CheckAtLeast(absl::StrCat(what, ".result.size_bytes"), report.result().size_bytes(), 0));
+      CheckSize(absl::StrCat(what, ".checkpoint.size_bytes"), report.checkpoint().size_bytes()));
+  DW_RETURN_IF_ERROR(
+      CheckSize(absl::StrCat(what, ".result.size_bytes"), report.result().size_bytes()));
   return CheckMetrics(what, report);
 }
 

@@ -62,9 +62,11 @@ TEST(CheckSyncTest, WhatIsMissingOrOutOfBoundsIsNamed) {
       {[](auto&, auto& a) { a.set_tokens_per_second(std::numeric_limits<double>::infinity()); },
        "attempts[0].tokens_per_second"},
       {[](auto&, auto& a) { a.mutable_checkpoint()->set_size_bytes(-1); },
-       "attempts[0].checkpoint.size_bytes is -1, want >= 0"},
+       "attempts[0].checkpoint.size_bytes is -1, want 0..1099511627776"},
       {[](auto&, auto& a) { a.mutable_result()->set_size_bytes(-1); },
-       "attempts[0].result.size_bytes is -1, want >= 0"},
+       "attempts[0].result.size_bytes is -1, want 0..1099511627776"},
+      {[](auto&, auto& a) { a.mutable_result()->set_size_bytes((int64_t{1} << 40) + 1); },
+       "attempts[0].result.size_bytes is 1099511627777, want 0..1099511627776"},
       {[](auto&, auto& a) { a.add_metrics(); }, "attempts[0].first_metric_n is 0, want >= 1"},
       {[](auto&, auto& a) {
          for (int i = 0; i < 4097; ++i) a.add_metrics();
