@@ -296,6 +296,17 @@ TEST_F(EstimateTest, HintsNameWhatWouldHelpAndNothingElse) {
   const std::string c = SubmitSteps("c", 10, request, v1::Placement::COHORT_ANY);
   EXPECT_THAT(hints(c), ElementsAre("priority_class HIGH: 0 jobs would be ahead instead of 1",
                                     "no worker_labels: 1 workers would do instead of 0"));
+  // There is a larger worker, and it is busy.
+  FakeWorker larger = worker;
+  larger.name = "workers/larger";
+  larger.environment.set_memory_bytes(2 * worker.environment.memory_bytes());
+  ASSERT_TRUE(h.Sync(&larger).ok());
+  v1::CreateJobRequest large = MakeCreateRequest("d");
+  large.mutable_job()->mutable_placement()->set_memory_bytes_min(larger.environment.memory_bytes());
+  SubmitSteps("d", 100, large);
+  large.set_job_id("e");
+  const std::string e = SubmitSteps("e", 10, large);
+  EXPECT_THAT(hints(e), Contains("no memory_bytes_min: 2 workers would do instead of 1"));
 }
 
 TEST_F(EstimateTest, AJobTooLargeForAllHearsWhatWouldFit) {

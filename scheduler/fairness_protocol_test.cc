@@ -278,6 +278,23 @@ TEST_F(OverdueTest, BeyondABoundOfThemNobodyElseGetsAnything) {
   EXPECT_EQ(h.StateOfJob(SubmitOnBase("waits", 1)), v1::QUEUED);
 }
 
+TEST_F(OverdueTest, DoesNotTakeAlongTheLaterOnesOfItsTenant) {
+  const absl::Duration overdue = h.options.max_overtake + h.options.bonus_high;
+  SetQuota("b", 1'000'000, 0);
+  Online(2);
+  // Time passes in one piece, so that all of them come into one plan.
+  const absl::Time begin = h.now + absl::Minutes(5);
+  *timing.mutable_start_after() = ToProto(begin);
+  const std::string old = SubmitOf("a", "old");
+  *timing.mutable_start_after() = ToProto(begin + overdue);
+  SubmitOf("a", "later");
+  SubmitOf("b", "b0");
+  h.now = begin + overdue + absl::Seconds(1);
+  h.Tick();
+  EXPECT_EQ(h.StateOfJob(old), v1::RUNNING);
+  EXPECT_EQ(Running(), (std::map<std::string, int>{{"a", 1}, {"b", 1}}));
+}
+
 TEST_F(FairnessTest, AJobThatWaitedForTooLongGoesBeforeEveryTenantsTurn) {
   SetQuota("b", 1'000'000, 0);
   h.now += absl::Seconds(1);

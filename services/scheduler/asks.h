@@ -54,6 +54,9 @@ class Asks {
   // turn.
   void Start(const scheduler::State& state, absl::Time now);
 
+  // Jobs that are remembered, of both kinds: at most twice those that wait, or kLooksMax of a kind.
+  size_t remembered() const { return validations_.by_job.size() + versions_.by_job.size(); }
+
  private:
   // A job's question: under way, or when it may be asked again.
   struct Question {

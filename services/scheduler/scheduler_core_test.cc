@@ -375,6 +375,30 @@ TEST(SchedulerCoreTest, JobsOfWhichTheStoreSaysNothingDoNotHoldUpThoseBehindThem
   EXPECT_EQ(world.StateOf(JobName("a-0")), v1::VALIDATING);
 }
 
+TEST(AsksTest, WhatIsSettledIsForgotten) {
+  scheduler::Harness h;
+  FakeClock clock;
+  FakeEventLoop loop{clock};
+  InlineCallPool pool;
+  FakeStoreClient store;
+  FakeRegistryClient registry;
+  Metrics prometheus("scheduler");
+  SchedulerMetrics metrics(prometheus);
+  store.SetValidator([](const auto&) { return scheduler::MakeValidation(); });
+  Asks asks(
+      Asks::Options(), loop, pool, store, registry,
+      [&](const scheduler::Command& answer) { ASSERT_TRUE(h.Execute(answer).ok()); }, metrics);
+  constexpr int kJobs = 3 * Asks::kLooksMax;
+  for (int i = 0; i < kJobs; ++i) {
+    ASSERT_TRUE(h.Execute(MakeCreateRequest(absl::StrCat("job-", i))).ok());
+    asks.Start(*h.scheduler->state(), h.now);
+    loop.RunReady();
+    h.now += absl::Seconds(1);
+  }
+  EXPECT_TRUE(h.scheduler->state()->validating().empty());
+  EXPECT_LE(asks.remembered(), Asks::kLooksMax + 1);
+}
+
 TEST(SchedulerCoreTest, ARestartReplaysToTheSameJobsAndTheWorkerGoesOn) {
   CoreWorld world("restart");
   ScriptedWorker worker("w");
