@@ -3,16 +3,21 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "services/base/log.h"
 #include "services/base/machine.h"
 #include "services/base/version.h"
 #include "trainer/backend/cpu/cpu_backend.h"
+#include "trainer/backend/cuda/cuda_backend.h"
 #include "trainer/base/file.h"
 #include "trainer/base/status_macros.h"
 
@@ -23,6 +28,8 @@ constexpr int64_t kThreadsMax = 1'024;
 constexpr size_t kLabelsMax = 64;
 constexpr size_t kLabelBytesMax = 256;
 constexpr size_t kSmallFileBytesMax = 1 << 20;
+// What CUDA's context, its libraries and two backends' workspaces for products take of a card.
+constexpr int64_t kCardReserveBytes = int64_t{1} << 30;
 
 absl::Status AddLabels(const std::vector<std::string>& labels, v1::WorkerEnvironment* environment) {
   if (labels.size() > kLabelsMax) {
@@ -40,10 +47,19 @@ absl::Status AddLabels(const std::vector<std::string>& labels, v1::WorkerEnviron
   return absl::OkStatus();
 }
 
+// "cuda:1" -> 1.
+std::optional<int> CardNumber(absl::string_view device) {
+  int number = 0;
+  if (!absl::ConsumePrefix(&device, "cuda:") || !absl::SimpleAtoi(device, &number) || number < 0) {
+    return std::nullopt;
+  }
+  return number;
+}
+
 absl::Status CheckBounds(const DeviceSettings& settings) {
-  if (!absl::StartsWith(settings.device, "cpu:")) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "device is \"", settings.device, "\", want cpu:N: this build has no other backend"));
+  if (!absl::StartsWith(settings.device, "cpu:") && !CardNumber(settings.device).has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device is \"", settings.device, "\", want cpu:N or cuda:N"));
   }
   if (settings.threads < 0 || settings.threads > kThreadsMax) {
     return absl::InvalidArgumentError(
@@ -69,31 +85,75 @@ std::string ProcessorName() {
   return "CPU";
 }
 
-}  // namespace
+// A job's compute type is its own, so the class of a worker names both.
+absl::Status AddNumericsClasses(Device* device) {
+  std::vector<std::string> classes;
+  for (const trainer::DType type : {trainer::DType::kF32, trainer::DType::kBF16}) {
+    DW_ASSIGN_OR_RETURN(const auto backend, device->new_backend(type));
+    classes.push_back(backend->numerics_class());
+  }
+  device->environment.set_numerics_class(absl::StrJoin(classes, " "));
+  return absl::OkStatus();
+}
 
-absl::StatusOr<Device> OpenDevice(const DeviceSettings& settings) {
-  DW_RETURN_IF_ERROR(CheckBounds(settings));
+absl::StatusOr<Device> OpenCard(const DeviceSettings& settings, int number) {
+  const absl::StatusOr<std::vector<trainer::CudaDevice>> cards = trainer::FindCudaDevices();
+  if (!cards.ok()) {
+    return absl::UnavailableError(
+        absl::StrCat("device is \"", settings.device, "\", but ", cards.status().message()));
+  }
+  if (number >= static_cast<int>(cards->size())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device is \"", settings.device, "\", want cuda:0..", cards->size() - 1));
+  }
+  const trainer::CudaDevice& card = (*cards)[number];
+  Device device;
+  device.new_backend = [number](trainer::DType type) {
+    return trainer::NewCudaBackend({.compute_type = type, .device = number});
+  };
+  v1::WorkerEnvironment& environment = device.environment;
+  environment.set_device_kind("cuda");
+  environment.set_device_description(card.name);
+  environment.set_memory_bytes(settings.memory_bytes > 0 ? settings.memory_bytes
+                                                         : card.memory_bytes - kCardReserveBytes);
+  return device;
+}
+
+absl::StatusOr<Device> OpenCores(const DeviceSettings& settings) {
   DW_ASSIGN_OR_RETURN(const std::vector<int> cores, ParseCores(settings.cores));
   const int threads = settings.threads > 0 ? static_cast<int>(settings.threads) : ThreadsFor(cores);
   Device device;
   device.new_backend = [threads, cores](trainer::DType type) {
     return trainer::NewCpuBackend({.compute_type = type, .threads = threads, .cores = cores});
   };
-  // A job's compute type is its own, so the class of a worker names both.
-  std::vector<std::string> classes;
-  for (const trainer::DType type : {trainer::DType::kF32, trainer::DType::kBF16}) {
-    DW_ASSIGN_OR_RETURN(const auto backend, device.new_backend(type));
-    classes.push_back(backend->numerics_class());
-  }
   v1::WorkerEnvironment& environment = device.environment;
-  environment.set_numerics_class(absl::StrJoin(classes, " "));
-  environment.set_device(settings.device);
   environment.set_device_kind("cpu");
   environment.set_device_description(absl::StrCat(ProcessorName(), ", ", threads, " threads"));
   environment.set_memory_bytes(settings.memory_bytes > 0 ? settings.memory_bytes
                                                          : MemoryOfThisProcess() / 4 * 3);
-  environment.set_build_version(BuildVersion());
-  DW_RETURN_IF_ERROR(AddLabels(settings.labels, &environment));
+  return device;
+}
+
+}  // namespace
+
+std::string ChooseDevice(const std::string& device) {
+  if (device != "auto") return device;
+  const auto cards = trainer::FindCudaDevices();
+  if (cards.ok()) return "cuda:0";
+  LogInfo("there is no GPU to use, the worker computes on this machine's cores",
+          {{"reason", cards.status().message()}});
+  return "cpu:0";
+}
+
+absl::StatusOr<Device> OpenDevice(const DeviceSettings& settings) {
+  DW_RETURN_IF_ERROR(CheckBounds(settings));
+  const std::optional<int> card = CardNumber(settings.device);
+  DW_ASSIGN_OR_RETURN(Device device,
+                      card.has_value() ? OpenCard(settings, *card) : OpenCores(settings));
+  DW_RETURN_IF_ERROR(AddNumericsClasses(&device));
+  device.environment.set_device(settings.device);
+  device.environment.set_build_version(BuildVersion());
+  DW_RETURN_IF_ERROR(AddLabels(settings.labels, &device.environment));
   return device;
 }
 

@@ -11,6 +11,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "services/base/machine.h"
+#include "trainer/backend/cuda/cuda_backend.h"
 
 namespace deltaworks::services {
 namespace {
@@ -54,7 +55,9 @@ TEST(DeviceTest, ThreadsAreAsManyAsTheCoresGiven) {
 
 TEST(DeviceTest, SettingsThatAreWrongAreRefusedWithTheSettingAndWhatIsWanted) {
   const std::pair<DeviceSettings, const char*> cases[] = {
-      {{.device = "cuda:0"}, "device is \"cuda:0\", want cpu:N"},
+      {{.device = "tpu:0"}, "device is \"tpu:0\", want cpu:N or cuda:N"},
+      {{.device = "cuda:-1"}, "device is \"cuda:-1\", want cpu:N or cuda:N"},
+      {{.device = "auto"}, "device is \"auto\", want cpu:N or cuda:N"},
       {{.threads = -1}, "threads is -1, want 0..1024"},
       {{.threads = 5000}, "threads is 5000, want 0..1024"},
       {{.threads = 1, .cores = {"0", "two"}}, "cores has \"two\", want numbers from 0"},
@@ -70,6 +73,20 @@ TEST(DeviceTest, SettingsThatAreWrongAreRefusedWithTheSettingAndWhatIsWanted) {
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr(want));
   }
+}
+
+// What a machine without a GPU can show of one: that the same program says why, and does without.
+TEST(DeviceTest, AGpuThatCannotBeUsedIsNamedWithTheReasonAndAutoTakesTheCores) {
+  const auto cards = trainer::FindCudaDevices();
+  const auto device = OpenDevice({.device = "cuda:0"});
+  ASSERT_EQ(device.ok(), cards.ok()) << device.status();
+  EXPECT_EQ(ChooseDevice("auto"), cards.ok() ? "cuda:0" : "cpu:0");
+  EXPECT_EQ(ChooseDevice("cpu:7"), "cpu:7");
+  if (cards.ok()) return;
+  EXPECT_TRUE(absl::IsUnavailable(device.status())) << device.status();
+  EXPECT_THAT(std::string(device.status().message()), HasSubstr("device is \"cuda:0\", but "));
+  EXPECT_THAT(std::string(device.status().message()),
+              HasSubstr(std::string(cards.status().message())));
 }
 
 TEST(DeviceTest, TheMachineHasAnId) {

@@ -33,7 +33,8 @@ class WorkerProgram final : public ServiceProgram {
     flags.Add("store_address", &store_address_, "HOST:PORT of the store");
     flags.Add("token_file", &token_file_,
               "mode 0600, the token that scheduler and store know this worker by");
-    flags.Add("device", &options_.device.device, "cpu:N, a share of this machine's cores");
+    flags.Add("device", &options_.device.device,
+              "cpu:N, a share of this machine's cores; cuda:N, one of its GPUs; auto");
     flags.Add("machine_id", &options_.machine_id,
               "first part of the worker's name; default: the system's machine id");
     flags.Add("lock_folder", &options_.lock_folder,
@@ -45,7 +46,8 @@ class WorkerProgram final : public ServiceProgram {
     flags.Add("cores", &options_.device.cores,
               "core numbers that the threads are bound to; none: any");
     flags.Add("memory_bytes", &options_.device.memory_bytes,
-              "that jobs may use; 0: three quarters of what this process may have");
+              "that jobs may use; 0: three quarters of what this process may have, "
+              "or nearly all of a GPU");
     flags.Add("labels", &options_.device.labels,
               "KEY=VALUE, for jobs that ask for workers with labels");
   }

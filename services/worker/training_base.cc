@@ -19,6 +19,7 @@ absl::StatusOr<std::unique_ptr<TrainingBase>> TrainingBase::Load(const std::stri
 }
 
 int64_t TrainingBase::bytes() const {
+  if (const int64_t bytes = model_->device_bytes(); bytes > 0) return bytes;
   const trainer::ManifestFile* file = manifest().Find(trainer::kWeightsFile);
   return file == nullptr ? 0 : file->size_bytes;
 }

@@ -29,10 +29,12 @@ absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
   if (machine.empty()) {
     DW_ASSIGN_OR_RETURN(machine, MachineId());
   }
-  DW_ASSIGN_OR_RETURN(std::string name, WorkerName(machine, options.device.device));
-  DW_ASSIGN_OR_RETURN(Device device, OpenDevice(options.device));
+  DeviceSettings settings = options.device;
+  settings.device = ChooseDevice(settings.device);
+  DW_ASSIGN_OR_RETURN(std::string name, WorkerName(machine, settings.device));
+  DW_ASSIGN_OR_RETURN(Device device, OpenDevice(settings));
   DW_ASSIGN_OR_RETURN(DeviceLock lock,
-                      DeviceLock::Acquire(options.lock_folder, options.device.device, clock.Now()));
+                      DeviceLock::Acquire(options.lock_folder, settings.device, clock.Now()));
   LogInfo("worker starts", {{"worker", name},
                             {"incarnation", lock.incarnation()},
                             {"device", device.environment.device_description()},

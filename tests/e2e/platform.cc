@@ -61,6 +61,11 @@ bool TestHasFailed() {
 
 std::string Parent(const std::string& tenant) { return absl::StrCat("tenants/", tenant); }
 
+std::vector<std::string> DefaultDevices() {
+  const char* device = std::getenv("DELTAWORKS_E2E_DEVICE");
+  return {device == nullptr ? "cpu:0" : device};
+}
+
 Platform::Platform(const Options& options)
     : with_links_(options.links),
       with_disks_(options.disks),

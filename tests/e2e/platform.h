@@ -36,13 +36,16 @@ inline constexpr char kAcme[] = "acme";
 inline constexpr char kGlobex[] = "globex";
 inline constexpr char kPlatform[] = "-";
 
+std::vector<std::string> DefaultDevices();
+
 class Platform {
  public:
   struct Options {
     absl::Duration lease = absl::Seconds(2);
     absl::Duration checkpoint_interval = absl::Seconds(1);
-    // One worker each, with one thread.
-    std::vector<std::string> devices = {"cpu:0"};
+    // One worker each, with one thread. By default $DELTAWORKS_E2E_DEVICE (a card's test sets it),
+    // or cpu:0.
+    std::vector<std::string> devices = DefaultDevices();
     bool inference = false;
     // Jobs that one worker trains together.
     int attempts_per_worker = 1;

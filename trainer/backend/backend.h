@@ -6,6 +6,7 @@
 //
 //   ReferenceBackend  plain loops, f64 or f32. The definition of correct; tests only.
 //   CpuBackend        SIMD kernels; f32 or bf16.
+//   CudaBackend       cuBLASLt and kernels for one NVIDIA GPU; f32 or bf16.
 //
 // Notation, the same in every comment and kernel of trainer/:
 //   T  rows (tokens) of the packed batch   K  input features    D  width of the residual stream
@@ -47,12 +48,14 @@ class DeviceBuffer {
   virtual int64_t bytes() const = 0;
 };
 
-// A frozen matrix W [N,K] in the backend's own layout. `weight` outlives it.
+// A frozen matrix W [N,K] in the backend's own layout.
 class FrozenLinear {
  public:
   virtual ~FrozenLinear() = default;
   virtual int64_t n() const = 0;
   virtual int64_t k() const = 0;
+  // Of the device's memory; 0 if the weight is read in place.
+  virtual int64_t device_bytes() const { return 0; }
 };
 
 // One adapted linear of one job: y += scale (x A^T) B^T.
@@ -123,6 +126,7 @@ struct PassShape {
   int64_t hidden = 0;    // H of the group of linears where it is largest.
   int64_t width = 0;     // D.
   int64_t features = 0;  // Outputs of a group of linears, all together, or inputs: the largest.
+  int64_t linear = 0;    // Outputs or inputs of a single linear: the largest.
   int64_t vocabulary = 0;
   AttentionShape attention;
   bool training = false;
@@ -160,8 +164,10 @@ class Backend {
   virtual void CopyToDevice(const void* host, TensorView device) = 0;
   virtual void CopyToHost(ConstTensorView device, void* host) = 0;
 
-  // weight: [N,K] in the compute type, read in place: it must outlive the result.
-  virtual std::unique_ptr<FrozenLinear> Pack(ConstTensorView weight) = 0;
+  // weight: [N,K] in the compute type, in the host's memory. A backend whose device is the host
+  // reads it in place, others copy it; it must outlive the result.
+  //   ResourceExhausted  the device has no room.
+  virtual absl::StatusOr<std::unique_ptr<FrozenLinear>> Pack(ConstTensorView weight) = 0;
 
   // For each linear i of a group that reads the same x, over all T rows at once
   //   y_i = x W_i^T,
@@ -188,8 +194,8 @@ class Backend {
                                    ConstTensorView hidden, absl::Span<const ConstTensorView> dy,
                                    TensorView dhidden, TensorView dx) = 0;
 
-  // out[t] = table[ids[t]] as wide.   table [V,D] compute, ids [T] i32 in [0, V), out [T,D] wide.
-  virtual void Embed(ConstTensorView table, ConstTensorView ids, TensorView out) = 0;
+  // out[t] = row ids[t] of table, as wide.   table [V,D], ids [T] i32 in [0, V), out [T,D] wide.
+  virtual void Embed(const FrozenLinear& table, ConstTensorView ids, TensorView out) = 0;
 
   // Root mean square norm (Zhang & Sennrich 2019):
   //   y = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + epsilon).

@@ -112,9 +112,9 @@ absl::StatusOr<ConstTensorView> Llama::Find(const TensorMap& tensors, const std:
                                                    NameOf(dtype),
                                                    ": the base's form must be the compute type"));
   }
+  // In the host's memory, as the tensors are.
   const TensorView copy{nullptr, dtype, shape};
-  DW_ASSIGN_OR_RETURN(owned_.emplace_back(), backend_.Allocate(copy.bytes()));
-  void* data = owned_.back()->data();
+  void* data = converted_.emplace_back(copy.bytes()).data();
   const int64_t count = copy.elements();
   if (tensor.dtype == DType::kF32) {
     Convert(tensor.as<const float>(), count, static_cast<double*>(data));
@@ -128,30 +128,50 @@ absl::StatusOr<ConstTensorView> Llama::Find(const TensorMap& tensors, const std:
 
 absl::Status Llama::Load(const TensorMap& tensors) {
   const DType compute = backend_.compute_type();
-  const std::vector<int64_t> norm = {config_.hidden_size};
   const std::vector<int64_t> table = {config_.vocab_size, config_.hidden_size};
-  DW_ASSIGN_OR_RETURN(embedding_, Find(tensors, kEmbeddingTensor, table, compute));
-  DW_ASSIGN_OR_RETURN(final_norm_, Find(tensors, kFinalNormTensor, norm, DType::kF32));
-  if (config_.tie_word_embeddings) {
-    output_ = backend_.Pack(embedding_);
-  } else {
+  DW_ASSIGN_OR_RETURN(ConstTensorView embedding, Find(tensors, kEmbeddingTensor, table, compute));
+  DW_ASSIGN_OR_RETURN(embedding_, backend_.Pack(std::move(embedding)));
+  if (!config_.tie_word_embeddings) {
     DW_ASSIGN_OR_RETURN(ConstTensorView head, Find(tensors, kOutputTensor, table, compute));
-    output_ = backend_.Pack(std::move(head));
+    DW_ASSIGN_OR_RETURN(head_, backend_.Pack(std::move(head)));
   }
   layers_.resize(config_.num_hidden_layers);
   for (const LinearModule& module : modules_) {
     DW_ASSIGN_OR_RETURN(ConstTensorView weight, Find(tensors, absl::StrCat(module.name, ".weight"),
                                                      {module.n, module.k}, compute));
-    layers_[module.layer].linears.push_back(backend_.Pack(std::move(weight)));
+    DW_ASSIGN_OR_RETURN(layers_[module.layer].linears.emplace_back(),
+                        backend_.Pack(std::move(weight)));
   }
+  return LoadNorms(tensors);
+}
+
+int64_t Llama::device_bytes() const {
+  int64_t bytes = embedding_->device_bytes() + (head_ == nullptr ? 0 : head_->device_bytes());
+  for (const Layer& layer : layers_) {
+    for (const auto& linear : layer.linears) bytes += linear->device_bytes();
+  }
+  return bytes;
+}
+
+absl::Status Llama::LoadNorms(const TensorMap& tensors) {
+  const int64_t width = config_.hidden_size;
+  const TensorView all{nullptr, DType::kF32, {2 * config_.num_hidden_layers + 1, width}};
+  DW_ASSIGN_OR_RETURN(owned_.emplace_back(), backend_.Allocate(all.bytes()));
+  char* next = static_cast<char*>(owned_.back()->data());
+  const auto load = [&](const std::string& name, ConstTensorView* norm) -> absl::Status {
+    DW_ASSIGN_OR_RETURN(const ConstTensorView weight, Find(tensors, name, {width}, DType::kF32));
+    const TensorView copy{next, DType::kF32, {width}};
+    backend_.CopyToDevice(weight.data, copy);
+    *norm = copy;
+    next += copy.bytes();
+    return absl::OkStatus();
+  };
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
-    DW_ASSIGN_OR_RETURN(layers_[i].input_norm,
-                        Find(tensors, LayerTensor(i, "input_layernorm"), norm, DType::kF32));
-    DW_ASSIGN_OR_RETURN(
-        layers_[i].post_attention_norm,
-        Find(tensors, LayerTensor(i, "post_attention_layernorm"), norm, DType::kF32));
+    DW_RETURN_IF_ERROR(load(LayerTensor(i, "input_layernorm"), &layers_[i].input_norm));
+    DW_RETURN_IF_ERROR(
+        load(LayerTensor(i, "post_attention_layernorm"), &layers_[i].post_attention_norm));
   }
-  return absl::OkStatus();
+  return load(kFinalNormTensor, &final_norm_);
 }
 
 absl::Status Llama::MakeRope() {
@@ -209,7 +229,7 @@ class LlamaPass {
     CheckBatch(cache);
     Upload(batch_.ids, workspace_.ids);
     Upload(batch_.positions, workspace_.positions);
-    backend_.Embed(model_.embedding_, View(workspace_.ids), View(workspace_.layer(0).x_in));
+    backend_.Embed(*model_.embedding_, View(workspace_.ids), View(workspace_.layer(0).x_in));
     for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
       ForwardAttention(i, path, cache, training);
       ForwardMlp(i, path);
@@ -230,7 +250,7 @@ class LlamaPass {
     const int64_t count = static_cast<int64_t>(batch_.label_rows.size());
     backend_.CopyToDevice(batch_.labels.data(), Rows(workspace_.labels, count));
     CopyWide(backend_, batch_.label_weights, Rows(workspace_.label_weights, count));
-    backend_.CrossEntropy(*model_.output_, Rows(workspace_.labelled, count),
+    backend_.CrossEntropy(model_.output(), Rows(workspace_.labelled, count),
                           Rows(workspace_.labels, count), Rows(workspace_.label_weights, count),
                           Rows(workspace_.losses, count),
                           training ? Rows(workspace_.dlabelled, count) : TensorView());
@@ -472,7 +492,7 @@ absl::StatusOr<std::vector<float>> Llama::Logits(const PackedBatch& batch,
   }
   const TensorView logits = Rows(workspace.logits, count);
   pass.NormAndGather(rows);
-  backend_.Logits(*output_, Rows(workspace.labelled, count), logits, path);
+  backend_.Logits(output(), Rows(workspace.labelled, count), logits, path);
   DW_RETURN_IF_ERROR(backend_.Synchronize());
   if (logits.dtype == DType::kF32) {
     values.resize(logits.elements());

@@ -53,6 +53,8 @@ class Llama {
   const ModelConfig& config() const { return config_; }
   Backend& backend() const { return backend_; }
   int64_t positions_max() const { return options_.positions_max; }
+  // Of weights that the backend keeps in its device's memory; 0 if it reads them in place.
+  int64_t device_bytes() const;
   // Every linear that can be adapted: layer by layer q, k, v, o, gate, up, down.
   const std::vector<LinearModule>& modules() const { return modules_; }
 
@@ -84,21 +86,24 @@ class Llama {
 
   Llama(Backend& backend, const ModelConfig& config, const LlamaOptions& options);
   absl::Status Load(const TensorMap& tensors);
-  // The tensor `name` of this shape, in `dtype`.
+  absl::Status LoadNorms(const TensorMap& tensors);
+  // The tensor `name` of this shape, in `dtype`; in the host's memory.
   absl::StatusOr<ConstTensorView> Find(const TensorMap& tensors, const std::string& name,
                                        const std::vector<int64_t>& shape, DType dtype);
   absl::Status MakeRope();
+  const FrozenLinear& output() const { return head_ == nullptr ? *embedding_ : *head_; }
 
   Backend& backend_;
   const ModelConfig config_;
   const LlamaOptions options_;
   std::vector<LinearModule> modules_;
-  ConstTensorView embedding_;
+  std::unique_ptr<FrozenLinear> embedding_;
+  std::unique_ptr<FrozenLinear> head_;  // None: the embedding's transpose.
   ConstTensorView final_norm_;
-  std::unique_ptr<FrozenLinear> output_;
   std::vector<Layer> layers_;
   TensorView cosines_, sines_;                        // [positions_max, head_dim / 2] wide.
-  std::vector<std::unique_ptr<DeviceBuffer>> owned_;  // Rope tables, converted weights.
+  std::vector<std::unique_ptr<DeviceBuffer>> owned_;  // Norms, rope tables.
+  std::vector<std::vector<char>> converted_;  // Weights of another type, in the compute type.
 };
 
 // The linears of a Llama-shaped model, as Llama::modules() lists them, without the model.

@@ -28,6 +28,7 @@ PassShape ShapeOf(const ModelConfig& config, const WorkspaceSize& size) {
   pass.hidden = *std::max_element(size.hidden.begin(), size.hidden.end());
   pass.width = config.hidden_size;
   pass.features = std::max({query + 2 * key, 2 * config.intermediate_size, config.hidden_size});
+  pass.linear = std::max({query, key, config.intermediate_size, config.hidden_size});
   pass.vocabulary = config.vocab_size;
   pass.attention = {.query_heads = config.num_attention_heads,
                     .kv_heads = config.num_key_value_heads,

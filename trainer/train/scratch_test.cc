@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "trainer/backend/parity/backends.h"
+#include "trainer/backend/cpu/cpu_backend_testing.h"
 #include "trainer/generate/generator.h"
 #include "trainer/train/training_case.h"
 
@@ -60,7 +60,7 @@ class ScratchTest : public ::testing::TestWithParam<std::tuple<Shape, DType, int
   static const Shape& shape() { return std::get<0>(GetParam()); }
   static std::unique_ptr<Backend> NewBackend() {
     const DType type = std::get<1>(GetParam());
-    return MakeBackend({type, SupportedKernels(type).back()}, std::get<2>(GetParam()));
+    return *NewCpuBackend({.compute_type = type, .threads = std::get<2>(GetParam())});
   }
 
   TrainingJob Job(uint64_t seed, double dropout) const {

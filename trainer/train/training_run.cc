@@ -35,11 +35,19 @@ absl::Status CheckExamples(const std::vector<Example>& examples, absl::string_vi
   return absl::OkStatus();
 }
 
+int SizeOf(const Communicator* gang) { return gang == nullptr ? 1 : gang->size(); }
+
+// Steps of a gang have as many examples as all its members' batches.
+TrainingConfig WholeBatch(TrainingConfig config, int members) {
+  config.per_device_train_batch_size *= members;
+  return config;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
     const Llama& model, const TrainingConfig& config, std::shared_ptr<const TrainingData> data,
-    RunIdentity identity) {
+    RunIdentity identity, Communicator* gang) {
   DW_RETURN_IF_ERROR(CheckTrainingConfig(config));
   if (data->train.empty()) {
     return absl::InvalidArgumentError("the dataset has 0 examples, want at least 1");
@@ -49,10 +57,13 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
   DW_ASSIGN_OR_RETURN(std::vector<LoraTarget> targets,
                       ResolveTargets(config.lora, model.modules()));
   auto run = std::unique_ptr<TrainingRun>(
-      new TrainingRun(model, config, std::move(data), std::move(identity)));
+      new TrainingRun(model, config, std::move(data), std::move(identity), gang));
   DW_ASSIGN_OR_RETURN(run->adapter_,
                       Adapter::Create(model.backend(), std::move(targets), /*trainable=*/true));
   run->adapter_->InitializeRandom(config.seed);
+  if (SizeOf(gang) > 1) {
+    DW_ASSIGN_OR_RETURN(run->gang_loss_, model.backend().Allocate(2 * sizeof(float)));
+  }
   if (run->data_->validation.empty()) {
     run->BeginStep();
   } else {
@@ -62,13 +73,17 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
 }
 
 TrainingRun::TrainingRun(const Llama& model, const TrainingConfig& config,
-                         std::shared_ptr<const TrainingData> data, RunIdentity identity)
+                         std::shared_ptr<const TrainingData> data, RunIdentity identity,
+                         Communicator* gang)
     : model_(model),
       config_(config),
       data_(std::move(data)),
       identity_(std::move(identity)),
-      total_steps_(TotalSteps(config, static_cast<int64_t>(data_->train.size()))) {
+      gang_(gang),
+      total_steps_(
+          TotalSteps(WholeBatch(config, SizeOf(gang)), static_cast<int64_t>(data_->train.size()))) {
   identity_.numerics_class = model.backend().numerics_class();
+  if (SizeOf(gang) > 1) absl::StrAppend(&identity_.numerics_class, "/gang-", gang->size());
 }
 
 std::vector<TrainingRun::MicroBatch> TrainingRun::Cut(
@@ -86,30 +101,41 @@ std::vector<TrainingRun::MicroBatch> TrainingRun::Cut(
   return cut;
 }
 
-void TrainingRun::SetExamples(std::vector<const Example*> examples) {
-  examples_ = std::move(examples);
+void TrainingRun::SetExamples(const std::vector<const Example*>& examples) {
+  const size_t members = SizeOf(gang_), rank = gang_ == nullptr ? 0 : gang_->rank();
+  const size_t share = (examples.size() + members - 1) / members;
+  const size_t begin = std::min(rank * share, examples.size());
+  const size_t end = std::min(begin + share, examples.size());
+  examples_.assign(examples.begin() + begin, examples.begin() + end);
   micro_batches_ = Cut(examples_);
+  // Who has none has a turn all the same, in which the gang adds up.
+  if (micro_batches_.empty()) micro_batches_.push_back({0, 0});
   next_micro_batch_ = 0;
   loss_sum_ = 0;
-  label_count_ = 0;
-  for (const Example* example : examples_) label_count_ += example->label_count();
+  label_count_ = step_tokens_ = rows_before_ = 0;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    label_count_ += examples[i]->label_count();
+    step_tokens_ += examples[i]->tokens();
+    if (i < begin) rows_before_ += examples[i]->rows();
+  }
 }
 
 void TrainingRun::BeginStep() {
   evaluating_ = false;
   std::vector<const Example*> examples;
-  for (const int64_t index : ExamplesOfStep(config_.seed, step_, config_.examples_per_step(),
-                                            static_cast<int64_t>(data_->train.size()))) {
+  const int64_t of_all = WholeBatch(config_, SizeOf(gang_)).examples_per_step();
+  for (const int64_t index :
+       ExamplesOfStep(config_.seed, step_, of_all, static_cast<int64_t>(data_->train.size()))) {
     examples.push_back(&data_->train[index]);
   }
-  SetExamples(std::move(examples));
+  SetExamples(examples);
 }
 
 void TrainingRun::BeginEvaluation() {
   evaluating_ = true;
   std::vector<const Example*> examples;
   for (const Example& example : data_->validation) examples.push_back(&example);
-  SetExamples(std::move(examples));
+  SetExamples(examples);
 }
 
 int64_t TrainingRun::AppendMicroBatch(PackedBatch* batch) const {
@@ -119,7 +145,8 @@ int64_t TrainingRun::AppendMicroBatch(PackedBatch* batch) const {
   if (!evaluating_) {
     dropout = {.p = static_cast<float>(config_.lora.lora_dropout),
                .seed = config_.seed,
-               .step = static_cast<uint32_t>(step_)};
+               .step = static_cast<uint32_t>(step_),
+               .token = static_cast<uint32_t>(rows_before_)};
     for (size_t i = 0; i < micro_batch.begin; ++i) {
       dropout.token += static_cast<uint32_t>(examples_[i]->rows());
     }
@@ -143,8 +170,29 @@ std::optional<StepMetrics> TrainingRun::Complete(absl::Span<const double> losses
   return evaluating_ ? FinishEvaluation() : FinishStep();
 }
 
+absl::Status TrainingRun::SumOverGang(bool gradient) {
+  if (SizeOf(gang_) == 1) return absl::OkStatus();
+  Backend& backend = model_.backend();
+  // The sum of f32 parts is as exact as f32 losses are.
+  const auto high = static_cast<float>(loss_sum_);
+  float parts[2] = {high, static_cast<float>(loss_sum_ - high)};
+  const TensorView loss{gang_loss_->data(), DType::kF32, {2}};
+  backend.CopyToDevice(parts, loss);
+  DW_RETURN_IF_ERROR(backend.Synchronize());
+  DW_RETURN_IF_ERROR(gang_->OrderedSum(loss.as<float>(), 2));
+  if (gradient) {
+    const TensorView sum = adapter_->gradient();
+    DW_RETURN_IF_ERROR(gang_->OrderedSum(sum.as<float>(), sum.elements()));
+  }
+  backend.CopyToHost(loss, parts);
+  loss_sum_ = static_cast<double>(parts[0]) + static_cast<double>(parts[1]);
+  return absl::OkStatus();
+}
+
 std::optional<StepMetrics> TrainingRun::FinishStep() {
   Backend& backend = model_.backend();
+  status_ = SumOverGang(/*gradient=*/true);
+  if (!status_.ok()) return std::nullopt;
   StepMetrics metrics{.step = step_ + 1, .loss = loss_sum_ / static_cast<double>(label_count_)};
   metrics.learning_rate = LearningRate(config_, metrics.step, total_steps_);
   metrics.grad_norm = std::sqrt(backend.SumOfSquares(adapter_->gradient()));
@@ -170,7 +218,7 @@ std::optional<StepMetrics> TrainingRun::FinishStep() {
                 adapter_->gradient(), adapter_->parameters(), adapter_->m(), adapter_->v());
   adapter_->RoundParameters();
   backend.Fill(adapter_->gradient(), 0);
-  for (const Example* example : examples_) tokens_ += example->tokens();
+  tokens_ += step_tokens_;
   metrics.tokens = tokens_;
   ++step_;
   if (EvaluationDue()) {
@@ -188,6 +236,8 @@ bool TrainingRun::EvaluationDue() const {
 }
 
 std::optional<StepMetrics> TrainingRun::FinishEvaluation() {
+  status_ = SumOverGang(/*gradient=*/false);
+  if (!status_.ok()) return std::nullopt;
   StepMetrics metrics = pending_;
   metrics.eval_loss = loss_sum_ / static_cast<double>(label_count_);
   pending_ = StepMetrics();

@@ -8,11 +8,17 @@
 // A run evaluates before its first step, every eval_steps, and after its last step, if it has
 // validation examples. Metrics of a step are final (and handed out) once its evaluation is done.
 //
+// A gang is several runs of one job, in processes of their own, that train it together: each takes
+// its share of a step's examples, which are as many times more as the gang has members, and what
+// they add up is the same on all of them (../comm/communicator.h). So a gang of n is a run with n
+// times per_device_train_batch_size, up to the order of sums. All of them checkpoint the same
+// state.
+//
 // The state that a checkpoint keeps is small: masters, moments, the number of steps done, tokens so
 // far, and metrics still waiting for an evaluation. Everything else is derived: order, dropout and
 // learning rate are functions of the seed and the step.
 //
-// Thread-compatible. The model must outlive it.
+// Thread-compatible. The model, and the communicator, must outlive it.
 
 #ifndef DELTAWORKS_TRAINER_TRAIN_TRAINING_RUN_H_
 #define DELTAWORKS_TRAINER_TRAIN_TRAINING_RUN_H_
@@ -26,6 +32,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "trainer/comm/communicator.h"
 #include "trainer/data/example.h"
 #include "trainer/lora/adapter.h"
 #include "trainer/model/llama.h"
@@ -48,7 +55,7 @@ struct StepMetrics {
 struct RunIdentity {
   std::string base_digest;
   std::string dataset_digest;
-  std::string numerics_class;  // Filled in by the run: its backend's.
+  std::string numerics_class;  // Filled in by the run: its backend's, and the gang's size.
 
   bool operator==(const RunIdentity&) const = default;
 };
@@ -58,9 +65,10 @@ class TrainingRun {
   // A fresh adapter, seeded. InvalidArgument for a config or data that cannot be trained: a field
   // out of bounds, no example, an example longer than micro_batch_tokens or the model's positions,
   // or without a label. ResourceExhausted if the device has no room.
+  // `gang`, over memory of the model's backend, if others train the same job.
   static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(
       const Llama& model, const TrainingConfig& config, std::shared_ptr<const TrainingData> data,
-      RunIdentity identity);
+      RunIdentity identity, Communicator* gang = nullptr);
 
   const TrainingConfig& config() const { return config_; }
   const RunIdentity& identity() const { return identity_; }
@@ -69,8 +77,8 @@ class TrainingRun {
   int64_t total_steps() const { return total_steps_; }
   // Every step and evaluation is done.
   bool finished() const { return !evaluating_ && step_ == total_steps_; }
-  // Not OK once the run diverged: InvalidArgument naming step and number. It takes no part in
-  // passes any more.
+  // Not OK once the run diverged: InvalidArgument naming step and number; or once its gang broke:
+  // the communicator's error. It takes no part in passes any more.
   const absl::Status& status() const { return status_; }
   bool active() const { return status_.ok() && !finished(); }
   // True between steps, once finished, and any time during an evaluation (which is then begun
@@ -96,7 +104,7 @@ class TrainingRun {
 
  private:
   TrainingRun(const Llama& model, const TrainingConfig& config,
-              std::shared_ptr<const TrainingData> data, RunIdentity identity);
+              std::shared_ptr<const TrainingData> data, RunIdentity identity, Communicator* gang);
 
   // A run of examples [begin, end) of the list at hand.
   struct MicroBatch {
@@ -107,7 +115,10 @@ class TrainingRun {
   void BeginStep();
   void BeginEvaluation();
   std::vector<MicroBatch> Cut(const std::vector<const Example*>& examples) const;
-  void SetExamples(std::vector<const Example*> examples);
+  // Takes this member's share of them.
+  void SetExamples(const std::vector<const Example*>& examples);
+  // Adds what the members of the gang have: the loss, and after a step's passes the gradient.
+  absl::Status SumOverGang(bool gradient);
   std::optional<StepMetrics> FinishStep();
   std::optional<StepMetrics> FinishEvaluation();
   bool EvaluationDue() const;
@@ -116,7 +127,9 @@ class TrainingRun {
   const TrainingConfig config_;
   const std::shared_ptr<const TrainingData> data_;
   RunIdentity identity_;
+  Communicator* const gang_;  // nullptr: none.
   const int64_t total_steps_;
+  std::unique_ptr<DeviceBuffer> gang_loss_;  // Two floats, in a gang.
   std::unique_ptr<Adapter> adapter_;
   absl::Status status_;
 
@@ -125,11 +138,14 @@ class TrainingRun {
   bool evaluating_ = false;
   StepMetrics pending_;  // While evaluating: metrics of step_, without eval_loss.
 
-  // The step or evaluation under way.
+  // The step or evaluation under way: this member's examples, and of all members' the labels, the
+  // tokens, and the rows before this member's first.
   std::vector<const Example*> examples_;
   std::vector<MicroBatch> micro_batches_;
   size_t next_micro_batch_ = 0;
   int64_t label_count_ = 0;
+  int64_t step_tokens_ = 0;
+  int64_t rows_before_ = 0;
   double loss_sum_ = 0;
 };
 

@@ -248,7 +248,7 @@ TEST_F(LocalCommandsTest, APortInUseIsNamedWithItsOwner) {
 }
 
 TEST_F(LocalCommandsTest, WrongOptionsAreSaidBeforeAnythingRuns) {
-  const Result device = Up({"--train=cuda:0"});
+  const Result device = Up({"--train=tpu:0"});
   EXPECT_EQ(device.code, kExitWrongUse);
   EXPECT_THAT(device.err, HasSubstr("want cpu:N"));
   const Result folder = Dw({"up", "--bin_folder=/absent"});

@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -25,16 +26,15 @@ constexpr absl::Duration kStopDeadline = absl::Seconds(5);
 // What a process gets beyond its own deadline before it is killed.
 constexpr absl::Duration kStopMargin = absl::Seconds(5);
 
-// "cpu:0" -> 0.
-absl::StatusOr<int> DeviceNumber(const std::string& device) {
+absl::Status CheckDevice(const std::string& device) {
   const std::vector<std::string> parts = absl::StrSplit(device, ':');
   int number = 0;
-  if (parts.size() != 2 || parts[0] != "cpu" || !absl::SimpleAtoi(parts[1], &number) ||
-      number < 0) {
+  if (parts.size() != 2 || (parts[0] != "cpu" && parts[0] != "cuda") ||
+      !absl::SimpleAtoi(parts[1], &number) || number < 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--train has \"", device, "\", want cpu:N: this build has no other devices"));
+        absl::StrCat("--train has \"", device, "\", want cpu:N or cuda:N"));
   }
-  return number;
+  return absl::OkStatus();
 }
 
 absl::Status CheckOptions(const PlanOptions& options) {
@@ -42,10 +42,10 @@ absl::Status CheckOptions(const PlanOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--train has ", options.devices.size(), " devices, want 1..", kWorkersMax));
   }
-  std::set<int> numbers;
+  std::set<std::string> devices;
   for (const std::string& device : options.devices) {
-    DW_ASSIGN_OR_RETURN(const int number, DeviceNumber(device));
-    if (!numbers.insert(number).second) {
+    DW_RETURN_IF_ERROR(CheckDevice(device));
+    if (!devices.insert(device).second) {
       return absl::InvalidArgumentError(
           absl::StrCat("--train has \"", device, "\" twice, want each device once"));
     }
@@ -108,7 +108,7 @@ class Planner {
       if (count > 1 || !options_.all_cores) {
         for (const int core : shares[i]) arguments.push_back(absl::StrCat("--cores=", core));
       }
-      if (count > 1) {
+      if (count > 1 && absl::StartsWith(device, "cpu:")) {
         arguments.push_back(absl::StrCat("--memory_bytes=", options_.memory_bytes / 4 * 3 / count));
       }
       Add("worker", "worker-" + absl::StrReplaceAll(device, {{":", "-"}}), kWorkerOffset + i,

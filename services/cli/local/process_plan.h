@@ -56,8 +56,8 @@ struct ProcessSpec {
   absl::Duration stop_timeout;
 };
 
-// InvalidArgument: a device that is no "cpu:N" or comes twice, a port out of range, a setting of no
-// service.
+// InvalidArgument: a device that is no "cpu:N" or "cuda:N" or comes twice, a port out of range, a
+// setting of no service.
 absl::StatusOr<std::vector<ProcessSpec>> MakePlan(const PlanOptions& options);
 
 // Contiguous shares of `cores`, as equal as can be, each at least one core: with fewer cores than

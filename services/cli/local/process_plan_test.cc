@@ -122,8 +122,8 @@ TEST(ProcessPlanTest, WhatIsWrongIsNamed) {
     EXPECT_TRUE(absl::IsInvalidArgument(plan.status()));
     return std::string(plan.status().message());
   };
-  EXPECT_THAT(refused([](auto& o) { o.devices = {"cuda:0"}; }),
-              HasSubstr("--train has \"cuda:0\", want cpu:N"));
+  EXPECT_THAT(refused([](auto& o) { o.devices = {"tpu:0"}; }),
+              HasSubstr("--train has \"tpu:0\", want cpu:N or cuda:N"));
   EXPECT_THAT(refused([](auto& o) { o.devices = {"cpu"}; }), HasSubstr("want cpu:N"));
   EXPECT_THAT(refused([](auto& o) { o.devices = {"cpu:1", "cpu:1"}; }), HasSubstr("twice"));
   EXPECT_THAT(refused([](auto& o) { o.devices.assign(65, "cpu:0"); }), HasSubstr("65 devices"));

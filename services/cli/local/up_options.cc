@@ -30,7 +30,9 @@ std::vector<int> CoresOfThisProcess() {
 }  // namespace
 
 void UpOptions::Declare(Arguments& arguments) {
-  arguments.Flag("train", &train, "devices to train on, one worker each (default cpu:0)")
+  arguments
+      .Flag("train", &train,
+            "devices to train on, cpu:N or cuda:N, one worker each (default cpu:0)")
       .ValueName("DEVICE,...");
   arguments.Flag("threads", &threads,
                  "cores that workers share and inference may use (default: all of this process)");

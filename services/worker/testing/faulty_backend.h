@@ -66,7 +66,7 @@ class FaultyBackend final : public trainer::Backend {
   void CopyToHost(ConstView device, void* host) override {
     backend_->CopyToHost(std::move(device), host);
   }
-  std::unique_ptr<trainer::FrozenLinear> Pack(ConstView weight) override {
+  absl::StatusOr<std::unique_ptr<trainer::FrozenLinear>> Pack(ConstView weight) override {
     return backend_->Pack(std::move(weight));
   }
   void LinearGroupForward(absl::Span<const trainer::FrozenLinear* const> group,
@@ -80,7 +80,7 @@ class FaultyBackend final : public trainer::Backend {
                            View dx) override {
     backend_->LinearGroupBackward(group, segments, x, hidden, dy, dhidden, dx);
   }
-  void Embed(ConstView table, ConstView ids, View out) override {
+  void Embed(const trainer::FrozenLinear& table, ConstView ids, View out) override {
     backend_->Embed(table, ids, out);
   }
   void RmsNormForward(ConstView x, ConstView weight, double epsilon, View y, View rstd) override {

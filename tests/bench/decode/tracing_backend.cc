@@ -93,9 +93,9 @@ void TracingBackend::LinearGroupBackward(absl::Span<const FrozenLinear* const> g
                                std::move(dhidden), std::move(dx));
 }
 
-void TracingBackend::Embed(ConstTensorView table, ConstTensorView ids, TensorView out) {
-  Trace("Embed", Shape(table), Shape(ids), Shape(out));
-  backend_.Embed(std::move(table), std::move(ids), std::move(out));
+void TracingBackend::Embed(const FrozenLinear& table, ConstTensorView ids, TensorView out) {
+  Trace("Embed", ShapeText({table.n(), table.k()}), Shape(ids), Shape(out));
+  backend_.Embed(table, std::move(ids), std::move(out));
 }
 
 void TracingBackend::RmsNormForward(ConstTensorView x, ConstTensorView weight, double epsilon,

@@ -37,7 +37,7 @@ class TracingBackend final : public Backend {
   }
   void CopyToDevice(const void* host, TensorView device) override;
   void CopyToHost(ConstTensorView device, void* host) override;
-  std::unique_ptr<FrozenLinear> Pack(ConstTensorView weight) override {
+  absl::StatusOr<std::unique_ptr<FrozenLinear>> Pack(ConstTensorView weight) override {
     return backend_.Pack(std::move(weight));
   }
   void LinearGroupForward(absl::Span<const FrozenLinear* const> group,
@@ -47,7 +47,7 @@ class TracingBackend final : public Backend {
                            absl::Span<const Segment> segments, ConstTensorView x,
                            ConstTensorView hidden, absl::Span<const ConstTensorView> dy,
                            TensorView dhidden, TensorView dx) override;
-  void Embed(ConstTensorView table, ConstTensorView ids, TensorView out) override;
+  void Embed(const FrozenLinear& table, ConstTensorView ids, TensorView out) override;
   void RmsNormForward(ConstTensorView x, ConstTensorView weight, double epsilon, TensorView y,
                       TensorView rstd) override;
   void RmsNormBackward(ConstTensorView x, ConstTensorView weight, ConstTensorView rstd,

@@ -75,7 +75,7 @@ class CpuBackend final : public Backend {
     std::memcpy(host, device.data, device.bytes());
   }
 
-  std::unique_ptr<FrozenLinear> Pack(ConstTensorView weight) override {
+  absl::StatusOr<std::unique_ptr<FrozenLinear>> Pack(ConstTensorView weight) override {
     CheckTensor(weight, compute_type(), {weight.dim(0), weight.dim(1)}, "weight");
     return std::make_unique<CpuFrozenLinear>(std::move(weight));
   }
@@ -114,15 +114,14 @@ class CpuBackend final : public Backend {
     BackwardInPanels(context_, group, segments, x, hidden, dy, dhidden, dx);
   }
 
-  void Embed(ConstTensorView table, ConstTensorView ids, TensorView out) override {
+  void Embed(const FrozenLinear& table, ConstTensorView ids, TensorView out) override {
     const KernelScope scope = Begin();
-    const int64_t d = table.dim(1);
-    CheckTensor(table, compute_type(), table.shape, "table");
+    const int64_t d = table.k();
     CheckTensor(out, DType::kF32, {ids.dim(0), d}, "out");
     const int32_t* id = ids.as<const int32_t>();
     ForRows(ids.dim(0), [&](int64_t row) {
-      CHECK(id[row] >= 0 && id[row] < table.dim(0)) << "token is " << id[row];
-      kernels().widen(ElementAt(table, id[row], 0), out.as<float>() + row * d, d);
+      CHECK(id[row] >= 0 && id[row] < table.n()) << "token is " << id[row];
+      kernels().widen(ElementAt(WeightOf(table), id[row], 0), out.as<float>() + row * d, d);
     });
   }
 

@@ -66,7 +66,7 @@ class CpuBackendDeathTest : public ::testing::Test {
     auto backend = NewCpuBackend({});
     ASSERT_TRUE(backend.ok()) << backend.status();
     backend_ = *std::move(backend);
-    linear_ = backend_->Pack(View(weight_, {2, 4}));
+    linear_ = *backend_->Pack(View(weight_, {2, 4}));
     pair_ = {View(a_, {1, 4}), View(b_, {2, 1}), 1, View(da_, {1, 4}), View(db_, {2, 1})};
   }
 

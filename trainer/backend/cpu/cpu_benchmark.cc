@@ -124,7 +124,7 @@ struct Layer {
   Layer(Backend& backend, Tensors& tensors, const Group& group) {
     const DType type = backend.compute_type();
     for (const int64_t n : group.n) {
-      linears.push_back(backend.Pack(tensors.New(type, {n, group.k})));
+      linears.push_back(*backend.Pack(tensors.New(type, {n, group.k})));
       pointers.push_back(linears.back().get());
       pairs.push_back({tensors.New(type, {kRank, group.k}), tensors.New(type, {n, kRank}), 2.0f,
                        tensors.New(DType::kF32, {kRank, group.k}),
@@ -205,7 +205,7 @@ void BenchmarkCrossEntropy(Backend& backend, int threads, int64_t rows) {
   Tensors tensors(backend);
   const DType type = backend.compute_type();
   const int64_t d = 576, vocabulary = 49152;
-  const auto linear = backend.Pack(tensors.New(type, {vocabulary, d}, 0.1f));
+  const auto linear = *backend.Pack(tensors.New(type, {vocabulary, d}, 0.1f));
   const TensorView x = tensors.New(type, {rows, d}), dx = tensors.New(type, {rows, d});
   const TensorView labels = tensors.New(DType::kI32, {rows});
   const TensorView weights = tensors.New(DType::kF32, {rows});

@@ -1,47 +1,46 @@
-// The backends that parity and exactness tests run over: each compute type with the kernels of each
-// instruction set that this machine has, and with AMX's on emulated tiles.
+// The backends that parity and exactness tests run over. Each test program links one definition of
+// TestedBackends(): cpu_backends.cc, or CUDA's, emulated or on a card (../cuda/).
+//
+// Their memory can be read and written by the host between operations, which have finished when
+// their call returns.
 
 #ifndef DELTAWORKS_TRAINER_BACKEND_PARITY_BACKENDS_H_
 #define DELTAWORKS_TRAINER_BACKEND_PARITY_BACKENDS_H_
 
+#include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "trainer/backend/cpu/cpu_backend_testing.h"
-#include "trainer/backend/cpu/kernels/tested_kernels.h"
+#include "trainer/backend/backend.h"
 
 namespace deltaworks::trainer {
 
-using BackendParameter = std::tuple<DType, const KernelSet*>;
+struct TestedBackend {
+  std::string name;
+  DType type = DType::kF32;
+  // How the numerics class begins.
+  std::string numerics;
+  // Large products take long: tests of many of them take one of so many.
+  int64_t thinning = 1;
+  // Attention rounds probabilities and the gradients of scores to the compute type before it
+  // multiplies them.
+  bool rounds_probabilities = false;
+  std::function<std::unique_ptr<Backend>(int threads)> make;
+};
 
-inline std::unique_ptr<Backend> MakeBackend(const BackendParameter& parameter, int threads) {
-  CpuOptions options;
-  options.compute_type = std::get<0>(parameter);
-  options.threads = threads;
-  auto backend = NewCpuBackendWithKernels(options, *std::get<1>(parameter));
-  CHECK(backend.ok()) << backend.status();
-  return *std::move(backend);
+// The same ones at each call.
+std::vector<TestedBackend> TestedBackends();
+
+inline void PrintTo(const TestedBackend& backend, std::ostream* out) { *out << backend.name; }
+
+inline std::string BackendName(const ::testing::TestParamInfo<TestedBackend>& info) {
+  return info.param.name;
 }
 
-inline std::string BackendName(const ::testing::TestParamInfo<BackendParameter>& info) {
-  const auto [type, kernels] = info.param;
-  return std::string(NameOf(type)) + kernels->isa;
-}
-
-inline std::vector<BackendParameter> BackendsOf(DType type) {
-  std::vector<BackendParameter> backends;
-  for (const KernelSet* set : TestedKernels(type)) backends.emplace_back(type, set);
-  return backends;
-}
-
-inline auto AllBackends() {
-  std::vector<BackendParameter> all = BackendsOf(DType::kF32);
-  for (const BackendParameter& backend : BackendsOf(DType::kBF16)) all.push_back(backend);
-  return ::testing::ValuesIn(all);
-}
+inline auto AllBackends() { return ::testing::ValuesIn(TestedBackends()); }
 
 }  // namespace deltaworks::trainer
 

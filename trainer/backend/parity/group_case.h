@@ -114,7 +114,7 @@ class GroupCase {
   }
   std::vector<std::unique_ptr<FrozenLinear>> Pack(Backend& backend, TensorView Twin::*side) {
     std::vector<std::unique_ptr<FrozenLinear>> packed;
-    for (const Twin& weight : weights) packed.push_back(backend.Pack(weight.*side));
+    for (const Twin& weight : weights) packed.push_back(*backend.Pack(weight.*side));
     return packed;
   }
 

@@ -175,7 +175,7 @@ class JobBatch {
     std::vector<TensorView> y_views;
     std::vector<ConstTensorView> dy_views;
     for (size_t i = 0; i < dy.size(); ++i) {
-      packed.push_back(backend.Pack(weights_[i].view));
+      packed.push_back(*backend.Pack(weights_[i].view));
       group.push_back(packed.back().get());
       y_views.push_back(y[i].view);
       dy_views.push_back(dy[i].view);

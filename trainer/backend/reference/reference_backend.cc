@@ -50,7 +50,7 @@ class ReferenceBackend : public Backend {
   void CopyToHost(ConstTensorView device, void* host) override {
     std::memcpy(host, device.data, device.bytes());
   }
-  std::unique_ptr<FrozenLinear> Pack(ConstTensorView weight) override {
+  absl::StatusOr<std::unique_ptr<FrozenLinear>> Pack(ConstTensorView weight) override {
     CHECK(weight.dtype == compute_type()) << NameOf(weight.dtype);
     return std::make_unique<PlainLinear>(std::move(weight));
   }
@@ -141,12 +141,12 @@ class ReferenceBackend : public Backend {
     }
   }
 
-  void Embed(ConstTensorView table, ConstTensorView ids, TensorView out) override {
-    const int64_t width = table.dim(1);
+  void Embed(const FrozenLinear& table, ConstTensorView ids, TensorView out) override {
+    const int64_t width = table.k();
     for (int64_t t = 0; t < ids.dim(0); ++t) {
       const int32_t id = ids.as<const int32_t>()[t];
-      CHECK(id >= 0 && id < table.dim(0)) << id;
-      std::copy_n(table.as<const Real>() + id * width, width, out.as<Real>() + t * width);
+      CHECK(id >= 0 && id < table.n()) << id;
+      std::copy_n(Weight(table) + id * width, width, out.as<Real>() + t * width);
     }
   }
 

@@ -73,8 +73,8 @@ TEST_F(GradientTest, LinearGroup) {
   const std::vector<Segment> segments = {
       {0, 3, {&pairs[0], &pairs[1]}, {.p = 0.4f, .seed = 9, .step = 2, .site = 3, .token = 1}},
       {3, 4, {nullptr, &pairs[2]}, {}}};
-  const auto linear0 = backend_->Pack(View(w0, {n0, k}));
-  const auto linear1 = backend_->Pack(View(w1, {n1, k}));
+  const auto linear0 = *backend_->Pack(View(w0, {n0, k}));
+  const auto linear1 = *backend_->Pack(View(w1, {n1, k}));
   const FrozenLinear* group[] = {linear0.get(), linear1.get()};
   Tensor y0(rows * n0), y1(rows * n1), hidden(rows * width);
   const Tensor weight0 = Random(rows * n0), weight1 = Random(rows * n1);
@@ -247,7 +247,7 @@ TEST_F(GradientTest, CrossEntropy) {
   Tensor x = Random(rows * width), w = Random(vocab * width), losses(rows), dx(rows * width);
   Tensor weights = {0.5, 2.0, 0.25};
   const int32_t labels[] = {5, 0, 2};
-  const auto output = backend_->Pack(View(w, {vocab, width}));
+  const auto output = *backend_->Pack(View(w, {vocab, width}));
   const auto loss = [&] {
     backend_->CrossEntropy(*output, View(x, {rows, width}),
                            ConstTensorView(labels, DType::kI32, {rows}), View(weights, {rows}),

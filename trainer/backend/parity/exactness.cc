@@ -30,11 +30,11 @@ constexpr int64_t kThinning = 11;
 constexpr int64_t kThinning = 1;
 #endif
 
-class ExactnessTest : public ::testing::TestWithParam<BackendParameter> {
+class ExactnessTest : public ::testing::TestWithParam<TestedBackend> {
  protected:
   std::vector<std::unique_ptr<Backend>> BackendsOfAllThreads() {
     std::vector<std::unique_ptr<Backend>> backends;
-    for (const int threads : kThreads) backends.push_back(MakeBackend(GetParam(), threads));
+    for (const int threads : kThreads) backends.push_back(GetParam().make(threads));
     return backends;
   }
 };
@@ -107,7 +107,7 @@ class Windows {
     segment.row_end = rows;
     segment.adapters = {&pair_};
     HostTensor hidden(backend, type_, {rows, kRank}), y(backend, type_, {rows, n_});
-    const auto linear = backend.Pack(weight_.view);
+    const auto linear = *backend.Pack(weight_.view);
     backend.LinearGroupForward({linear.get()}, {segment}, Rows(x_, begin, rows), hidden.view,
                                {y.view}, path);
     return y.Bytes();
@@ -115,7 +115,7 @@ class Windows {
 
   std::string Backward(Backend& backend, int64_t begin, int64_t rows) {
     HostTensor dx(backend, type_, {rows, k_});
-    const auto linear = backend.Pack(weight_.view);
+    const auto linear = *backend.Pack(weight_.view);
     backend.LinearGroupBackward({linear.get()}, {}, Rows(x_, begin, rows), {},
                                 {Rows(dy_, begin, rows)}, {}, dx.view);
     return dx.Bytes();
@@ -130,15 +130,13 @@ class Windows {
 
 TEST_P(ExactnessTest, ARowIsTheSameAmongAnyNumberOfRowsAndThreads) {
   const auto backends = BackendsOfAllThreads();
-  const std::string isa = std::get<1>(GetParam())->isa;
-  const bool fast = isa != "generic" && isa != "avx2";
   for (const auto& [n, k] : std::vector<std::pair<int64_t, int64_t>>{
            {576, 576}, {192, 576}, {1536, 576}, {576, 1536}, {64, 14336}, {33, 77}, {300, 130}}) {
     const bool large = n * k > 100000;
     Windows windows(*backends[0], n, k, 600);
     std::mt19937_64 random(3);
-    // Large products of slow kernels: every third number of rows, another third for each shape.
-    const int64_t stride = kThinning * (large && !fast ? 3 : 1);
+    // Slow backends: some numbers of rows, others for each shape.
+    const int64_t stride = kThinning * (large ? GetParam().thinning : 1);
     for (int64_t rows = 1 + (n + k) % stride; rows <= 300; rows += stride) {
       windows.ExpectSame(*backends[rows / stride % kThreadCounts], random() % (600 - rows), rows);
     }
@@ -235,7 +233,7 @@ TEST_P(ExactnessTest, ALongJobOfHighRankGetsTheSameBytesInAnyCompany) {
 
 TEST_P(ExactnessTest, NaNOfOneJobReachesNoOther) {
   const GroupShape shape = {65, {64, 33}};
-  const auto backend = MakeBackend(GetParam(), 2);
+  const auto backend = GetParam().make(2);
   Job first(*backend, shape, {61, {8, 3}, 0}, 0);
   Job sick(*backend, shape, {70, {8, 5}, 0.1f}, 1);
   Job last(*backend, shape, {30, {0, 9}, 0.1f}, 2);
@@ -250,7 +248,7 @@ TEST_P(ExactnessTest, NaNOfOneJobReachesNoOther) {
 
 // A [K,K] identity shows drop(x) itself in `hidden`: one term of each sum is not zero.
 TEST_P(ExactnessTest, DropoutMasksAreThoseOfPhilox) {
-  const auto backend = MakeBackend(GetParam(), 2);
+  const auto backend = GetParam().make(2);
   const DType type = backend->compute_type();
   const int64_t k = 150, rows = 140, begin = 3;
   HostTensor x(*backend, type, {rows, k}), a(*backend, type, {k, k}), b(*backend, type, {1, k});
@@ -267,7 +265,7 @@ TEST_P(ExactnessTest, DropoutMasksAreThoseOfPhilox) {
   segment.row_end = rows;
   segment.adapters = {&pair};
   segment.dropout = {0.25f, /*seed=*/0x123456789abcdef, /*step=*/7, /*site=*/0x1703, /*token=*/900};
-  const auto linear = backend->Pack(weight.view);
+  const auto linear = *backend->Pack(weight.view);
   for (const ProductPath path : {ProductPath::kBatch, ProductPath::kDecode}) {
     backend->LinearGroupForward({linear.get()}, {segment}, x.view, hidden.view, {y.view}, path);
     int64_t kept = 0;
@@ -451,7 +449,7 @@ TEST_P(ExactnessTest, ALossIsTheSameAmongAnyRows) {
       some_labels.view.as<int32_t>()[i] = labels.view.as<int32_t>()[order[i]];
       some_weights.view.as<float>()[i] = weights.view.as<float>()[order[i]];
     }
-    const auto linear = backend.Pack(weight.view);
+    const auto linear = *backend.Pack(weight.view);
     backend.CrossEntropy(*linear, some_x.view, some_labels.view, some_weights.view, losses.view,
                          dx.view);
     std::vector<std::string> results;
@@ -539,7 +537,7 @@ TEST_P(ExactnessTest, TheOptimiserDoesNotDependOnThreads) {
 
 // A caller that flushes denormals (some libraries switch that on) must not change results.
 TEST_P(ExactnessTest, TheCallersFloatModeDoesNotMatter) {
-  const auto backend = MakeBackend(GetParam(), 1);
+  const auto backend = GetParam().make(1);
   HostTensor x(*backend, DType::kF32, {1, 33}), y(*backend, backend->compute_type(), {1, 33});
   HostTensor sum(*backend, DType::kF32, {1, 33});
   backend->Fill(x.view, 1e-39);
@@ -555,10 +553,9 @@ TEST_P(ExactnessTest, TheNumericsClassNamesWhatFixesTheBitsAndNotTheThreads) {
   const auto backends = BackendsOfAllThreads();
   const std::string name = backends[0]->numerics_class();
   for (const auto& backend : backends) EXPECT_EQ(backend->numerics_class(), name);
-  const auto [type, kernels] = GetParam();
-  EXPECT_EQ(name.find("cpu/"), 0) << name;
-  EXPECT_NE(name.find(kernels->isa), std::string::npos) << name;
-  EXPECT_NE(name.find(type == DType::kBF16 ? "/bf16/" : "/f32/"), std::string::npos) << name;
+  EXPECT_EQ(name.find(GetParam().numerics), 0) << name;
+  EXPECT_NE(name.find(GetParam().type == DType::kBF16 ? "/bf16/" : "/f32/"), std::string::npos)
+      << name;
 }
 
 }  // namespace

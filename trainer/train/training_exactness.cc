@@ -33,12 +33,12 @@ ModelConfig OddConfig() {
   return config;
 }
 
-class TrainingExactnessTest : public ::testing::TestWithParam<BackendParameter> {
+class TrainingExactnessTest : public ::testing::TestWithParam<TestedBackend> {
  protected:
   TrainingExactnessTest()
-      : weights_(OddConfig(), std::get<0>(GetParam()), /*seed=*/3), one_thread_(MakeMachine(1)) {}
+      : weights_(OddConfig(), GetParam().type, /*seed=*/3), one_thread_(MakeMachine(1)) {}
 
-  Machine MakeMachine(int threads) { return {MakeBackend(GetParam(), threads), weights_}; }
+  Machine MakeMachine(int threads) { return {GetParam().make(threads), weights_}; }
 
   std::vector<TrainingResult> Alone(const std::vector<TrainingJob>& jobs) {
     std::vector<TrainingResult> results;
@@ -93,6 +93,19 @@ TEST_P(TrainingExactnessTest, ACohortOfAnySizeGivesEachJobTheBytesOfItsSoloRun) 
     SCOPED_TRACE(testing::Message() << size << " jobs on " << threads << " threads");
     ExpectSame(MakeMachine(threads).Train({jobs.begin(), jobs.begin() + size}), alone);
   }
+}
+
+// A share of the test above that an emulated backend has time for.
+TEST_P(TrainingExactnessTest, TwoStepsOfThreeJobsTogetherAreThoseAlone) {
+  std::vector<TrainingJob> jobs = Jobs(4);
+  jobs.erase(jobs.begin() + 1);
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    jobs[i].data = RandomData(200 + i, /*train=*/4, /*validation=*/i == 0, 3, 20);
+    jobs[i].config.per_device_train_batch_size = 2;
+    jobs[i].config.max_steps = 2;
+    jobs[i].config.lora.lora_dropout = i == 1 ? 0.2 : 0;
+  }
+  ExpectSame(MakeMachine(2).Train(jobs), Alone(jobs));
 }
 
 // Three workers; in each pass one of them trains some of its jobs, and now and then a job is killed

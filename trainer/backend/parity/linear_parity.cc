@@ -17,10 +17,10 @@
 namespace deltaworks::trainer {
 namespace {
 
-class LinearParityTest : public ::testing::TestWithParam<BackendParameter> {
+class LinearParityTest : public ::testing::TestWithParam<TestedBackend> {
  protected:
   void ExpectParity(const GroupSpec& spec, ProductPath path, bool backward) {
-    auto backend = MakeBackend(GetParam(), /*threads=*/2);
+    auto backend = GetParam().make(/*threads=*/2);
     const DType type = backend->compute_type();
     GroupCase group(*backend, spec, /*seed=*/spec.k * 31 + spec.rows());
     const double u = RoundOff(type);
@@ -161,7 +161,7 @@ TEST_P(LinearParityTest, NoAdaptersAtAll) {
 }
 
 TEST_P(LinearParityTest, TheLowestLayerNeedsNoInputGradient) {
-  auto backend = MakeBackend(GetParam(), 2);
+  auto backend = GetParam().make(2);
   GroupCase group(*backend, {64, {33}, {{129, {8}}}}, 5);
   group.Forward(ProductPath::kBatch);
   group.Backward(/*want_dx=*/false);
@@ -171,7 +171,7 @@ TEST_P(LinearParityTest, TheLowestLayerNeedsNoInputGradient) {
 }
 
 TEST_P(LinearParityTest, NoRowsAtAll) {
-  auto backend = MakeBackend(GetParam(), 2);
+  auto backend = GetParam().make(2);
   GroupCase group(*backend, {64, {33}, {{0, {8}}}}, 5);
   const std::string before = group.adapters[0]->da.Bytes();
   group.Forward(ProductPath::kBatch);

@@ -1,0 +1,28 @@
+// TestedBackends() of a card, whose memory is the host's so that tests can look into it. Streams
+// take the place of threads.
+
+#include "glog/logging.h"
+#include "trainer/backend/cuda/card.h"
+#include "trainer/backend/cuda/gpu_backend.h"
+#include "trainer/backend/parity/backends.h"
+
+namespace deltaworks::trainer {
+
+std::vector<TestedBackend> TestedBackends() {
+  std::vector<TestedBackend> backends;
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    const auto make = [type](int) {
+      auto card = cuda::OpenCard(/*device=*/0, cuda::Memory::kHost);
+      CHECK(card.ok()) << card.status();
+      return NewGpuBackend(*std::move(card), type, /*finished=*/[](const char*) {});
+    };
+    backends.push_back({.name = std::string(NameOf(type)) + "card",
+                        .type = type,
+                        .numerics = "cuda/sm90/cublaslt-",
+                        .rounds_probabilities = type == DType::kBF16,
+                        .make = make});
+  }
+  return backends;
+}
+
+}  // namespace deltaworks::trainer

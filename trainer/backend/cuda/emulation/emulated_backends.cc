@@ -1,0 +1,29 @@
+// TestedBackends() of CUDA's host code and kernels, emulated. A number of threads stands for an
+// order in which a block's threads run.
+
+#include "trainer/backend/cuda/emulation/emulated_gpu.h"
+#include "trainer/backend/cuda/gpu_backend.h"
+#include "trainer/backend/parity/backends.h"
+
+namespace deltaworks::trainer {
+
+std::vector<TestedBackend> TestedBackends() {
+  std::vector<TestedBackend> backends;
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    const auto make = [type](int threads) {
+      static constexpr cuda::ThreadOrder kOrders[] = {
+          cuda::ThreadOrder::kForward, cuda::ThreadOrder::kBackward, cuda::ThreadOrder::kShuffled};
+      return NewGpuBackend(cuda::NewEmulatedGpu(kOrders[threads % 3]), type,
+                           /*finished=*/nullptr);
+    };
+    backends.push_back({.name = std::string(NameOf(type)) + "emulated",
+                        .type = type,
+                        .numerics = "cuda/emulated/",
+                        .thinning = 31,
+                        .rounds_probabilities = type == DType::kBF16,
+                        .make = make});
+  }
+  return backends;
+}
+
+}  // namespace deltaworks::trainer

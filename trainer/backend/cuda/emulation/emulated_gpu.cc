@@ -1,0 +1,142 @@
+#include "trainer/backend/cuda/emulation/emulated_gpu.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+
+namespace deltaworks::trainer::cuda {
+namespace {
+
+constexpr size_t kAlignment = 256;
+
+float Load(const void* data, DType type, int64_t i) {
+  if (type == DType::kF32) return static_cast<const float*>(data)[i];
+  return static_cast<float>(static_cast<const BFloat16*>(data)[i]);
+}
+
+void CheckOperand(const Matrix& matrix, DType type, const char* name) {
+  CHECK_EQ(reinterpret_cast<uintptr_t>(matrix.data) % 16, 0u) << name;
+  CHECK_EQ(matrix.stride * SizeOf(type) % 16, 0) << name << " has stride " << matrix.stride;
+}
+
+// [rows, columns] of a stored matrix, or its transpose, as f32.
+std::vector<float> Widen(const Matrix& stored, bool transposed, DType type, int64_t rows,
+                         int64_t columns) {
+  std::vector<float> values(rows * columns);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t column = 0; column < columns; ++column) {
+      const int64_t at = transposed ? column * stored.stride + row : row * stored.stride + column;
+      values[row * columns + column] = Load(stored.data, type, at);
+    }
+  }
+  return values;
+}
+
+class EmulatedGpu final : public Gpu {
+ public:
+  explicit EmulatedGpu(ThreadOrder order) : order_(order) {}
+
+  std::string numerics() const override { return "emulated"; }
+  // Asked for at each launch.
+  Stream stream() const override {
+    SetThreadOrder(order_);
+    return nullptr;
+  }
+
+  absl::StatusOr<void*> Allocate(int64_t bytes) override {
+    // Exactly so many bytes, so that ASan sees what is behind.
+    void* memory = nullptr;
+    if (posix_memalign(&memory, kAlignment, bytes) != 0) {
+      return absl::ResourceExhaustedError(absl::StrCat("no room for ", bytes, " bytes"));
+    }
+    std::memset(memory, 0, bytes);
+    return memory;
+  }
+  void Free(void* memory) override { std::free(memory); }
+
+  void CopyToDevice(const void* host, void* device, int64_t bytes) override {
+    std::memcpy(device, host, bytes);
+  }
+  void CopyRowsToDevice(const void* host, int64_t rows, int64_t row_bytes, void* device,
+                        int64_t device_row_bytes) override {
+    for (int64_t row = 0; row < rows; ++row) {
+      std::memcpy(static_cast<char*>(device) + row * device_row_bytes,
+                  static_cast<const char*>(host) + row * row_bytes, row_bytes);
+    }
+  }
+  void CopyToHost(const void* device, void* host, int64_t bytes) override {
+    std::memcpy(host, device, bytes);
+  }
+  void CopyOnDevice(const void* from, void* to, int64_t bytes) override {
+    std::memmove(to, from, bytes);
+  }
+  void Zero(void* device, int64_t bytes) override { std::memset(device, 0, bytes); }
+
+  void Multiply(const Product& product) override {
+    CheckOperand(product.a, product.input, "a");
+    CheckOperand(product.b, product.input, "b");
+    CheckOperand(product.out, product.output, "out");
+    CHECK(!product.accumulate || product.output == DType::kF32);
+    CHECK(product.rows > 0 && product.columns > 0 && product.depth > 0)
+        << product.rows << " " << product.columns << " " << product.depth;
+    const std::vector<float> a =
+        Widen(product.a, product.a_transposed, product.input, product.rows, product.depth);
+    const std::vector<float> b =
+        Widen(product.b, product.b_transposed, product.input, product.depth, product.columns);
+    std::vector<float> sums(product.columns);
+    for (int64_t row = 0; row < product.rows; ++row) {
+      std::fill(sums.begin(), sums.end(), 0.0f);
+      for (int64_t p = 0; p < product.depth; ++p) {
+        const float factor = a[row * product.depth + p];
+        const float* const b_row = b.data() + p * product.columns;
+        for (int64_t column = 0; column < product.columns; ++column) {
+          sums[column] += factor * b_row[column];
+        }
+      }
+      Store(product, row, sums);
+    }
+  }
+
+  void Issued(const char* operation) override {
+    const std::string error = TakeLaunchError();
+    if (!error.empty() && fault_.ok()) {
+      fault_ = absl::InternalError(absl::StrCat(operation, ": ", error));
+    }
+  }
+  void Wait() override {}
+  absl::Status Synchronize() override {
+    if (dead_) return absl::FailedPreconditionError("the device had a fault before");
+    dead_ = !fault_.ok();
+    return fault_;
+  }
+
+ private:
+  static void Store(const Product& product, int64_t row, const std::vector<float>& sums) {
+    const int64_t begin = row * product.out.stride;
+    for (int64_t column = 0; column < product.columns; ++column) {
+      const int64_t at = begin + column;
+      if (product.output == DType::kBF16) {
+        static_cast<BFloat16*>(product.out.data)[at] = BFloat16(sums[column]);
+      } else {
+        float& out = static_cast<float*>(product.out.data)[at];
+        out = product.accumulate ? out + sums[column] : sums[column];
+      }
+    }
+  }
+
+  const ThreadOrder order_;
+  absl::Status fault_;
+  bool dead_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Gpu> NewEmulatedGpu(ThreadOrder order) {
+  return std::make_unique<EmulatedGpu>(order);
+}
+
+}  // namespace deltaworks::trainer::cuda

@@ -1,0 +1,87 @@
+// Gpu: what CudaBackend asks of one card: memory, copies, products, and whether all went well.
+// Two of them: the card itself (card.cc: CUDA's runtime, and cuBLASLt loaded at run time), and
+// plain loops in host memory for tests (emulation/emulated_gpu.cc), beside which the kernels run
+// emulated.
+//
+// Everything happens in call order on one stream. Thread-compatible.
+
+#ifndef DELTAWORKS_TRAINER_BACKEND_CUDA_GPU_H_
+#define DELTAWORKS_TRAINER_BACKEND_CUDA_GPU_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "trainer/backend/cuda/kernels/types.h"
+#include "trainer/tensor.h"
+
+namespace deltaworks::trainer::cuda {
+
+// A matrix in device memory, row-major: rows `stride` elements apart. Of a product it must begin at
+// a multiple of 16 bytes, and so must each row.
+struct Matrix {
+  void* data = nullptr;
+  int64_t stride = 0;
+};
+
+// out [rows, columns] (+)= a [rows, depth] b [depth, columns], where a is stored as [depth, rows]
+// if a_transposed, and b as [columns, depth] if b_transposed. Sums are f32, rounded to `output`
+// once.
+//
+// An element's bits depend on its own row of a and column of b only: not on `rows`, and not on
+// further depth where the factors are zero. What is behind a row's end is neither read nor written.
+struct Product {
+  Matrix a;
+  bool a_transposed = false;
+  Matrix b;
+  bool b_transposed = false;
+  Matrix out;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t depth = 0;
+  DType input = DType::kBF16;   // kF32 or kBF16.
+  DType output = DType::kBF16;  // kF32, or the input's.
+  bool accumulate = false;      // += instead of =; output kF32 only.
+};
+
+// Of device memory, that a Gpu holds for its products.
+inline constexpr int64_t kProductWorkspaceBytes = int64_t{64} << 20;
+
+class Gpu {
+ public:
+  virtual ~Gpu() = default;
+
+  // What fixes the bits of products and kernels: "sm90/cublaslt-130100".
+  virtual std::string numerics() const = 0;
+  virtual Stream stream() const = 0;
+
+  // Zeroed. ResourceExhausted if the card has no room.
+  virtual absl::StatusOr<void*> Allocate(int64_t bytes) = 0;
+  // Waits for all that was issued. nullptr is nothing.
+  virtual void Free(void* memory) = 0;
+
+  // `host` may change once the call returns.
+  virtual void CopyToDevice(const void* host, void* device, int64_t bytes) = 0;
+  // Rows of `row_bytes` that lie one behind the other, to rows that are `device_row_bytes` apart.
+  virtual void CopyRowsToDevice(const void* host, int64_t rows, int64_t row_bytes, void* device,
+                                int64_t device_row_bytes) = 0;
+  // Waits for all that was issued.
+  virtual void CopyToHost(const void* device, void* host, int64_t bytes) = 0;
+  virtual void CopyOnDevice(const void* from, void* to, int64_t bytes) = 0;
+  virtual void Zero(void* device, int64_t bytes) = 0;
+
+  virtual void Multiply(const Product& product) = 0;
+
+  // Says that `operation` has issued all it has to. The first one whose launch failed, or after
+  // which the card was found at fault, is what Synchronize() names.
+  virtual void Issued(const char* operation) = 0;
+  // Waits for all that was issued. A fault is kept.
+  virtual void Wait() = 0;
+  // Waits, and tells the first fault as Internal; after one, FailedPrecondition.
+  virtual absl::Status Synchronize() = 0;
+};
+
+}  // namespace deltaworks::trainer::cuda
+
+#endif  // DELTAWORKS_TRAINER_BACKEND_CUDA_GPU_H_

@@ -1,0 +1,74 @@
+// Linears that read the same input, with the adapters of their segments (backend.h has the
+// contract, kernels/adapters.h how adapters become columns of the products).
+
+#ifndef DELTAWORKS_TRAINER_BACKEND_CUDA_LINEAR_GROUP_H_
+#define DELTAWORKS_TRAINER_BACKEND_CUDA_LINEAR_GROUP_H_
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/types/span.h"
+#include "trainer/backend/backend.h"
+#include "trainer/backend/cuda/gpu.h"
+#include "trainer/backend/cuda/matrices.h"
+#include "trainer/backend/cuda/scratch.h"
+
+namespace deltaworks::trainer::cuda {
+
+// Columns for adapters that each packed weight has behind its own, and as many rows.
+inline constexpr int64_t kAdapterRoom = 256;
+
+// W [N, K] on the card, in a matrix [Filled(N) + kAdapterRoom, Filled(K) + kAdapterRoom] whose
+// other elements are 0 or those of the last operation's adapters.
+class PackedLinear final : public FrozenLinear {
+ public:
+  // `weight` is in the host's memory. ResourceExhausted if the card has no room.
+  static absl::StatusOr<std::unique_ptr<PackedLinear>> Create(std::shared_ptr<Gpu> gpu,
+                                                              const ConstTensorView& weight);
+  ~PackedLinear() override { gpu_->Free(matrix_.data); }
+  PackedLinear(const PackedLinear&) = delete;
+  PackedLinear& operator=(const PackedLinear&) = delete;
+
+  int64_t n() const override { return n_; }
+  int64_t k() const override { return k_; }
+  int64_t device_bytes() const override { return bytes_; }
+  const Matrix& matrix() const { return matrix_; }
+
+ private:
+  PackedLinear(std::shared_ptr<Gpu> gpu, int64_t n, int64_t k)
+      : gpu_(std::move(gpu)), n_(n), k_(k) {}
+
+  const std::shared_ptr<Gpu> gpu_;
+  const int64_t n_, k_;
+  int64_t bytes_ = 0;
+  Matrix matrix_;
+};
+
+inline const PackedLinear& PackedOf(const FrozenLinear& linear) {
+  return static_cast<const PackedLinear&>(linear);
+}
+
+// What operations work with. Both outlive it.
+struct Context {
+  Gpu& gpu;
+  Scratch& scratch;
+  DType type;  // The compute type.
+};
+
+using Linears = absl::Span<const FrozenLinear* const>;
+
+void ForwardLinears(const Context& context, Linears group, absl::Span<const Segment> segments,
+                    const ConstTensorView& x, const TensorView& hidden,
+                    absl::Span<const TensorView> y);
+void BackwardLinears(const Context& context, Linears group, absl::Span<const Segment> segments,
+                     const ConstTensorView& x, const ConstTensorView& hidden,
+                     absl::Span<const ConstTensorView> dy, const TensorView& dhidden,
+                     const TensorView& dx);
+
+// An upper bound of the scratch of both.
+int64_t LinearScratchBytes(DType type, const PassShape& pass);
+
+}  // namespace deltaworks::trainer::cuda
+
+#endif  // DELTAWORKS_TRAINER_BACKEND_CUDA_LINEAR_GROUP_H_

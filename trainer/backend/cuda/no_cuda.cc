@@ -1,0 +1,15 @@
+// Stands in for the card where there was no nvcc to compile it.
+
+#include "trainer/backend/cuda/cuda_backend.h"
+
+namespace deltaworks::trainer {
+
+absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices() {
+  return absl::UnavailableError("this build has no CUDA: nvcc was not found when it was made");
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(const CudaOptions&) {
+  return FindCudaDevices().status();
+}
+
+}  // namespace deltaworks::trainer
