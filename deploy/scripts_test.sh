@@ -33,7 +33,7 @@ done
 refuses "the argument is '--steps', want --home, --port_base or --max_steps" ./quickstart --steps 5
 refuses "--max_steps has no value" ./quickstart --home "$TEST_TMPDIR" --max_steps
 refuses "HOME is not set, want it or --home" env -u HOME -u DELTAWORKS_HOME ./quickstart
-refuses "the argument is '--test', want nothing or --tests" ./setup --test
+refuses "the argument is '--test', want nothing, --tests or --cuda" ./setup --test
 refuses "got 2 arguments, want at most one, a folder" ./fetch_model a b
 refuses "HOME is not set, want it or a folder" env -u HOME -u XDG_CACHE_HOME ./fetch_model
 
