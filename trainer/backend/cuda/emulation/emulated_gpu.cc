@@ -77,6 +77,7 @@ class EmulatedGpu final : public Gpu {
   void Zero(void* device, int64_t bytes) override { std::memset(device, 0, bytes); }
 
   void Multiply(const Product& product) override {
+    const DefaultFloatMode float_mode;
     CheckOperand(product.a, product.input, "a");
     CheckOperand(product.b, product.input, "b");
     CheckOperand(product.out, product.output, "out");

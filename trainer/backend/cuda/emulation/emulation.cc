@@ -503,6 +503,7 @@ void Multiprocessor::Link() {
 }
 
 void Multiprocessor::Run(const LaunchShape& shape, absl::FunctionRef<void()> thread_body) {
+  const DefaultFloatMode float_mode;
   void* shared = nullptr;
   if (shape.shared_bytes > 0) CHECK_EQ(posix_memalign(&shared, 128, shape.shared_bytes), 0);
   const std::unique_ptr<void, decltype(&std::free)> shared_owner(shared, &std::free);

@@ -101,6 +101,19 @@ namespace deltaworks::trainer::cuda {
 
 using Stream = void*;
 
+// While it lives, floats round to nearest and denormals are kept, as on a card, whatever the
+// calling OS thread has chosen for itself. Every launch has one.
+class DefaultFloatMode {
+ public:
+  DefaultFloatMode() : callers_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr(0x1f80); }
+  ~DefaultFloatMode() { __builtin_ia32_ldmxcsr(callers_); }
+  DefaultFloatMode(const DefaultFloatMode&) = delete;
+  DefaultFloatMode& operator=(const DefaultFloatMode&) = delete;
+
+ private:
+  const unsigned callers_;
+};
+
 // The order in which the threads of a block run between two __syncthreads(), and the blocks of a
 // grid. The lanes of a warp stay neighbours: a warp runs until it reaches __syncthreads() or ends.
 enum class ThreadOrder {
