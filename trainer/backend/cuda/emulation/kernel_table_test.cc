@@ -245,7 +245,7 @@ class Check {
   }
 
   // NaN where NaN is wanted, the same infinity where that is, else within `bound`.
-  void Near(double got, double want, double bound, int64_t row, int64_t column) {
+  void ExpectNear(double got, double want, double bound, int64_t row, int64_t column) {
     if (bound > 0) line_.exact = false;
     if (std::isnan(want) ? std::isnan(got) : got == want) return;
     const double error = std::abs(got - want);
@@ -256,28 +256,28 @@ class Check {
     }
   }
   template <typename T>
-  void Exact(T got, T want, int64_t row, int64_t column) {
+  void ExpectExact(T got, T want, int64_t row, int64_t column) {
     if (std::memcmp(&got, &want, sizeof(T)) == 0) return;
     line_.error = kInfinity;
     Fail(absl::StrCat(Widened(got), ", want exactly ", Widened(want)), row, column);
   }
   template <typename T>
-  void Untouched(const Matrix<T>& matrix, int64_t row, int64_t column) {
+  void ExpectUntouched(const Matrix<T>& matrix, int64_t row, int64_t column) {
     if (!matrix.IsUntouched(row, column)) Fail("written, want it left alone", row, column);
   }
   template <typename T>
-  void CleanSurroundings(const Matrix<T>& matrix) {
+  void ExpectCleanSurroundings(const Matrix<T>& matrix) {
     EXPECT_TRUE(matrix.HasCleanSurroundings()) << name_ << ": wrote outside of its output";
   }
   // Every element is the one that want(row, column) gives, and nothing else was written.
   template <typename T, typename Want>
-  void AllExact(const Matrix<T>& matrix, Want want) {
+  void ExpectAllExact(const Matrix<T>& matrix, Want want) {
     for (int64_t row = 0; row < matrix.rows(); ++row) {
       for (int64_t column = 0; column < matrix.columns(); ++column) {
-        Exact(matrix.At(row, column), want(row, column), row, column);
+        ExpectExact(matrix.At(row, column), want(row, column), row, column);
       }
     }
-    CleanSurroundings(matrix);
+    ExpectCleanSurroundings(matrix);
   }
 
  private:
@@ -383,6 +383,7 @@ class KernelTable : public ::testing::Test {
 
 using Types = ::testing::Types<float, Bf16>;
 TYPED_TEST_SUITE(KernelTable, Types);
+using F32KernelTable = KernelTable<float>;  // Of what gradients and moments are.
 
 // ---- Rows and elements
 
@@ -406,11 +407,12 @@ TYPED_TEST(KernelTable, Embed) {
       const int32_t id = ids.At(row, 0);
       const bool known = id >= 0 && id < kVocabulary;
       for (int64_t column = 0; column < width; ++column) {
-        check.Near(out.Value(row, column), known ? table.Value(id, column) : kNaN, 0, row, column);
+        check.ExpectNear(out.Value(row, column), known ? table.Value(id, column) : kNaN, 0, row,
+                         column);
         if (!known && out.IsUntouched(row, column)) ADD_FAILURE() << row << " is not written";
       }
     }
-    check.CleanSurroundings(out);
+    check.ExpectCleanSurroundings(out);
   });
 }
 
@@ -429,10 +431,11 @@ TYPED_TEST(KernelTable, AddResidual) {
     for (int64_t row = 0; row < shape.rows; ++row) {
       for (int64_t column = 0; column < shape.width; ++column) {
         const double want = x.Value(row, column) + y.Value(row, column);
-        check.Near(out.Value(row, column), want, kStep * std::abs(want), row, column);  // A sum.
+        check.ExpectNear(out.Value(row, column), want, kStep * std::abs(want), row,
+                         column);  // A sum.
       }
     }
-    check.CleanSurroundings(out);
+    check.ExpectCleanSurroundings(out);
   });
 }
 
@@ -452,7 +455,8 @@ TYPED_TEST(KernelTable, Round) {
     auto y = this->template Dense<T>(shape);
     Check check("Round", kTypeName<T>, shape.rows, shape.width, shape.offset);
     Round<T>(nullptr, x.data(), count, y.data());
-    check.AllExact(y, [&](int64_t row, int64_t column) { return Rounded<T>(x.At(row, column)); });
+    check.ExpectAllExact(
+        y, [&](int64_t row, int64_t column) { return Rounded<T>(x.At(row, column)); });
   });
 }
 
@@ -491,10 +495,11 @@ TYPED_TEST(KernelTable, Rope) {
             second ? Widened(before[at - half]) * sine : -Widened(before[at + half]) * sine;
         // Two products and their sum.
         const double error = 2 * kStep * (std::abs(own) + std::abs(other));
-        check.Near(x.Value(row, column), own + other, Bound<T>(own + other, error), row, column);
+        check.ExpectNear(x.Value(row, column), own + other, Bound<T>(own + other, error), row,
+                         column);
       }
     }
-    check.CleanSurroundings(x);
+    check.ExpectCleanSurroundings(x);
   });
 }
 
@@ -522,10 +527,10 @@ TYPED_TEST(KernelTable, SwigluForward) {
         const double want = g * Sigmoid(g) * u;
         // exp 4, sum 1, division 1, product 1; expf(-g) overflows where sigmoid is below 2^-128.
         const double error = 7 * kStep * std::abs(want) + kTiny * std::abs(g * u);
-        check.Near(out.Value(row, column), want, Bound<T>(want, error), row, column);
+        check.ExpectNear(out.Value(row, column), want, Bound<T>(want, error), row, column);
       }
     }
-    check.CleanSurroundings(out);
+    check.ExpectCleanSurroundings(out);
   });
 }
 
@@ -551,15 +556,16 @@ TYPED_TEST(KernelTable, SwigluBackward) {
         const double slope_error = kStep * s * (6 * inner + std::abs(g) * (6 * s + 1) + 2 * inner);
         const double want = d * u * s * (1 + g * (1 - s));
         const double error = std::abs(d * u) * slope_error + 3 * kStep * std::abs(want) + overflow;
-        check.Near(dgate.Value(row, column), want, Bound<T>(want, error), row, column);
+        check.ExpectNear(dgate.Value(row, column), want, Bound<T>(want, error), row, column);
         // s and two products.
         const double dup_want = d * g * s;
-        check.Near(dup.Value(row, column), dup_want,
-                   Bound<T>(dup_want, 8 * kStep * std::abs(dup_want) + overflow), row, column);
+        check.ExpectNear(dup.Value(row, column), dup_want,
+                         Bound<T>(dup_want, 8 * kStep * std::abs(dup_want) + overflow), row,
+                         column);
       }
     }
-    check.CleanSurroundings(dgate);
-    check.CleanSurroundings(dup);
+    check.ExpectCleanSurroundings(dgate);
+    check.ExpectCleanSurroundings(dup);
   });
 }
 
@@ -577,7 +583,7 @@ TYPED_TEST(KernelTable, GatherRowsAndScatterRows) {
     {
       Check check("CopyRows (gather)", kTypeName<T>, rows, width, offset);
       GatherRows<T>(nullptr, x.data(), order.data(), count, width, gathered.data());
-      check.AllExact(gathered, [&](int64_t row, int64_t c) { return x.At(order[row], c); });
+      check.ExpectAllExact(gathered, [&](int64_t row, int64_t c) { return x.At(order[row], c); });
     }
     auto scattered = this->template Dense<T>(shape);
     Check check("CopyRows (scatter)", kTypeName<T>, rows, width, offset);
@@ -587,13 +593,13 @@ TYPED_TEST(KernelTable, GatherRowsAndScatterRows) {
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t column = 0; column < width; ++column) {
         if (given[row]) {
-          check.Exact(scattered.At(row, column), x.At(row, column), row, column);
+          check.ExpectExact(scattered.At(row, column), x.At(row, column), row, column);
         } else {
-          check.Untouched(scattered, row, column);
+          check.ExpectUntouched(scattered, row, column);
         }
       }
     }
-    check.CleanSurroundings(scattered);
+    check.ExpectCleanSurroundings(scattered);
   });
 }
 
@@ -607,7 +613,7 @@ TYPED_TEST(KernelTable, CopyMatrix) {
                 shape.offset);
     CopyMatrix<T>(nullptr, from.data(), from.stride(), shape.rows, shape.width, filled, to.data(),
                   to.stride());
-    check.AllExact(to, [&](int64_t row, int64_t column) {
+    check.ExpectAllExact(to, [&](int64_t row, int64_t column) {
       return column < shape.width ? from.At(row, column) : Rounded<T>(0);
     });
   });
@@ -620,12 +626,11 @@ TYPED_TEST(KernelTable, Fill) {
     const float value = shape.variant == 0 ? 0.0f : -1.2345678f;
     Check check("Fill", kTypeName<T>, shape.rows, shape.width, shape.offset);
     FillValue<T>(nullptr, x.data(), shape.rows * shape.width, value);
-    check.AllExact(x, [&](int64_t, int64_t) { return Rounded<T>(value); });
+    check.ExpectAllExact(x, [&](int64_t, int64_t) { return Rounded<T>(value); });
   });
 }
 
-TYPED_TEST(KernelTable, AddMatrix) {
-  if (kIsBf16<TypeParam>) return;  // Gradients are f32.
+TEST_F(F32KernelTable, AddMatrix) {
   ForRowShapes([&](const RowShape& shape) {
     auto from = this->Random(this->template Gapped<float>(shape));
     Matrix<float> to(shape.rows, shape.width, shape.width + (shape.variant == 0 ? 0 : 3), 0);
@@ -640,10 +645,11 @@ TYPED_TEST(KernelTable, AddMatrix) {
       for (int64_t column = 0; column < shape.width; ++column) {
         const double want =
             static_cast<double>(before[row * shape.width + column]) + from.Value(row, column);
-        check.Near(to.Value(row, column), want, kStep * std::abs(want), row, column);  // A sum.
+        check.ExpectNear(to.Value(row, column), want, kStep * std::abs(want), row,
+                         column);  // A sum.
       }
     }
-    check.CleanSurroundings(to);
+    check.ExpectCleanSurroundings(to);
   });
 }
 
@@ -686,15 +692,15 @@ TYPED_TEST(KernelTable, RmsNormForward) {
       // Squares and their sum, mean and epsilon go through a root, which halves them; root,
       // inverse.
       const double steps = ((NormAdditions(shape.width) + 3) / 2.0 + 2) * kStep;
-      check.Near(rstd.Value(row, 0), scale, kSecondOrder * steps * scale, row, -1);
+      check.ExpectNear(rstd.Value(row, 0), scale, kSecondOrder * steps * scale, row, -1);
       for (int64_t i = 0; i < shape.width; ++i) {
         const double want = x.Value(row, i) * scale * weight.Value(0, i);
         const double error = (steps + 2 * kStep) * std::abs(want);  // Two products.
-        check.Near(y.Value(row, i), want, Bound<T>(want, error), row, i);
+        check.ExpectNear(y.Value(row, i), want, Bound<T>(want, error), row, i);
       }
     }
-    check.CleanSurroundings(y);
-    check.CleanSurroundings(rstd);
+    check.ExpectCleanSurroundings(y);
+    check.ExpectCleanSurroundings(rstd);
   });
 }
 
@@ -730,10 +736,10 @@ TYPED_TEST(KernelTable, RmsNormBackward) {
         const double error = scale * (3 * kStep * std::abs(g) + 4 * kStep * std::abs(n * mean) +
                                       std::abs(n) * mean_error) +
                              kStep * std::abs(want);
-        check.Near(dx.Value(row, i), want, kSecondOrder * error, row, i);
+        check.ExpectNear(dx.Value(row, i), want, kSecondOrder * error, row, i);
       }
     }
-    check.CleanSurroundings(dx);
+    check.ExpectCleanSurroundings(dx);
   });
 }
 
@@ -777,10 +783,10 @@ TYPED_TEST(KernelTable, SoftmaxLoss) {
       const int64_t label = labels.At(row, 0);
       const bool known = label >= 0 && label < vocabulary;
       const double loss = known ? top + std::log(sum) - logits.Value(row, label) : kNaN;
-      check.Near(losses.Value(row, 0), loss, sum_error + kStep * std::abs(loss), row, -1);
+      check.ExpectNear(losses.Value(row, 0), loss, sum_error + kStep * std::abs(loss), row, -1);
       for (int64_t i = 0; i < filled; ++i) {
         if (!has_gradient) {
-          check.Untouched(gradient, row, i);
+          check.ExpectUntouched(gradient, row, i);
           continue;
         }
         const double weight = weights.Value(row, 0);
@@ -790,20 +796,19 @@ TYPED_TEST(KernelTable, SoftmaxLoss) {
         // p: exponent, exp 4, the sum, its inverse, a product; a difference, a product.
         const double p_error = p * (kStep * (below + 6) + sum_error) + kTiny;
         const double error = std::abs(weight) * p_error + 2 * kStep * std::abs(want);
-        check.Near(gradient.Value(row, i), want, i < vocabulary ? Bound<T>(want, error) : 0, row,
-                   i);
+        check.ExpectNear(gradient.Value(row, i), want, i < vocabulary ? Bound<T>(want, error) : 0,
+                         row, i);
       }
     }
-    check.CleanSurroundings(losses);
-    check.CleanSurroundings(gradient);
+    check.ExpectCleanSurroundings(losses);
+    check.ExpectCleanSurroundings(gradient);
   });
   SetThreadOrder(ThreadOrder::kForward);
 }
 
 // ---- Optimiser
 
-TYPED_TEST(KernelTable, SumOfSquares) {
-  if (kIsBf16<TypeParam>) return;  // Gradients are f32.
+TEST_F(F32KernelTable, SumOfSquares) {
   // 16,384 to a partial sum; the last has more partial sums than there are threads to add them.
   constexpr int64_t kCounts[] = {0, 1, 31, 33, 128, 4097, 16384, 16385, 70001, 257 * 16384 + 1};
   for (size_t i = 0; i < std::size(kCounts); ++i) {
@@ -821,16 +826,15 @@ TYPED_TEST(KernelTable, SumOfSquares) {
       want += static_cast<long double>(x.data()[k]) * x.data()[k];
     }
     // Squares are exact in f64; 64 to a thread and a tree of 256, twice.
-    check.Near(sum.At(0, 0), static_cast<double>(want),
-               static_cast<double>(want) * (64 + 8 + 2 + 8) * 0x1p-53, 0, 0);
-    check.CleanSurroundings(partials);
-    check.CleanSurroundings(sum);
+    check.ExpectNear(sum.At(0, 0), static_cast<double>(want),
+                     static_cast<double>(want) * (64 + 8 + 2 + 8) * 0x1p-53, 0, 0);
+    check.ExpectCleanSurroundings(partials);
+    check.ExpectCleanSurroundings(sum);
   }
   SetThreadOrder(ThreadOrder::kForward);
 }
 
-TYPED_TEST(KernelTable, AdamW) {
-  if (kIsBf16<TypeParam>) return;  // Gradients and adapters' moments are f32.
+TEST_F(F32KernelTable, AdamW) {
   ForRowShapes([&](const RowShape& shape) {
     const int64_t count = shape.rows * shape.width;
     AdamWNumbers n;
@@ -861,11 +865,11 @@ TYPED_TEST(KernelTable, AdamW) {
       // g, the difference, the product; the sum.
       const double mean_error =
           kStep * (n.one_minus_beta1 * (std::abs(g) + 2 * std::abs(difference)) + std::abs(mean));
-      check.Near(m.data()[i], mean, kSecondOrder * mean_error, i, 0);
+      check.ExpectNear(m.data()[i], mean, kSecondOrder * mean_error, i, 0);
       const double old = static_cast<double>(n.beta2) * v_before[i];
       const double square = old + static_cast<double>(n.one_minus_beta2) * g * g;
       // g twice, two products; the sum.
-      check.Near(v.data()[i], square, kSecondOrder * 5 * kStep * square, i, 1);
+      check.ExpectNear(v.data()[i], square, kSecondOrder * 5 * kStep * square, i, 1);
       const double denominator = std::sqrt(square) / n.root_correction2 + n.epsilon;
       const double update = n.step_size * (mean / denominator);
       const double decayed = static_cast<double>(parameter_before[i]) * n.decay;
@@ -873,13 +877,13 @@ TYPED_TEST(KernelTable, AdamW) {
       const double update_error =
           n.step_size / denominator * mean_error + (2.5 + 3 + 2) * kStep * std::abs(update);
       const double want = decayed - update;
-      check.Near(parameter.data()[i], want,
-                 kSecondOrder * (update_error + kStep * (std::abs(decayed) + std::abs(want))), i,
-                 2);
+      check.ExpectNear(parameter.data()[i], want,
+                       kSecondOrder * (update_error + kStep * (std::abs(decayed) + std::abs(want))),
+                       i, 2);
     }
-    check.CleanSurroundings(parameter);
-    check.CleanSurroundings(m);
-    check.CleanSurroundings(v);
+    check.ExpectCleanSurroundings(parameter);
+    check.ExpectCleanSurroundings(m);
+    check.ExpectCleanSurroundings(v);
   });
 }
 
@@ -1039,15 +1043,15 @@ TYPED_TEST(KernelTable, CopyInput) {
         const SegmentRows* segment = drop ? adapters.SegmentOf(shape.begin + row) : nullptr;
         for (int64_t c = 0; c < filled; ++c) {
           if (segment == nullptr || segment->threshold == 0 || c >= k) {
-            check.Exact(to.At(row, c), c < k ? x.At(row, c) : Rounded<T>(0), row, c);
+            check.ExpectExact(to.At(row, c), c < k ? x.At(row, c) : Rounded<T>(0), row, c);
             continue;
           }
           const double want = x.Value(row, c) * adapters.Factor(*segment, shape.begin + row, c);
           const double bound = Bound<T>(want, kStep * std::abs(want));  // A product.
-          check.Near(to.Value(row, c), want, bound, row, c);
+          check.ExpectNear(to.Value(row, c), want, bound, row, c);
         }
       }
-      check.CleanSurroundings(to);
+      check.ExpectCleanSurroundings(to);
     }
   });
 }
@@ -1056,8 +1060,8 @@ constexpr Rows kChosenRows[] = {Rows::kAll, Rows::kWithoutDropout, Rows::kWithDr
 
 // That `to` has what PlaceHidden makes of `hidden`.
 template <typename T>
-void CheckPlaced(const Adapters<T>& adapters, int64_t begin, int linear, Rows rows,
-                 const Matrix<T>& hidden, const Matrix<T>& to, Check* check) {
+void ExpectPlaced(const Adapters<T>& adapters, int64_t begin, int linear, Rows rows,
+                  const Matrix<T>& hidden, const Matrix<T>& to, Check* check) {
   const std::vector<Column>& columns = adapters.ColumnsOf(linear);
   for (int64_t row = 0; row < to.rows(); ++row) {
     const SegmentRows* segment = adapters.SegmentOf(begin + row);
@@ -1069,17 +1073,17 @@ void CheckPlaced(const Adapters<T>& adapters, int64_t begin, int linear, Rows ro
       const bool own =
           chosen && column.slice >= segment->slice_begin && column.slice < segment->slice_end;
       if (!own) {
-        check->Exact(to.At(row, c), Rounded<T>(0), row, c);
+        check->ExpectExact(to.At(row, c), Rounded<T>(0), row, c);
       } else if (adapters.flags[column.slice] != 0) {
-        check->Near(to.Value(row, c), kNaN, 0, row, c);
+        check->ExpectNear(to.Value(row, c), kNaN, 0, row, c);
         if (to.IsUntouched(row, c)) ADD_FAILURE() << row << " is not written";
       } else {
         const int64_t at = adapters.slices[column.slice].hidden_column + column.rank_index;
-        check->Exact(to.At(row, c), hidden.At(row, at), row, c);
+        check->ExpectExact(to.At(row, c), hidden.At(row, at), row, c);
       }
     }
   }
-  check->CleanSurroundings(to);
+  check->ExpectCleanSurroundings(to);
 }
 
 TYPED_TEST(KernelTable, SelectHidden) {
@@ -1117,16 +1121,16 @@ TYPED_TEST(KernelTable, SelectHidden) {
       }
       for (int64_t c = 0; c < adapters.hidden_width; ++c) {
         if (from[c] < 0) {
-          check.Untouched(hidden, row, c);
+          check.ExpectUntouched(hidden, row, c);
           continue;
         }
         const double want = scale[c] * sums.Value(row, from[c]);
         const double bound = Bound<T>(want, kStep * std::abs(want));  // A product.
-        check.Near(hidden.Value(row, c), want, bound, row, c);
+        check.ExpectNear(hidden.Value(row, c), want, bound, row, c);
       }
     }
-    check.CleanSurroundings(hidden);
-    if (places) CheckPlaced(adapters, shape.begin, linear, chosen_rows, hidden, to, &check);
+    check.ExpectCleanSurroundings(hidden);
+    if (places) ExpectPlaced(adapters, shape.begin, linear, chosen_rows, hidden, to, &check);
   });
 }
 
@@ -1147,7 +1151,7 @@ TYPED_TEST(KernelTable, PlaceHidden) {
                   shape.rank, linear, static_cast<int>(rows), shape.gap, shape.offset);
       PlaceHidden<T>(nullptr, table, {shape.begin, shape.rows}, linear, rows, hidden.data(),
                      hidden.stride(), width, to.data(), to.stride());
-      CheckPlaced(adapters, shape.begin, linear, rows, hidden, to, &check);
+      ExpectPlaced(adapters, shape.begin, linear, rows, hidden, to, &check);
       EXPECT_EQ(hidden.Bytes(), before);
     }
   });
@@ -1174,7 +1178,7 @@ TYPED_TEST(KernelTable, PlaceB) {
     PlaceB<T>(nullptr, adapters.Upload(), columns.data(), width, shape.features, to.data(),
               to.stride());
     std::vector<int32_t> flags(adapters.slices.size());
-    check.AllExact(to, [&](int64_t row, int64_t c) {
+    check.ExpectAllExact(to, [&](int64_t row, int64_t c) {
       const auto& [slice, r] = columns[c];
       return slice < 0 ? Rounded<T>(0) : FiniteOf(adapters.b[slice], row, r, &flags[slice]);
     });
@@ -1195,7 +1199,7 @@ TYPED_TEST(KernelTable, PlaceA) {
                 shape.offset);
     PlaceA<T>(nullptr, adapters.Upload(), columns.data(), width, k, filled, to.data(), to.stride());
     std::vector<int32_t> flags(adapters.slices.size());
-    check.AllExact(to, [&](int64_t c, int64_t column) {
+    check.ExpectAllExact(to, [&](int64_t c, int64_t column) {
       const auto& [slice, r] = columns[c];
       return slice < 0 || column >= k ? Rounded<T>(0)
                                       : FiniteOf(adapters.a[slice], r, column, &flags[slice]);
@@ -1222,17 +1226,17 @@ TYPED_TEST(KernelTable, FinishInputGradient) {
       const SegmentRows* segment = has_adapters ? adapters.SegmentOf(shape.begin + row) : nullptr;
       for (int64_t c = 0; c < k; ++c) {
         if (segment == nullptr || segment->threshold == 0) {
-          check.Exact(dx.At(row, c), Rounded<T>(base.Value(row, c)), row, c);
+          check.ExpectExact(dx.At(row, c), Rounded<T>(base.Value(row, c)), row, c);
           continue;
         }
         const double own = added.Value(row, c) * adapters.Factor(*segment, shape.begin + row, c);
         const double want = base.Value(row, c) + own;
         // A product and a sum.
         const double bound = Bound<T>(want, kStep * (std::abs(own) + std::abs(want)));
-        check.Near(dx.Value(row, c), want, bound, row, c);
+        check.ExpectNear(dx.Value(row, c), want, bound, row, c);
       }
     }
-    check.CleanSurroundings(dx);
+    check.ExpectCleanSurroundings(dx);
   });
 }
 
@@ -1408,19 +1412,20 @@ ForwardResult WantForward(const AttentionCase<T>& test, bool rounds_p) {
 
 // Compares rows of spans; others must be untouched.
 template <typename T>
-void Compare(const Matrix<T>& got, const std::vector<bool>& of_span,
-             const std::vector<double>& want, const std::vector<double>& bound, Check* check) {
+void ExpectAsWanted(const Matrix<T>& got, const std::vector<bool>& of_span,
+                    const std::vector<double>& want, const std::vector<double>& bound,
+                    Check* check) {
   for (int64_t row = 0; row < got.rows(); ++row) {
     for (int64_t c = 0; c < got.columns(); ++c) {
       if (!of_span[row]) {
-        check->Untouched(got, row, c);
+        check->ExpectUntouched(got, row, c);
       } else {
         const int64_t at = row * got.columns() + c;
-        check->Near(got.Value(row, c), want[at], bound[at], row, c);
+        check->ExpectNear(got.Value(row, c), want[at], bound[at], row, c);
       }
     }
   }
-  check->CleanSurroundings(got);
+  check->ExpectCleanSurroundings(got);
 }
 
 template <typename T>
@@ -1490,10 +1495,10 @@ TYPED_TEST(KernelTable, AttentionForward) {
     Check check(AttentionKernel<T>("forward", shape.head_dim), kTypeName<T>, SizesText(shape));
     AttentionForward<T>(nullptr, test.arguments, pieces.data(), std::ssize(pieces), test.q.data(),
                         test.k.data(), test.v.data(), out.data(), keeps_lse ? lse.data() : nullptr);
-    Compare(out, test.QueriesOfSpans(), want.want, want.bound, &check);
+    ExpectAsWanted(out, test.QueriesOfSpans(), want.want, want.bound, &check);
     const std::vector<bool> kept =
         keeps_lse ? test.QueriesOfSpans() : std::vector<bool>(test.query_rows);
-    Compare(lse, kept, want.lse_want, want.lse_bound, &check);
+    ExpectAsWanted(lse, kept, want.lse_want, want.lse_bound, &check);
   });
 }
 
@@ -1526,11 +1531,11 @@ TYPED_TEST(KernelTable, AttentionDecode) {
     AttentionDecode<T>(nullptr, test.arguments, queries.data(), std::ssize(queries), longest,
                        test.q.data(), test.k.data(), test.v.data(), out.data(),
                        keeps_lse ? lse.data() : nullptr, scratch.data());
-    Compare(out, test.QueriesOfSpans(), want.want, want.bound, &check);
+    ExpectAsWanted(out, test.QueriesOfSpans(), want.want, want.bound, &check);
     const std::vector<bool> kept =
         keeps_lse ? test.QueriesOfSpans() : std::vector<bool>(test.query_rows);
-    Compare(lse, kept, want.lse_want, want.lse_bound, &check);
-    check.CleanSurroundings(scratch);
+    ExpectAsWanted(lse, kept, want.lse_want, want.lse_bound, &check);
+    check.ExpectCleanSurroundings(scratch);
   });
   SetThreadOrder(ThreadOrder::kForward);
 }
@@ -1650,12 +1655,12 @@ TYPED_TEST(KernelTable, AttentionBackward) {
                          dq.data(), dk.data(), dv.data());
     const std::string sizes = SizesText(shape);
     Check check_delta("attention delta", kTypeName<T>, sizes);
-    Compare(delta, queries, want.delta, want.delta_bound, &check_delta);
+    ExpectAsWanted(delta, queries, want.delta, want.delta_bound, &check_delta);
     Check check_dq(AttentionKernel<T>("dQ", shape.head_dim), kTypeName<T>, sizes);
-    Compare(dq, queries, want.dq, want.dq_bound, &check_dq);
+    ExpectAsWanted(dq, queries, want.dq, want.dq_bound, &check_dq);
     Check check_dkdv(AttentionKernel<T>("dK and dV", shape.head_dim), kTypeName<T>, sizes);
-    Compare(dk, keys, want.dk, want.dk_bound, &check_dkdv);
-    Compare(dv, keys, want.dv, want.dv_bound, &check_dkdv);
+    ExpectAsWanted(dk, keys, want.dk, want.dk_bound, &check_dkdv);
+    ExpectAsWanted(dv, keys, want.dv, want.dv_bound, &check_dkdv);
   });
 }
 
