@@ -38,12 +38,12 @@ class CountResultsTest(unittest.TestCase):
                 {"name": "test.log", "uri": "file:///absent"},
                 {"name": "test.xml", "uri": path.as_uri()}]}})
 
-    def count(self):
+    def count(self, *options):
         """Returns the status, the lines printed and the line appended."""
         events = self.folder / "events"
         events.write_text("".join(json.dumps(event) + "\n" for event in self.events))
         counts = self.folder / "counts"
-        result = subprocess.run([sys.executable, PROGRAM, f"--append={counts}", events],
+        result = subprocess.run([sys.executable, PROGRAM, f"--append={counts}", *options, events],
                                 capture_output=True, text=True, check=False)
         return result.returncode, result.stdout.splitlines(), counts.read_text()
 
@@ -64,6 +64,20 @@ class CountResultsTest(unittest.TestCase):
                             "completed": {}})
         self.assertEqual(self.count()[1], ["FAILED //a:b_test (not built)",
                                            "0 passed, 1 failed, 0 skipped"])
+
+    def test_what_an_interruption_left_no_time_for_failed_unless_a_share_was_asked_for(self):
+        self.events.append({"id": {"targetCompleted": {"label": "//a:late_test"}},
+                            "aborted": {"reason": "USER_INTERRUPTED"}})
+        self.events.append({"id": {"targetCompleted": {"label": "//a:broken_test"}},
+                            "completed": {}})
+        self.add_result("//a:under_way_test", "INCOMPLETE", PASSED_XML)
+        self.add_result("//a:t_test", "PASSED", PASSED_XML)
+        self.assertEqual(self.count()[1][-1], "1 passed, 3 failed, 0 skipped")
+        self.assertEqual(self.count("--share")[:2], (1, [
+            "FAILED //a:broken_test (not built)",
+            "skipped //a:late_test: no time was left",
+            "skipped //a:under_way_test: no time was left",
+            "1 passed, 1 failed, 2 skipped"]))
 
     def test_of_several_attempts_the_last_one_counts(self):
         self.add_result("//a:t_test", "FAILED", "", attempt=1)

@@ -3,7 +3,8 @@
 #
 # A phase is a function. It runs commands through `bounded`, which stops them when the phase's
 # budget is used up, and adds what it tested to $COUNTS, a file of lines "passed failed skipped".
-# A phase that fails without having counted a failure counts as one.
+# A phase that fails without having counted a failure counts as one. One with less than a minute is
+# skipped, and says so.
 
 # shellcheck shell=bash
 
@@ -34,7 +35,12 @@ phase() {
   from=$(counted_lines)
   PHASE_END_S=$((SECONDS + budget_s))
   echo "=== $name (at most $budget_s s)"
-  "$@" || status=$?
+  if ((budget_s >= 60)); then
+    "$@" || status=$?
+  else
+    echo "skipped: no time was left"
+    count 0 0 1
+  fi
   failed=$(awk -v from="$from" 'NR > from { f += $2 } END { print f + 0 }' "$COUNTS")
   if ((status != 0 && failed == 0)); then count 0 1 0; fi
   if ((status != 0)); then echo "=== $name FAILED (status $status)"; fi
@@ -47,10 +53,22 @@ bounded() {
   timeout --foreground --signal=INT --kill-after=30 "$((left_s > 1 ? left_s : 1))" "$@"
 }
 
+# The lesser of BUDGET_S and what is left until TOTAL_S seconds after the script began.
+within() {
+  local budget_s=$1 left_s=$(($2 - SECONDS))
+  echo "$((budget_s < left_s ? budget_s : left_s))"
+}
+
 # bazel_test [ARGUMENT...]: `bazel test`, and counts the test cases of the targets that ran.
 # Targets that were skipped by their tags do not count; no target at all is no failure.
-bazel_test() {
-  local events status=0
+bazel_test() { count_bazel_test "" "$@"; }
+
+# bazel_test for as long as the phase's budget lasts: what it left no time for counts as skipped.
+bazel_test_share() { count_bazel_test --share "$@"; }
+
+count_bazel_test() {
+  local option=$1 events status=0
+  shift
   events=$(mktemp)
   bounded bazel test --keep_going --build_event_json_file="$events" "$@" || status=$?
   # 4: the build is fine and no test target matched.
@@ -58,7 +76,9 @@ bazel_test() {
     echo "no test target here: $*"
     status=0
   fi
-  tests/count_results --append="$COUNTS" "$events" || status=$((status == 0 ? 1 : status))
+  # 124: stopped by `bounded`.
+  if [[ -n $option ]] && ((status == 124)); then status=0; fi
+  tests/count_results --append="$COUNTS" ${option:+"$option"} "$events" || status=$((status == 0 ? 1 : status))
   rm -f "$events"
   return "$status"
 }
