@@ -24,6 +24,7 @@ namespace deltaworks::scheduler {
 namespace {
 
 constexpr int kWarningsMax = 100;
+constexpr size_t kGangTokenBytes = 32;
 constexpr absl::string_view kMissingBlobs = "missing blobs: ";
 
 Decision Done(JobDraft* draft) {
@@ -276,6 +277,16 @@ Decision DecideEndLease(const EndLease& command, const DecisionContext& context)
   return Done(&draft);
 }
 
+// Whoever has it is let into the gang, so it is not derived from ids that people see.
+std::string NewGangToken(RandomBits random) {
+  std::string token;
+  while (token.size() < kGangTokenBytes) {
+    const uint64_t bits = random();
+    token.append(reinterpret_cast<const char*>(&bits), sizeof(bits));
+  }
+  return token;
+}
+
 Decision DecideGrant(const GrantAttempt& command, const DecisionContext& context) {
   const JobRecord* record = context.state.FindJob(command.job);
   if (record == nullptr || StateOf(*record) != v1::QUEUED) return {};
@@ -316,8 +327,14 @@ Decision DecideGrant(const GrantAttempt& command, const DecisionContext& context
     GangMember& member = *granted.add_members();
     member.set_worker(worker);
     member.set_worker_incarnation(incarnation);
+    if (const WorkerInfo* info = context.fleet.Find(worker)) {
+      member.set_address(info->environment.gang_address());
+    }
   };
-  if (!command.others.empty()) add_member(command.worker, command.worker_incarnation);
+  if (!command.others.empty()) {
+    add_member(command.worker, command.worker_incarnation);
+    granted.set_gang_token(NewGangToken(context.random));
+  }
   for (const auto& [worker, incarnation] : command.others) add_member(worker, incarnation);
   draft.Add(std::move(event));
   return Done(&draft);

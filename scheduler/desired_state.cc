@@ -29,8 +29,11 @@ v1::TrainTask Task(const JobRecord& record, absl::string_view worker, const Opti
   }
   *task.mutable_checkpoint_interval() = ToProto(options.checkpoint_interval);
   for (const GangMember& member : record.current().members()) {
-    if (member.worker() == worker) task.mutable_gang()->set_rank(task.gang().workers_size());
-    task.mutable_gang()->add_workers(member.worker());
+    v1::Gang& gang = *task.mutable_gang();
+    if (member.worker() == worker) gang.set_rank(gang.workers_size());
+    gang.add_workers(member.worker());
+    gang.add_addresses(member.address());
+    gang.set_token(record.current().gang_token());
   }
   return task;
 }

@@ -31,6 +31,7 @@ class GangTest : public ProtocolTest {
     for (int i = 0; i < count; ++i) {
       FakeWorker& joined = workers_.emplace_back(std::string(1, static_cast<char>('a' + i)));
       joined.environment.set_gang_size_max(8);
+      joined.environment.set_gang_address(absl::StrCat(joined.name, ":7"));
       (*joined.environment.mutable_labels())["rank"] = absl::StrCat(i);
       CHECK(h.Sync(&joined).ok());
     }
@@ -94,6 +95,10 @@ TEST_F(GangTest, AllOfItIsGrantedUnderOneEpochAndEachKnowsItsRank) {
     EXPECT_EQ(told.attempt_id(), attempt.attempt_id());
     EXPECT_EQ(told.train().gang().rank(), rank);
     EXPECT_THAT(told.train().gang().workers(), ElementsAre("workers/a", "workers/b"));
+    EXPECT_THAT(told.train().gang().addresses(), ElementsAre("workers/a:7", "workers/b:7"));
+    EXPECT_EQ(told.train().gang().token().size(), 32U);
+    EXPECT_EQ(told.train().gang().token(),
+              workers_[0].answer.assignments(0).train().gang().token());
   }
   EXPECT_EQ(workers_[2].answer.assignments_size(), 0);
   EXPECT_EQ(h.scheduler->leases().size(), 2);

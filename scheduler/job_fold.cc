@@ -82,6 +82,7 @@ void FoldGranted(const AttemptGranted& granted, const Event& event, JobRecord* r
   current.set_worker_incarnation(granted.attempt().worker_incarnation());
   current.set_alone(granted.attempt().alone());
   *current.mutable_members() = granted.members();
+  current.set_gang_token(granted.gang_token());
   if (status.has_checkpoint()) *current.mutable_start_checkpoint() = status.checkpoint();
 }
 

@@ -64,38 +64,62 @@ std::optional<std::string> FindDamage(const v1::ManifestFile& file, const std::s
 
 }  // namespace
 
+absl::StatusOr<v1::Manifest> ParseBaseManifest(const std::string& bytes,
+                                               const std::string& manifest_digest) {
+  DW_ASSIGN_OR_RETURN(v1::Manifest manifest, ParseManifest(bytes, manifest_digest));
+  if (manifest.kind() == v1::Manifest::BASE_MODEL) return manifest;
+  return absl::InvalidArgumentError(absl::StrCat(manifest_digest, " is a manifest of kind ",
+                                                 v1::Manifest::Kind_Name(manifest.kind()),
+                                                 ", want BASE_MODEL"));
+}
+
 BaseCache::BaseCache(std::string folder, StoreClient& store, Metrics& metrics)
     : folder_(std::move(folder)),
       store_(store),
       bytes_fetched_(
           metrics.Counter("deltaworks_base_cache_fetched_bytes_total",
                           "Bytes of base models and their manifests that the store sent")),
+      bytes_from_gang_(metrics.Counter("deltaworks_base_cache_gang_bytes_total",
+                                       "Bytes of base models that another member of a gang sent")),
       chunks_corrupt_(metrics.Counter(
           "deltaworks_base_cache_corrupt_files_total",
           "Files of base models, found in the cache, that did not match their digest")) {}
 
-absl::StatusOr<std::string> BaseCache::Ensure(const BlobAccess& access,
-                                              const std::string& manifest_digest,
-                                              const std::function<bool()>& cancelled) {
-  if (!IsSha256Digest(manifest_digest)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("base_manifest_digest is \"", manifest_digest, "\", want sha256:..."));
-  }
-  const std::string hex = manifest_digest.substr(kDigestPrefix.size());
-  const std::string folder = absl::StrCat(folder_, "/bases/", hex);
-  DW_RETURN_IF_ERROR(MakeDirectories(absl::StrCat(folder_, "/bases")));
-  DW_ASSIGN_OR_RETURN(const FileLock lock, Lock(folder + ".lock", cancelled));
-  {
-    MutexLock guard(&mutex_);
-    if (verified_.contains(manifest_digest) && Exists(folder)) return folder;
-  }
+TransferOptions BaseCache::TransferOptionsOf(const std::function<bool()>& cancelled) {
   TransferOptions options = CancelledBy(cancelled);
   options.received = [this](int64_t bytes) {
     bytes_fetched_.Increment(static_cast<double>(bytes));
   };
-  DW_RETURN_IF_ERROR(FetchOrRepair(access, manifest_digest, folder, options));
+  return options;
+}
+
+bool BaseCache::IsVerified(const std::string& manifest_digest, const std::string& folder) {
+  MutexLock guard(&mutex_);
+  return verified_.contains(manifest_digest) && Exists(folder);
+}
+
+void BaseCache::SetVerified(const std::string& manifest_digest) {
   MutexLock guard(&mutex_);
   verified_.insert(manifest_digest);
+}
+
+absl::StatusOr<std::string> BaseCache::FolderOf(const std::string& manifest_digest) const {
+  if (!IsSha256Digest(manifest_digest)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("base_manifest_digest is \"", manifest_digest, "\", want sha256:..."));
+  }
+  DW_RETURN_IF_ERROR(MakeDirectories(absl::StrCat(folder_, "/bases")));
+  return absl::StrCat(folder_, "/bases/", manifest_digest.substr(kDigestPrefix.size()));
+}
+
+absl::StatusOr<std::string> BaseCache::Ensure(const BlobAccess& access,
+                                              const std::string& manifest_digest,
+                                              const std::function<bool()>& cancelled) {
+  DW_ASSIGN_OR_RETURN(const std::string folder, FolderOf(manifest_digest));
+  DW_ASSIGN_OR_RETURN(const FileLock lock, Lock(folder + ".lock", cancelled));
+  if (IsVerified(manifest_digest, folder)) return folder;
+  DW_RETURN_IF_ERROR(FetchOrRepair(access, manifest_digest, folder, TransferOptionsOf(cancelled)));
+  SetVerified(manifest_digest);
   return folder;
 }
 
@@ -103,12 +127,7 @@ absl::Status BaseCache::FetchOrRepair(const BlobAccess& access, const std::strin
                                       const std::string& folder, const TransferOptions& options) {
   DW_ASSIGN_OR_RETURN(const std::string bytes,
                       DownloadBytes(store_, access, manifest_digest, kManifestBytesMax, options));
-  DW_ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseManifest(bytes, manifest_digest));
-  if (manifest.kind() != v1::Manifest::BASE_MODEL) {
-    return absl::InvalidArgumentError(absl::StrCat(manifest_digest, " is a manifest of kind ",
-                                                   v1::Manifest::Kind_Name(manifest.kind()),
-                                                   ", want BASE_MODEL"));
-  }
+  DW_ASSIGN_OR_RETURN(const v1::Manifest manifest, ParseBaseManifest(bytes, manifest_digest));
   if (Exists(folder)) {
     if (IsIntact(manifest, folder)) return absl::OkStatus();
     return DownloadFiles(store_, access, manifest, folder, options);

@@ -1,11 +1,8 @@
 // The download half of blob_transfer.h.
 
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
 #include <memory>
 #include <utility>
@@ -16,6 +13,7 @@
 #include "services/base/manifest.h"
 #include "services/base/resource_names.h"
 #include "services/clients/blob_transfer.h"
+#include "services/clients/part_file.h"
 #include "services/clients/retry.h"
 #include "trainer/base/file.h"
 #include "trainer/base/sha256.h"
@@ -26,63 +24,10 @@ namespace {
 
 constexpr int kChunkAttempts = 2;
 
-// "NAME.part": verified chunks from the beginning, nothing else. Removed only by Finish().
-class PartFile {
- public:
-  static absl::StatusOr<std::unique_ptr<PartFile>> Open(const std::string& path) {
-    std::string part_path = path + ".part";
-    const int fd = open(part_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd < 0) return ErrnoStatus(errno, part_path, "open");
-    return std::unique_ptr<PartFile>(new PartFile(path, std::move(part_path), fd));
-  }
-  ~PartFile() { close(fd_); }
-
-  // Keeps the leading chunks that are right; returns their bytes.
-  absl::StatusOr<int64_t> KeepVerified(const v1::ManifestFile& file) {
-    int64_t offset = 0;
-    std::string chunk;
-    for (const std::string& digest : file.chunk_digests()) {
-      chunk.resize(std::min(kChunkBytes, file.size_bytes() - offset));
-      const ssize_t got = pread(fd_, chunk.data(), chunk.size(), offset);
-      if (got != static_cast<ssize_t>(chunk.size()) || Sha256Digest(chunk) != digest) break;
-      offset += got;
-    }
-    if (ftruncate(fd_, offset) != 0) return ErrnoStatus(errno, part_path_, "ftruncate");
-    return offset;
-  }
-
-  absl::Status Append(int64_t offset, absl::string_view data) {
-    while (!data.empty()) {
-      const ssize_t count = pwrite(fd_, data.data(), data.size(), offset);
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) return ErrnoStatus(errno, part_path_, "write");
-      offset += count;
-      data.remove_prefix(static_cast<size_t>(count));
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status Finish() {
-    if (fchmod(fd_, 0444) != 0) return ErrnoStatus(errno, part_path_, "chmod");
-    if (fsync(fd_) != 0) return ErrnoStatus(errno, part_path_, "fsync");
-    if (rename(part_path_.c_str(), path_.c_str()) != 0) return ErrnoStatus(errno, path_, "rename");
-    return SyncDirectoryOf(path_);
-  }
-
- private:
-  PartFile(std::string path, std::string part_path, int fd)
-      : path_(std::move(path)), part_path_(std::move(part_path)), fd_(fd) {}
-  const std::string path_;
-  const std::string part_path_;
-  const int fd_;
-};
-
 // Cuts a stream of pieces into chunks and hands on those that match their digest.
 class ChunkVerifier {
  public:
-  using Accept = std::function<absl::Status(int64_t offset, absl::string_view chunk)>;
-
-  ChunkVerifier(const v1::ManifestFile& file, Accept accept)
+  ChunkVerifier(const v1::ManifestFile& file, TakeChunk accept)
       : file_(file), accept_(std::move(accept)) {}
 
   // Where the next stream must begin: all before is verified and handed on.
@@ -126,7 +71,7 @@ class ChunkVerifier {
   }
 
   const v1::ManifestFile& file_;
-  const Accept accept_;
+  const TakeChunk accept_;
   int64_t offset_ = 0;
   std::string chunk_;
 };
@@ -192,6 +137,8 @@ absl::Status CheckChunks(const v1::ManifestFile& file) {
                                                  " bytes, want ", want));
 }
 
+}  // namespace
+
 bool IsThere(const v1::ManifestFile& file, const std::string& path) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0 || info.st_size != file.size_bytes()) return false;
@@ -199,18 +146,23 @@ bool IsThere(const v1::ManifestFile& file, const std::string& path) {
   return mapped.ok() && Sha256Digest((*mapped)->bytes()) == file.digest();
 }
 
-}  // namespace
+absl::Status StreamFile(StoreClient& store, const BlobAccess& access, const v1::ManifestFile& file,
+                        int64_t offset, TakeChunk take, const TransferOptions& options) {
+  DW_RETURN_IF_ERROR(CheckChunks(file));
+  ChunkVerifier verifier(file, std::move(take));
+  verifier.Start(offset);
+  return Fetch(store, access, file, options, verifier);
+}
 
 absl::Status DownloadFile(StoreClient& store, const BlobAccess& access,
                           const v1::ManifestFile& file, const std::string& path,
                           const TransferOptions& options) {
-  DW_RETURN_IF_ERROR(CheckChunks(file));
   DW_ASSIGN_OR_RETURN(const std::unique_ptr<PartFile> part, PartFile::Open(path));
   DW_ASSIGN_OR_RETURN(const int64_t kept, part->KeepVerified(file));
-  ChunkVerifier verifier(
-      file, [&](int64_t offset, absl::string_view chunk) { return part->Append(offset, chunk); });
-  verifier.Start(kept);
-  DW_RETURN_IF_ERROR(Fetch(store, access, file, options, verifier));
+  DW_RETURN_IF_ERROR(StreamFile(
+      store, access, file, kept,
+      [&](int64_t offset, absl::string_view chunk) { return part->Append(offset, chunk); },
+      options));
   return part->Finish();
 }
 

@@ -66,6 +66,16 @@ struct BlobAccess {
   std::string reference;
 };
 
+// Takes a chunk (4 MiB, the last one less) that matches its digest. An error ends the transfer.
+using TakeChunk = std::function<absl::Status(int64_t offset, absl::string_view chunk)>;
+
+// The chunks of a file from `offset` on, a multiple of 4 MiB, in order.
+absl::Status StreamFile(StoreClient& store, const BlobAccess& access, const v1::ManifestFile& file,
+                        int64_t offset, TakeChunk take, const TransferOptions& options = {});
+
+// Whether `path` has the size and digest of the file.
+bool IsThere(const v1::ManifestFile& file, const std::string& path);
+
 // Writes the file to `path`, replacing what is there.
 absl::Status DownloadFile(StoreClient& store, const BlobAccess& access,
                           const v1::ManifestFile& file, const std::string& path,

@@ -83,6 +83,7 @@ void Asks::AskStore(const std::string& job, const scheduler::JobRecord& record) 
   v1::ValidateTrainingRequest request;
   request.set_parent(absl::StrCat("tenants/", scheduler::TenantOf(job)));
   *request.mutable_spec() = record.job().train();
+  request.set_gang_size(record.job().placement().gang_size());
   Validate(std::move(request), [this, job](absl::StatusOr<v1::ValidateTrainingResponse> answer) {
     Finished(job, &validations_);
     if (answer.ok()) {

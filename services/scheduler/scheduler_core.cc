@@ -323,6 +323,7 @@ void SchedulerCore::EstimateJob(const v1::EstimateJobRequest& request, EstimateR
   v1::ValidateTrainingRequest question;
   question.set_parent(request.parent());
   *question.mutable_spec() = job->train();
+  question.set_gang_size(job->placement().gang_size());
   asks_.Validate(std::move(question),
                  [this, id, job = *std::move(job)](
                      absl::StatusOr<v1::ValidateTrainingResponse> answer) mutable {

@@ -55,6 +55,12 @@ absl::Status CheckEnvironment(const v1::WorkerEnvironment& environment) {
   DW_RETURN_IF_ERROR(CheckShort("environment.build_version", environment.build_version()));
   DW_RETURN_IF_ERROR(CheckAtLeast("environment.memory_bytes", environment.memory_bytes(), 0));
   DW_RETURN_IF_ERROR(CheckAtLeast("environment.gang_size_max", environment.gang_size_max(), 0));
+  DW_RETURN_IF_ERROR(CheckShort("environment.gang_address", environment.gang_address()));
+  if (environment.gang_size_max() > 1 && environment.gang_address().empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("environment.gang_address is empty, want HOST:PORT, since gang_size_max is ",
+                     environment.gang_size_max()));
+  }
   DW_RETURN_IF_ERROR(CheckCount("environment.labels", environment.labels_size(), kLabelsMax));
   for (const auto& [key, value] : environment.labels()) {
     DW_RETURN_IF_ERROR(CheckShort("environment.labels: a key", key));

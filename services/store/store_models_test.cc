@@ -722,6 +722,11 @@ TEST_F(StoreModelsTest, ASpecThatWorksIsResolvedAndCounted) {
   EXPECT_EQ(facts.dataset_manifest_digest(), dataset->manifest_digest());
   EXPECT_EQ(facts.train_examples(), 20);
   EXPECT_EQ(facts.total_steps(), 3 * 3) << "20 examples in steps of 8, three epochs";
+  v1::ValidateTrainingRequest of_gang = Spec();
+  of_gang.set_gang_size(2);
+  const auto shared = store_.client().ValidateTraining(of_gang);
+  ASSERT_TRUE(shared.ok()) << shared.status();
+  EXPECT_EQ(shared->facts().total_steps(), 3 * 2) << "steps of 8 examples by each of two";
   EXPECT_EQ(facts.total_parameters(), base.parameter_count());
   EXPECT_GT(facts.trainable_parameters(), 0);
   EXPECT_GT(facts.memory_bytes_max(), base.size_bytes());

@@ -155,7 +155,7 @@ absl::Status TrainingCheck::ReadData(Case& c, const v1::Dataset& dataset, const 
 // Targets, steps, parameters, memory.
 absl::Status TrainingCheck::Count(Case& c) {
   const v1::TrainSpec& spec = c.response.spec();
-  const trainer::TrainingConfig config = ToTrainingConfig(spec);
+  const trainer::TrainingConfig config = trainer::WholeBatch(ToTrainingConfig(spec), c.gang_size);
   if (absl::Status status = trainer::CheckTrainingConfig(config); !status.ok()) {
     Fail(c.response, "INVALID_SPEC", FieldOf(status.message(), "train.arguments"),
          status.message());
@@ -221,6 +221,7 @@ absl::StatusOr<v1::ValidateTrainingResponse> TrainingCheck::Validate(
     const std::string& tenant, const v1::ValidateTrainingRequest& request) {
   Case c;
   c.tenant = tenant;
+  c.gang_size = std::max(1, request.gang_size());
   *c.response.mutable_spec() = request.spec();
   const absl::Status status = Fill(c);
   if (absl::IsDataLoss(status) || absl::IsNotFound(status)) {

@@ -32,6 +32,7 @@ class TrainingCheck {
   // response.failure.
   struct Case {
     std::string tenant;
+    int gang_size = 1;
     v1::BaseModel base_model;
     v1::Dataset dataset;
     v1::Dataset validation;  // Without a name: none.

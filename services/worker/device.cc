@@ -18,6 +18,7 @@
 #include "services/base/version.h"
 #include "trainer/backend/cpu/cpu_backend.h"
 #include "trainer/backend/cuda/cuda_backend.h"
+#include "trainer/backend/cuda/cuda_collective.h"
 #include "trainer/base/file.h"
 #include "trainer/base/status_macros.h"
 
@@ -111,6 +112,7 @@ absl::StatusOr<Device> OpenCard(const DeviceSettings& settings, int number) {
   device.new_backend = [number](trainer::DType type) {
     return trainer::NewCudaBackend({.compute_type = type, .device = number});
   };
+  device.new_collective = [number] { return trainer::NewCudaCollectiveDevice(number); };
   v1::WorkerEnvironment& environment = device.environment;
   environment.set_device_kind("cuda");
   environment.set_device_description(card.name);

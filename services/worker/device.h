@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "proto/deltaworks/v1/worker_service.pb.h"
 #include "trainer/backend/backend.h"
+#include "trainer/comm/collective_device.h"
 
 namespace deltaworks::services {
 
@@ -33,6 +34,8 @@ struct DeviceSettings {
 struct Device {
   v1::WorkerEnvironment environment;  // Without bases_cached.
   std::function<absl::StatusOr<std::unique_ptr<trainer::Backend>>(trainer::DType)> new_backend;
+  // For gangs; empty if the device's memory is the host's.
+  std::function<absl::StatusOr<std::unique_ptr<trainer::CollectiveDevice>>()> new_collective;
 };
 
 // "auto" becomes "cuda:0" if this build and machine can use one, else "cpu:0", and the log says

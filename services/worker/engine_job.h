@@ -3,7 +3,6 @@
 #ifndef DELTAWORKS_SERVICES_WORKER_ENGINE_JOB_H_
 #define DELTAWORKS_SERVICES_WORKER_ENGINE_JOB_H_
 
-#include <atomic>
 #include <memory>
 #include <string>
 
@@ -18,15 +17,21 @@ struct JobEngine::Job {
   bool finished() const { return !probe_digest.empty(); }
   // Its last step is done; the evaluation after it may be under way.
   bool did_last_step() const { return run->step() == run->total_steps(); }
+  GangMember* gang() const { return prepared == nullptr ? nullptr : prepared->gang.get(); }
+  // Of a gang, rank 0 alone checkpoints and has the result.
+  bool follows() const { return gang() != nullptr && gang()->rank() != 0; }
+  // Ordered; a gang leaves once all its members know, at the same step's end.
+  bool may_leave() const { return gang() == nullptr ? leaves : run->asked_to_stop(); }
   // Takes part in the next pass.
   bool trains() const {
     return run != nullptr && run->active() && !(parked && run->at_step_boundary());
   }
 
   const AttemptKey key;
-  const std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
+  const std::shared_ptr<Cancellation> cancellation = std::make_shared<Cancellation>();
 
-  std::unique_ptr<PreparedJob> prepared;  // Null while it is being prepared.
+  // Null while it is being prepared. Its gang outlives the run.
+  std::unique_ptr<PreparedJob> prepared;
   TrainingBase* base = nullptr;
   MemoryPlan plan;
   std::unique_ptr<trainer::TrainingRun> run;

@@ -37,12 +37,16 @@ struct HeldAttempt {
   // Since when answers leave it out while it has no lease.
   std::optional<absl::Duration> unnamed_since;
 
+  int32_t rank = 0;  // In its gang; rank 0 alone reports metrics.
+
   TrainerState trainer = TrainerState::kWorking;
   bool training = false;  // Past preparation.
   bool leaving = false;   // Told YIELD, or draining.
   bool stopping = false;  // Told STOP, or failed here.
   bool left = false;      // The phase LEFT may be said.
   std::optional<v1::Failure> failure;
+  // Its gang broke: kept back until this ends, for the scheduler may know more.
+  EventLoop::TimerId gang_timer = 0;
   int64_t last_word_report = 0;  // Number of the first report that said LEFT or FAILED; 0: none.
 
   int64_t step = 0;

@@ -33,7 +33,7 @@ JobEngine::JobEngine(Options options, JobPreparer& preparer, TrainerEvents& even
       metrics_(metrics) {}
 
 JobEngine::~JobEngine() {
-  for (const auto& job : jobs_) *job->cancelled = true;
+  for (const auto& job : jobs_) job->cancellation->Cancel();
   jobs_.clear();  // Before the bases that they point to.
 }
 
@@ -47,6 +47,10 @@ JobEngine::Job* JobEngine::Find(const AttemptKey& key) {
 void JobEngine::Remove(const AttemptKey& key) {
   const Job* const job = Find(key);
   TrainingBase* const base = job == nullptr ? nullptr : job->base;
+  {
+    MutexLock lock(&mutex_);
+    cancellations_.erase(key.attempt_id);
+  }
   std::erase_if(jobs_, [&](const auto& other) { return other->key == key; });
   // What is left needs less, and another may need the rest.
   if (base != nullptr) base->cohort().ReleaseMemory();
@@ -76,11 +80,27 @@ void JobEngine::FailJob(Job& job, v1::Failure failure) {
 void JobEngine::Start(const AttemptKey& key, const v1::TrainTask& task) {
   CHECK(Find(key) == nullptr) << "attempt " << key.attempt_id << " was started twice";
   jobs_.push_back(std::make_unique<Job>(key));
-  preparer_.Prepare(key.job, task, jobs_.back()->cancelled, [this, key](Preparation preparation) {
-    options_.post([this, key, preparation = std::move(preparation)]() mutable {
-      OnPrepared(key, std::move(preparation));
-    });
-  });
+  {
+    MutexLock lock(&mutex_);
+    cancellations_[key.attempt_id] = jobs_.back()->cancellation;
+  }
+  preparer_.Prepare(key.job, task, jobs_.back()->cancellation,
+                    [this, key](Preparation preparation) {
+                      options_.post([this, key, preparation = std::move(preparation)]() mutable {
+                        OnPrepared(key, std::move(preparation));
+                      });
+                    });
+}
+
+void JobEngine::Interrupt(const AttemptKey& key) {
+  MutexLock lock(&mutex_);
+  const auto found = cancellations_.find(key.attempt_id);
+  if (found != cancellations_.end()) found->second->Cancel();
+}
+
+void JobEngine::InterruptAll() {
+  MutexLock lock(&mutex_);
+  for (const auto& [id, cancellation] : cancellations_) cancellation->Cancel();
 }
 
 void JobEngine::TakeCheckpoint(const AttemptKey& key) {
@@ -107,9 +127,11 @@ void JobEngine::Leave(const AttemptKey& key) {
   job->leaves = true;
   job->parked = false;  // Otherwise the step under way would never end.
   if (job->run == nullptr) {
-    *job->cancelled = true;
+    job->cancellation->Cancel();
     Remove(key);
     events_.OnLeft(key, nullptr);
+  } else if (job->gang() != nullptr) {
+    job->run->AskToStop();
   } else if (job->run->at_step_boundary()) {
     AtStepEnd(*job);
   }
@@ -118,7 +140,7 @@ void JobEngine::Leave(const AttemptKey& key) {
 void JobEngine::Stop(const AttemptKey& key) {
   Job* job = Find(key);
   if (job == nullptr) return;
-  *job->cancelled = true;
+  job->cancellation->Cancel();
   Remove(key);
   events_.OnLeft(key, nullptr);
 }
@@ -194,7 +216,7 @@ bool JobEngine::PassOf(TrainingBase& base, const std::vector<Job*>& jobs) {
       continue;
     }
     if (const absl::Status health = Health(*job); !health.ok()) {
-      FailJob(*job, MakeFailure("DIVERGED", v1::Failure::USER, std::string(health.message())));
+      FailJob(*job, RunFailure(*job, health));
     } else if (job->run->at_step_boundary()) {
       AtStepEnd(*job);
     }
@@ -212,7 +234,8 @@ void JobEngine::TellPass(TrainingBase& base, const std::vector<Job*>& jobs,
       .compute_type = ToNumberType(jobs.front()->prepared->compute_type),
       .duration = took};
   const bool first = base.TakeFirstPass();
-  bool typical = pass.status.ok() && !first;
+  // One of a gang waits for others.
+  bool typical = pass.status.ok() && !first && jobs.front()->gang() == nullptr;
   for (const trainer::RunTurn& turn : pass.turns) {
     parts.push_back({.tokens = turn.tokens,
                      .trainable_parameters = turn.run->adapter().elements(),
@@ -249,6 +272,14 @@ absl::Status JobEngine::Health(const Job& job) const {
   return absl::InvalidArgumentError(
       absl::StrCat("training diverged at step ", job.run->step(), ": a weight of the adapter is ",
                    *bad, ", want finite numbers; try a lower learning_rate"));
+}
+
+v1::Failure JobEngine::RunFailure(const Job& job, const absl::Status& health) const {
+  const std::string message(health.message());
+  if (job.gang() == nullptr || absl::IsInvalidArgument(health)) {
+    return MakeFailure("DIVERGED", v1::Failure::USER, message);
+  }
+  return MakeFailure(kGangBroke, v1::Failure::PLATFORM, message);
 }
 
 // Nothing was done for these jobs: the last of them to come goes and the others try again.
@@ -293,6 +324,7 @@ void JobEngine::TellProgress(Job& job, const trainer::StepMetrics& metrics) {
 }
 
 bool JobEngine::CheckpointDue(const Job& job) const {
+  if (job.follows()) return false;
   const int64_t save_steps = job.prepared->task.spec().arguments().save_steps();
   const bool by_steps = save_steps > 0 && job.run->step() % save_steps == 0 && !job.did_last_step();
   return job.checkpoint_wanted || by_steps;
@@ -301,10 +333,10 @@ bool JobEngine::CheckpointDue(const Job& job) const {
 void JobEngine::AtStepEnd(Job& job) {
   if (job.finished()) return;
   const AttemptKey key = job.key;
-  if (job.run->finished()) {
+  if (job.run->finished() && !job.follows()) {
     Finish(job);
-  } else if (job.leaves) {
-    std::shared_ptr<const Artifact> checkpoint = CheckpointIfNew(job);
+  } else if (job.run->finished() || job.may_leave()) {
+    std::shared_ptr<const Artifact> checkpoint = job.follows() ? nullptr : CheckpointIfNew(job);
     Remove(key);
     events_.OnLeft(key, std::move(checkpoint));
   } else if (CheckpointDue(job)) {

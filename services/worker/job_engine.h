@@ -9,8 +9,13 @@
 // own step's end. A job that is killed and started again from a checkpoint ends with the same
 // bytes.
 //
+// A member of a gang trains as the others do: it leaves at the step's end that all agree on, and
+// only rank 0 checkpoints and finishes; the others leave after their last step. While it waits for
+// them RunOnce() does not return; Interrupt() ends that.
+//
 // What does not fit in `memory_bytes` fails with OUT_OF_MEMORY and the plan: the user's fault only
-// if it would not fit alone. Thread-compatible, but for what JobPreparer calls back.
+// if it would not fit alone. Thread-compatible, but for what JobPreparer calls back, and
+// Interrupt.
 
 #ifndef DELTAWORKS_SERVICES_WORKER_JOB_ENGINE_H_
 #define DELTAWORKS_SERVICES_WORKER_JOB_ENGINE_H_
@@ -32,6 +37,8 @@
 #include "services/worker/seams.h"
 #include "services/worker/training_base.h"
 #include "trainer/backend/backend.h"
+#include "trainer/base/mutex.h"
+#include "trainer/comm/collective_device.h"
 #include "trainer/train/cohort.h"
 #include "trainer/train/training_run.h"
 
@@ -42,6 +49,8 @@ class JobEngine final : public Trainer {
   struct Options {
     // Makes the device's backend for kF32 or kBF16; called when a first job needs it.
     std::function<absl::StatusOr<std::unique_ptr<trainer::Backend>>(trainer::DType)> new_backend;
+    // The device as the gang's gradients leave it; empty if its memory is the host's.
+    std::function<absl::StatusOr<std::unique_ptr<trainer::CollectiveDevice>>()> new_collective;
     int64_t memory_bytes = 0;
     // Runs a function on the engine's thread, before the next pass; for what the preparer calls
     // back.
@@ -63,6 +72,11 @@ class JobEngine final : public Trainer {
               std::string adapter_config) override;
   void Forget(const AttemptKey& key) override;
 
+  // What the attempt (or all of them) waits for, now or later, ends with an error: Stop() follows.
+  // From any thread, while the engine lives.
+  void Interrupt(const AttemptKey& key);
+  void InterruptAll();
+
   // One pass of every base that has runs. False if there was nothing to do.
   bool RunOnce();
 
@@ -78,6 +92,7 @@ class JobEngine final : public Trainer {
   // Loads the base, makes the run, restores its checkpoint. False: failed, and the job is gone.
   bool Join(Job& job);
   bool MakeRun(Job& job);
+  absl::Status JoinGang(const Job& job);
   bool Restore(Job& job);
   // The plan fits beside what is there.
   // Of all jobs that train, and of `joining`, or nullptr. Jobs of one base share their passes.
@@ -98,6 +113,7 @@ class JobEngine final : public Trainer {
   // What waited for the run's step to end.
   void AtStepEnd(Job& job);
   void Finish(Job& job);
+  v1::Failure RunFailure(const Job& job, const absl::Status& health) const;
   bool CheckpointDue(const Job& job) const;
   // The adapter as it is, as the two files of a PEFT folder, in `files`; its digest.
   std::string AppendAdapter(const Job& job, std::vector<Artifact::File>* files) const;
@@ -114,6 +130,9 @@ class JobEngine final : public Trainer {
   std::map<std::pair<std::string, trainer::DType>, std::unique_ptr<TrainingBase>> bases_;
   // In the order in which they were started.
   std::vector<std::unique_ptr<Job>> jobs_;
+  Mutex mutex_;
+  // By attempt id.
+  std::map<std::string, std::shared_ptr<Cancellation>> cancellations_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace deltaworks::services

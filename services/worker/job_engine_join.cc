@@ -67,6 +67,12 @@ bool JobEngine::CheckMemory(Job& job) {
   return false;
 }
 
+absl::Status JobEngine::JoinGang(const Job& job) {
+  if (job.gang() == nullptr || !options_.new_collective) return absl::OkStatus();
+  DW_ASSIGN_OR_RETURN(std::unique_ptr<trainer::CollectiveDevice> device, options_.new_collective());
+  return job.gang()->JoinDevices(std::move(device));
+}
+
 bool JobEngine::MakeRun(Job& job) {
   const PreparedJob& prepared = *job.prepared;
   const trainer::Llama& model = job.base->model();
@@ -79,7 +85,15 @@ bool JobEngine::MakeRun(Job& job) {
   job.plan = PlanMemory(model.backend(), model.config(), job.base->bytes(), *targets,
                         prepared.config.micro_batch_tokens, *prepared.data);
   if (!CheckMemory(job)) return false;
-  auto run = trainer::TrainingRun::Create(model, prepared.config, prepared.data, prepared.identity);
+  if (const absl::Status joined = JoinGang(job); !joined.ok()) {
+    const bool broke = !job.gang()->PeerStatus().ok();
+    FailJob(job, MakeFailure(broke ? kGangBroke : "WORKER_ERROR", v1::Failure::PLATFORM,
+                             std::string(joined.message())));
+    return false;
+  }
+  auto run =
+      trainer::TrainingRun::Create(model, prepared.config, prepared.data, prepared.identity,
+                                   job.gang() == nullptr ? nullptr : &job.gang()->of_devices());
   if (run.ok()) {
     job.run = *std::move(run);
     return true;

@@ -328,8 +328,8 @@ TEST(JobFailuresTest, AFullLocalDiskIsWaitedForWhileTheJobIsWanted) {
   RetryPolicy full_disk;
   full_disk.sleep = [&](absl::Duration) { wanted = ++pauses < 3; };
   const auto prepare = [&] {
-    return PrepareJob(
-        kJ.job, TinyTask(), bases, world.store, [&] { return !wanted; }, full_disk);
+    return PrepareJob(kJ.job, TinyTask(), bases, world.store, [&] { return !wanted; },
+                      {.meet = nullptr, .full_disk = full_disk});
   };
   const Preparation given_up = prepare();
   EXPECT_EQ(given_up.job, nullptr);
@@ -386,12 +386,13 @@ TEST(JobFailuresTest, AJobCancelledWhileItWaitsForItsTurnIsNotPrepared) {
     Preparation preparation;
     {
       absl::Notification done;
-      PreparerThread preparer(*bases, world.store);
-      preparer.Prepare(kJ.job, TinyTask(), std::make_shared<std::atomic<bool>>(true),
-                       [&](Preparation prepared) {
-                         preparation = std::move(prepared);
-                         done.Notify();
-                       });
+      PreparerThread preparer(*bases, world.store, /*gang_listener=*/nullptr);
+      const auto cancellation = std::make_shared<Cancellation>();
+      cancellation->Cancel();
+      preparer.Prepare(kJ.job, TinyTask(), cancellation, [&](Preparation prepared) {
+        preparation = std::move(prepared);
+        done.Notify();
+      });
       done.WaitForNotification();
     }  // Its thread has ended, which TSan sees; it does not know Debian's absl::Notification.
     EXPECT_EQ(preparation.job, nullptr);

@@ -11,6 +11,7 @@
 #include "services/base/spec_conversion.h"
 #include "services/clients/blob_transfer.h"
 #include "services/worker/artifact.h"
+#include "services/worker/seams.h"
 #include "services/worker/training_task.h"
 #include "trainer/base/status_macros.h"
 #include "trainer/data/chat_renderer.h"
@@ -98,14 +99,14 @@ absl::Status FetchCheckpoint(StoreClient& store, const BlobAccess& access,
 class Preparing {
  public:
   Preparing(const std::string& job_name, const v1::TrainTask& task, BaseCache& bases,
-            StoreClient& store, const Cancelled& cancelled, const RetryPolicy& full_disk)
+            StoreClient& store, const Cancelled& cancelled, const PrepareOptions& prepare)
       : tenant_(TenantOf(job_name)),
         job_name_(job_name),
         bases_(bases),
         store_(store),
         cancelled_(cancelled),
+        prepare_(prepare),
         options_(OptionsOf(cancelled)),
-        full_disk_(full_disk),
         job_(std::make_unique<PreparedJob>()) {
     job_->task = task;
     job_->config = ToTrainingConfig(task.spec());
@@ -116,7 +117,8 @@ class Preparing {
   Preparation Run() {
     Preparation preparation;
     // A step that needs nothing of the store does not hear that the job is no longer wanted.
-    if (Wanted() && Base() && Wanted() && Examples() && Wanted() && Checkpoint()) {
+    if (Wanted() && Gang() && Wanted() && Base() && Wanted() && Examples() && Wanted() &&
+        Checkpoint()) {
       preparation.job = std::move(job_);
     } else {
       preparation.failure = std::move(failure_);
@@ -138,20 +140,47 @@ class Preparing {
   // Each thing is read through the resource that keeps it: a job itself keeps its checkpoints only.
   BlobAccess Through(const std::string& resource) const { return {tenant_, resource}; }
 
+  // The gang's code if another member is gone, for then that is why.
+  bool FailAfter(v1::Failure failure) {
+    const absl::Status peers = job_->gang == nullptr ? absl::OkStatus() : job_->gang->PeerStatus();
+    if (!peers.ok()) failure.set_code(kGangBroke);
+    return Fail(std::move(failure));
+  }
+
+  bool Gang() {
+    if (!job_->task.has_gang()) return true;
+    if (!prepare_.meet) {
+      return Fail(MakeFailure("WORKER_ERROR", v1::Failure::PLATFORM,
+                              "this worker has no --gang_address, want one for a gang"));
+    }
+    auto gang = prepare_.meet(job_->task.gang());
+    if (!gang.ok()) {
+      return Fail(MakeFailure(kGangBroke, v1::Failure::PLATFORM,
+                              absl::StrCat("the gang did not meet: ", gang.status().message())));
+    }
+    job_->gang = *std::move(gang);
+    return true;
+  }
+
+  absl::StatusOr<std::string> EnsureBase() {
+    const BlobAccess access = Through(job_->task.spec().base_model());
+    const std::string& digest = job_->task.facts().base_manifest_digest();
+    if (job_->gang == nullptr) return bases_.Ensure(access, digest, cancelled_);
+    return bases_.EnsureInGang(access, digest, cancelled_, job_->gang->of_hosts());
+  }
+
   bool Base() {
-    const auto ensure = [this] {
-      return bases_.Ensure(Through(job_->task.spec().base_model()),
-                           job_->task.facts().base_manifest_digest(), cancelled_);
-    };
-    absl::StatusOr<std::string> folder = ensure();
-    RetryState waiting(full_disk_);
-    while (absl::IsResourceExhausted(folder.status()) && !cancelled_() && waiting.Pause()) {
+    absl::StatusOr<std::string> folder = EnsureBase();
+    RetryState waiting(prepare_.full_disk);
+    while (absl::IsResourceExhausted(folder.status()) && job_->gang == nullptr && !cancelled_() &&
+           waiting.Pause()) {
       LogWarning("a job waits for room on the disk",
                  {{"job", job_name_}, {"error", folder.status()}});
-      folder = ensure();
+      folder = EnsureBase();
     }
-    if (!folder.ok())
-      return Fail(FetchFailure("the base model", FetchedTo::kDisk, folder.status()));
+    if (!folder.ok()) {
+      return FailAfter(FetchFailure("the base model", FetchedTo::kDisk, folder.status()));
+    }
     job_->base_folder = *std::move(folder);
     return true;
   }
@@ -210,8 +239,8 @@ class Preparing {
   BaseCache& bases_;
   StoreClient& store_;
   const Cancelled& cancelled_;
+  const PrepareOptions& prepare_;
   const TransferOptions options_;
-  const RetryPolicy& full_disk_;
   std::unique_ptr<PreparedJob> job_;
   v1::Failure failure_;
 };
@@ -220,17 +249,29 @@ class Preparing {
 
 Preparation PrepareJob(const std::string& job_name, const v1::TrainTask& task, BaseCache& bases,
                        StoreClient& store, const std::function<bool()>& cancelled,
-                       const RetryPolicy& full_disk) {
-  return Preparing(job_name, task, bases, store, cancelled, full_disk).Run();
+                       const PrepareOptions& options) {
+  return Preparing(job_name, task, bases, store, cancelled, options).Run();
+}
+
+Preparation PrepareJob(const std::string& job_name, const v1::TrainTask& task, BaseCache& bases,
+                       StoreClient& store, const std::shared_ptr<Cancellation>& cancellation,
+                       trainer::TcpListener* gang_listener, const RetryPolicy& full_disk) {
+  PrepareOptions options = {.meet = nullptr, .full_disk = full_disk};
+  if (gang_listener != nullptr) {
+    options.meet = [&](const v1::Gang& gang) {
+      return GangMember::Meet(gang, *gang_listener, cancellation);
+    };
+  }
+  return PrepareJob(
+      job_name, task, bases, store, [&] { return cancellation->cancelled(); }, options);
 }
 
 void PreparerThread::Prepare(const std::string& job_name, const v1::TrainTask& task,
-                             std::shared_ptr<const std::atomic<bool>> cancelled, Done done) {
-  worker_.Post(
-      [this, job_name, task, cancelled = std::move(cancelled), done = std::move(done)]() mutable {
-        done(PrepareJob(job_name, task, bases_, store_,
-                        [this, &cancelled] { return stopping_ || *cancelled; }));
-      });
+                             std::shared_ptr<Cancellation> cancellation, Done done) {
+  worker_.Post([this, job_name, task, cancellation = std::move(cancellation),
+                done = std::move(done)]() mutable {
+    done(PrepareJob(job_name, task, bases_, store_, cancellation, gang_listener_));
+  });
 }
 
 }  // namespace deltaworks::services

@@ -48,6 +48,10 @@ class WorkerProgram final : public ServiceProgram {
     flags.Add("memory_bytes", &options_.device.memory_bytes,
               "that jobs may use; 0: three quarters of what this process may have, "
               "or nearly all of a GPU");
+    flags.Add(
+        "gang_address", &options_.gang_address,
+        "HOST or HOST:PORT of this machine, where the other workers of a gang reach this one; "
+        "empty: it is part of no gang");
     flags.Add("labels", &options_.device.labels,
               "KEY=VALUE, for jobs that ask for workers with labels");
   }

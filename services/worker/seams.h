@@ -38,6 +38,9 @@ struct AttemptKey {
   bool operator==(const AttemptKey&) const = default;
 };
 
+// Failure.code of an attempt whose gang broke: the fault is another member's, or of the way there.
+inline constexpr char kGangBroke[] = "GANG_BROKE";
+
 // What comes out of a run that did all its steps.
 struct TrainedResult {
   std::shared_ptr<const Artifact> artifact;  // Of kind ADAPTER.

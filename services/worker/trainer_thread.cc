@@ -77,7 +77,9 @@ void TrainerThread::Shutdown() {
     stopping_ = true;
     changed_.SignalAll();
   }
+  engine_->InterruptAll();
   if (thread_.joinable()) thread_.join();
+  engine_->InterruptAll();  // What it had begun meanwhile.
 }
 
 void TrainerThread::Push(Command command) {
@@ -117,6 +119,7 @@ void TrainerThread::Leave(const AttemptKey& key) {
   Push([this, key] { engine_->Leave(key); });
 }
 void TrainerThread::Stop(const AttemptKey& key) {
+  engine_->Interrupt(key);  // It may be waiting for the others of its gang.
   Push([this, key] { engine_->Stop(key); });
 }
 void TrainerThread::Verify(const AttemptKey& key, std::string adapter_model,

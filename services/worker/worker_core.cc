@@ -146,6 +146,7 @@ void WorkerCore::StartAttempt(const v1::Assignment& assignment, absl::Duration l
   attempt.checkpoint_wait = attempt.checkpoint_interval;
   attempt.committed_step = assignment.committed_step();
   attempt.step = assignment.train().start_checkpoint().step();
+  attempt.rank = assignment.train().gang().rank();
   Renew(attempt, lease_end);
   if (draining_) {
     attempt.trainer = TrainerState::kGone;
@@ -239,7 +240,14 @@ void WorkerCore::OnLeaseTimer(const AttemptKey& key) {
 }
 
 void WorkerCore::BeginLeaving(HeldAttempt& attempt) {
-  if (attempt.leaving || attempt.stopping || attempt.trainer != TrainerState::kWorking) return;
+  if (attempt.leaving || attempt.stopping) return;
+  if (attempt.gang_timer != 0) {
+    loop_.Cancel(std::exchange(attempt.gang_timer, 0));
+    attempt.leaving = true;
+    Advance(attempt);
+    return;
+  }
+  if (attempt.trainer != TrainerState::kWorking) return;
   attempt.leaving = true;
   PauseCheckpointTimer(attempt);
   trainer_.Leave(attempt.key);
@@ -316,8 +324,8 @@ void WorkerCore::PauseCheckpointTimer(HeldAttempt& attempt) {
 }
 
 void WorkerCore::ClearTimers(HeldAttempt& attempt) {
-  for (EventLoop::TimerId* timer :
-       {&attempt.lease_timer, &attempt.checkpoint_timer, &attempt.retry_timer}) {
+  for (EventLoop::TimerId* timer : {&attempt.lease_timer, &attempt.checkpoint_timer,
+                                    &attempt.retry_timer, &attempt.gang_timer}) {
     if (*timer != 0) loop_.Cancel(std::exchange(*timer, 0));
   }
 }
@@ -347,6 +355,7 @@ void WorkerCore::OnProgress(const AttemptKey& key, v1::MetricPoint point) {
   if (attempt == nullptr || attempt->stopping) return;
   attempt->step = point.step();
   attempt->tokens_per_second = point.tokens_per_second();
+  if (attempt->rank != 0) return;
   const int64_t dropped = attempt->metrics.dropped();
   attempt->metrics.Add(std::move(point));
   metrics_.report_points_dropped.Increment(
@@ -382,7 +391,30 @@ void WorkerCore::OnLeft(const AttemptKey& key, std::shared_ptr<const Artifact> c
 }
 
 void WorkerCore::OnFailed(const AttemptKey& key, v1::Failure failure) {
-  if (HeldAttempt* attempt = Find(key)) Fail(*attempt, std::move(failure));
+  HeldAttempt* attempt = Find(key);
+  if (attempt == nullptr) return;
+  if (failure.code() == kGangBroke && !attempt->stopping) {
+    GangBroke(*attempt, std::move(failure));
+  } else {
+    Fail(*attempt, std::move(failure));
+  }
+}
+
+void WorkerCore::GangBroke(HeldAttempt& attempt, v1::Failure failure) {
+  LogWarning("the gang broke", {{"job", attempt.key.job}, {"error", failure.message()}});
+  attempt.trainer = TrainerState::kGone;
+  PauseCheckpointTimer(attempt);
+  if (attempt.leaving) {
+    Advance(attempt);  // Another one left first, as it was told to.
+    return;
+  }
+  attempt.gang_timer = loop_.PostAfter(
+      options_.gang_patience, [this, key = attempt.key, failure = std::move(failure)]() mutable {
+        HeldAttempt* waiting = Find(key);
+        if (waiting == nullptr) return;
+        waiting->gang_timer = 0;
+        Fail(*waiting, std::move(failure));
+      });
 }
 
 void WorkerCore::OnFinished(const AttemptKey& key, TrainedResult result) {

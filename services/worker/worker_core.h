@@ -60,6 +60,9 @@ class WorkerCore final : public TrainerEvents {
     int64_t attempts_max = 256;
     int64_t corrupt_reads_max = 3;  // Of a result, before the attempt fails.
     size_t ended_kept_max = 1'024;  // Ids of attempts that are never started again.
+    // How long a member of a gang that broke waits to be told to stop, before it fails: the cause
+    // is with another worker, of which the scheduler hears from itself or by its lease.
+    absl::Duration gang_patience = absl::Minutes(1);
     // How long a job may stay parked while the scheduler answers without naming it, as one does
     // that lost its state.
     absl::Duration unnamed_max = absl::Hours(1);
@@ -137,6 +140,7 @@ class WorkerCore final : public TrainerEvents {
   void BeginLeaving(HeldAttempt& attempt);
   void StopAttempt(HeldAttempt& attempt);
   void Fail(HeldAttempt& attempt, v1::Failure failure);
+  void GangBroke(HeldAttempt& attempt, v1::Failure failure);
   // Of a finished one, if it is still in memory.
   void DropRun(HeldAttempt& attempt);
   void AddLog(HeldAttempt& attempt, v1::JobEvent::Level level, std::string message);

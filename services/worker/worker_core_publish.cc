@@ -18,7 +18,7 @@ void WorkerCore::Advance(HeldAttempt& attempt) {
     PublishCheckpoint(attempt);
   } else if (attempt.result.has_value()) {
     AdvanceResult(attempt);
-  } else if (attempt.trainer == TrainerState::kGone) {
+  } else if (attempt.trainer == TrainerState::kGone && attempt.gang_timer == 0) {
     attempt.left = true;
     UrgentNews();
   }

@@ -1026,5 +1026,61 @@ TEST_F(WorkerCoreTest, AnIdleWorkerIsDrainedOnceTheSchedulerHeardOfIt) {
   EXPECT_TRUE(drained);
 }
 
+// ---- Gangs ----
+
+TEST_F(WorkerCoreTest, AFollowerOfAGangReportsStepsWithoutNumbersAndLeavesAfterItsLast) {
+  v1::SyncResponse grant = Grants();
+  grant.mutable_assignments(0)->mutable_train()->mutable_gang()->set_rank(1);
+  Answer(grant);
+  Pass(absl::Milliseconds(20));
+  core_->OnTraining(kKey, 0);
+  core_->OnProgress(kKey, PointAt(7));
+  core_->OnLeft(kKey, nullptr);
+  Pass(absl::Milliseconds(300));
+  EXPECT_EQ(LastReport().phase(), Report::LEFT);
+  EXPECT_EQ(LastReport().step(), 7);
+  EXPECT_EQ(LastReport().metrics_size(), 0);
+}
+
+class BrokenGangTest : public WorkerCoreTest {
+ protected:
+  void SetUp() override {
+    Training();
+    v1::Failure failure;
+    failure.set_code(kGangBroke);
+    failure.set_message("rank 1 of 2: connection closed by rank 0");
+    core_->OnFailed(kKey, failure);
+    loop_.RunReady();
+  }
+};
+
+TEST_F(BrokenGangTest, ItHoldsStillUntilTheSchedulerWhoKnowsTheCauseStopsIt) {
+  Renewed(absl::Seconds(20));
+  EXPECT_EQ(LastReport().phase(), Report::TRAINING);
+  Pass(absl::Seconds(2));
+  Answer(Says(v1::Assignment::STOP));
+  Pass(absl::Milliseconds(300));
+  EXPECT_EQ(LastReport().phase(), Report::LEFT);
+  EXPECT_FALSE(LastReport().has_failure());
+  Renewed(absl::Minutes(2));
+  EXPECT_FALSE(LastReport().has_failure());
+}
+
+TEST_F(BrokenGangTest, ItFailsAfterAMinuteInWhichNobodySaidSo) {
+  Renewed(absl::Seconds(50));
+  EXPECT_EQ(LastReport().phase(), Report::TRAINING);
+  Renewed(absl::Seconds(14));
+  EXPECT_EQ(LastReport().phase(), Report::FAILED);
+  EXPECT_EQ(LastReport().failure().code(), kGangBroke);
+}
+
+TEST_F(BrokenGangTest, ItLeavesIfAllWereToldToAndAnotherWasFaster) {
+  Pass(absl::Seconds(2));
+  Answer(Says(v1::Assignment::YIELD));
+  Pass(absl::Milliseconds(300));
+  EXPECT_EQ(LastReport().phase(), Report::LEFT);
+  EXPECT_FALSE(LastReport().has_failure());
+}
+
 }  // namespace
 }  // namespace deltaworks::services

@@ -37,6 +37,7 @@
 #include "services/worker/store_publisher.h"
 #include "services/worker/trainer_thread.h"
 #include "services/worker/worker_core.h"
+#include "trainer/comm/tcp_socket.h"
 
 namespace deltaworks::services {
 
@@ -50,6 +51,9 @@ class WorkerServer {
     std::string lock_folder;
     // Base models; shared by the workers of a node.
     std::string cache_folder;
+    // "HOST" or "HOST:PORT" of this machine, where the others of a gang reach this worker. Empty:
+    // it is part of no gang.
+    std::string gang_address;
   };
 
   // The references must outlive the server. `on_fatal` is called once, from the loop, if this
@@ -70,14 +74,16 @@ class WorkerServer {
 
  private:
   WorkerServer(const Options& options, std::string name, Device device, DeviceLock lock,
-               StoreClient& store, WorkerSyncClient& scheduler, const Clock& clock,
-               Metrics& metrics, std::function<void(absl::Status)> on_fatal);
+               std::unique_ptr<trainer::TcpListener> gang_listener, StoreClient& store,
+               WorkerSyncClient& scheduler, const Clock& clock, Metrics& metrics,
+               std::function<void(absl::Status)> on_fatal);
   // On lister_: the cache may be on a disk that hangs, and leases must not wait for it.
   void ListBases();
   // The core's last word; nothing that the loop runs later sends or publishes.
   void StopCore();
 
   DeviceLock lock_;
+  const std::unique_ptr<trainer::TcpListener> gang_listener_;  // Or nullptr.
   WorkerMetrics metrics_;
   BaseCache bases_;
   // Dropped by hand, who calls back before who is called.

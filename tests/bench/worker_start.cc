@@ -7,7 +7,6 @@
 
 #include <sys/resource.h>
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -123,8 +122,8 @@ class Benchmark final : private TrainerEvents, private JobPreparer {
                       settings_.micro_batch_tokens, *data_);
   }
 
-  void Prepare(const std::string&, const v1::TrainTask& task,
-               std::shared_ptr<const std::atomic<bool>>, Done done) override {
+  void Prepare(const std::string&, const v1::TrainTask& task, std::shared_ptr<Cancellation>,
+               Done done) override {
     const auto weights = trainer::ModelWeights::Open(settings_.model);
     CHECK(weights.ok()) << weights.status();
     data_ = trainer::ReadTokenData(settings_.data);

@@ -158,12 +158,13 @@ void Platform::MakeWorkers(const Options& options) {
     const std::string name = absl::StrCat("worker-", absl::StrReplaceAll(device, {{":", "-"}}));
     const std::string node = options.own_nodes ? name : "node";
     CHECK(MakeDirectories(CacheOf(node)).ok()) << node;
-    workers_.push_back(Make(name, "services/worker/worker", node,
-                            {absl::StrCat("--scheduler_address=", Route(name, *scheduler_)),
-                             absl::StrCat("--store_address=", Route(name, *store_)), TokenFlag(),
-                             absl::StrCat("--device=", device), "--machine_id=e2e", "--threads=1",
-                             absl::StrCat("--lock_folder=", folder_, "/", node, "/locks"),
-                             absl::StrCat("--cache_folder=", CacheOf(node))}));
+    workers_.push_back(Make(
+        name, "services/worker/worker", node,
+        {absl::StrCat("--scheduler_address=", Route(name, *scheduler_)),
+         absl::StrCat("--store_address=", Route(name, *store_)), TokenFlag(),
+         absl::StrCat("--device=", device), "--machine_id=e2e", "--threads=1",
+         "--gang_address=127.0.0.1", absl::StrCat("--lock_folder=", folder_, "/", node, "/locks"),
+         absl::StrCat("--cache_folder=", CacheOf(node))}));
   }
 }
 

@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <random>
 #include <sstream>
 #include <string>
 
@@ -14,7 +13,6 @@
 #include "services/base/manifest.h"
 #include "tests/e2e/platform.h"
 #include "tests/e2e/workload.h"
-#include "trainer/model/llama_tensors.h"
 
 namespace deltaworks::e2e {
 namespace {
@@ -22,27 +20,6 @@ namespace {
 // What a worker needs for one short example, and what its libraries keep: 75 to 85 MB were seen. A
 // copy of the base would add 63 MB in bf16, 127 MB in f32.
 constexpr int64_t kOwnBytesMax = 110'000'000;
-
-// A base of 60 MB in bf16: large beside what a worker needs for one short example.
-trainer::TinyModel LargerModel() {
-  trainer::TinyModel model = trainer::MakeTinyModel();
-  model.config.hidden_size = 1024;
-  model.config.intermediate_size = 4096;
-  model.config.head_dim = 256;
-  std::mt19937 random(1);
-  model.weights.clear();
-  for (const auto& [name, shape] : trainer::LlamaTensorShapes(model.config)) {
-    int64_t count = 1;
-    for (const int64_t size : shape) count *= size;
-    const int middle = shape.size() == 1 ? 64 : 0;
-    std::vector<float>& values = model.weights[name];
-    values.resize(static_cast<size_t>(count));
-    for (float& value : values) {
-      value = static_cast<float>(middle + static_cast<int>(random() % 16) - 8) / 64.0f;
-    }
-  }
-  return model;
-}
 
 // What one process has mapped of the files under a folder, in bytes.
 struct Mapped {
@@ -101,7 +78,7 @@ class TwoWorkersTest : public ::testing::TestWithParam<v1::NumberType> {};
 
 TEST_P(TwoWorkersTest, ShareOneCopyOfTheBaseAndDoNotChangeIt) {
   Platform platform({.devices = {"cpu:0", "cpu:1"}});
-  const v1::BaseModel base = ImportBase(platform, {.form = GetParam(), .model = LargerModel()});
+  const v1::BaseModel base = ImportBase(platform, {.form = GetParam(), .model = LargerModel(1024)});
   AddDataset(platform, "pairs", 64, 1);
   const int64_t anonymous_before = AnonymousBytes(platform.worker(0).pid());
   const std::string first = Submit(platform, SmallStepsJob("first")).name();

@@ -7,6 +7,7 @@
 #include "services/clients/blob_transfer.h"
 #include "services/clients/follow_job.h"
 #include "tests/e2e/await.h"
+#include "trainer/model/llama_tensors.h"
 
 namespace deltaworks::e2e {
 
@@ -33,6 +34,26 @@ v1::BaseModel AwaitImport(Platform& platform, const std::string& name) {
               }))
       << name << " is still importing";
   return base;
+}
+
+trainer::TinyModel LargerModel(int64_t hidden_size) {
+  trainer::TinyModel model = trainer::MakeTinyModel();
+  model.config.hidden_size = hidden_size;
+  model.config.intermediate_size = 4 * hidden_size;
+  model.config.head_dim = hidden_size / 4;
+  std::mt19937 random(1);
+  model.weights.clear();
+  for (const auto& [name, shape] : trainer::LlamaTensorShapes(model.config)) {
+    int64_t count = 1;
+    for (const int64_t size : shape) count *= size;
+    const int middle = shape.size() == 1 ? 64 : 0;
+    std::vector<float>& values = model.weights[name];
+    values.resize(static_cast<size_t>(count));
+    for (float& value : values) {
+      value = static_cast<float>(middle + static_cast<int>(random() % 16) - 8) / 64.0f;
+    }
+  }
+  return model;
 }
 
 v1::BaseModel ImportBase(Platform& platform, const BaseOptions& options) {

@@ -37,6 +37,10 @@ struct BaseOptions {
   trainer::TinyModel model = trainer::MakeTinyModel();
 };
 
+// Random weights, large beside what a worker needs for one short example: 64 bytes a squared
+// hidden_size in bf16, so 60 MB at 1,024.
+trainer::TinyModel LargerModel(int64_t hidden_size);
+
 // Writes the model as a Hugging Face folder, imports it, and returns it READY.
 v1::BaseModel ImportBase(Platform& platform, const BaseOptions& options = {});
 

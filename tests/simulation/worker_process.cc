@@ -18,6 +18,7 @@ v1::WorkerEnvironment Environment() {
   v1::WorkerEnvironment environment;
   environment.set_numerics_class(kNumericsClass);
   environment.set_gang_size_max(4);
+  environment.set_gang_address("simulated:1");
   environment.set_device("cpu:0");
   environment.set_device_kind("cpu");
   environment.set_memory_bytes(int64_t{6} << 30);

@@ -159,6 +159,16 @@ TEST(TcpRendezvousTest, WhoIsMissingIsNamedWithWhatWasTried) {
                     HasSubstr("Connection refused"), HasSubstr("rank 2")));
 }
 
+TEST(TcpRendezvousTest, AMeetingIsCalledOff) {
+  Meeting meeting(CommunicatorKind::kTcp, 2);
+  TcpGang gang = meeting.options(0, kLong).gang;
+  int asked = 0;
+  gang.cancelled = [&asked] { return ++asked == 3; };
+  const absl::Status status = MeetGang(gang, meeting.listener(0)).status();
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
+  EXPECT_THAT(Said(status), HasSubstr("rank 0 of 2: connect: the meeting is off"));
+}
+
 TEST(TcpRendezvousTest, APeerThatExpectsAnotherGangIsAnError) {
   Meeting meeting(CommunicatorKind::kTcp, 2);
   absl::Status status[2];

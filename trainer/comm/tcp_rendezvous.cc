@@ -21,6 +21,7 @@ namespace {
 constexpr absl::Duration kFirstPause = absl::Milliseconds(10);
 constexpr absl::Duration kPauseMax = absl::Seconds(1);
 constexpr absl::Duration kAttemptMax = absl::Seconds(10);  // Of one connect.
+constexpr absl::Duration kCancelledPoll = absl::Milliseconds(100);
 constexpr int kAcceptedAtOnce = 64;
 
 // A connection that we make.
@@ -62,6 +63,9 @@ class Rendezvous {
     while (missing() > 0) {
       const absl::Time now = MonotonicNow();
       if (now >= deadline_) return TooLate();
+      if (gang_.cancelled && gang_.cancelled()) {
+        return absl::AbortedError(absl::StrCat(Subject(), "the meeting is off"));
+      }
       DropSilentStrangers(now);
       DW_RETURN_IF_ERROR(StartConnects(now));
       DW_RETURN_IF_ERROR(WaitAndHandle(now));
@@ -136,7 +140,7 @@ class Rendezvous {
   }
 
   absl::Status WaitAndHandle(absl::Time now) {
-    absl::Time wake = deadline_;
+    absl::Time wake = gang_.cancelled ? std::min(deadline_, now + kCancelledPoll) : deadline_;
     std::vector<pollfd> polled = {{listener_.fd(), POLLIN, 0}};
     for (const Outgoing& each : outgoing_) {
       if (each.state == Outgoing::State::kPause || each.state == Outgoing::State::kConnect) {

@@ -15,6 +15,7 @@
 #ifndef DELTAWORKS_TRAINER_COMM_TCP_RENDEZVOUS_H_
 #define DELTAWORKS_TRAINER_COMM_TCP_RENDEZVOUS_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,8 @@ struct TcpGang {
   absl::Duration connect_timeout = absl::Minutes(1);  // For all connections together.
   absl::Duration hello_timeout = absl::Seconds(5);    // For a stranger to prove itself.
   int unproven_max = 64;                              // 1..4096.
+  // Asked ten times a second; once true, the meeting is off. Empty: never.
+  std::function<bool()> cancelled;
   int refusals_max = 8;  // How often a peer may close on our hello before we give up: 1..100.
 
   int size() const { return static_cast<int>(addresses.size()); }
@@ -44,6 +47,7 @@ struct TcpGang {
 // addresses[rank] leads; it may be used again for the next gang, but not by two at a time.
 //   InvalidArgument     a field is out of bounds, or a peer with our token expects another gang.
 //   PermissionDenied    a peer closed on our hello refusals_max times: it has another token.
+//   Aborted             `cancelled`.
 //   DeadlineExceeded    connect_timeout passed; names who is missing and why.
 absl::StatusOr<std::vector<Socket>> MeetGang(const TcpGang& gang, TcpListener& listener);
 

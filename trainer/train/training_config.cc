@@ -78,6 +78,11 @@ int64_t TotalSteps(const TrainingConfig& config, int64_t examples) {
   return static_cast<int64_t>(std::ceil(config.num_train_epochs * static_cast<double>(per_epoch)));
 }
 
+TrainingConfig WholeBatch(TrainingConfig config, int members) {
+  config.per_device_train_batch_size *= members;
+  return config;
+}
+
 double LearningRate(const TrainingConfig& config, int64_t step, int64_t total_steps) {
   return config.learning_rate * ScheduleFactor(config, step - 1, total_steps);
 }

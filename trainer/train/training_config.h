@@ -40,6 +40,10 @@ struct TrainingConfig {
   }
 };
 
+// The config of a whole gang's steps: `members` times the examples. What each member is given is
+// `config` itself.
+TrainingConfig WholeBatch(TrainingConfig config, int members);
+
 // InvalidArgument naming the first field out of bounds, its value and the bounds. The LoRA part is
 // checked by ResolveTargets.
 absl::Status CheckTrainingConfig(const TrainingConfig& config);

@@ -37,12 +37,6 @@ absl::Status CheckExamples(const std::vector<Example>& examples, absl::string_vi
 
 int SizeOf(const Communicator* gang) { return gang == nullptr ? 1 : gang->size(); }
 
-// Steps of a gang have as many examples as all its members' batches.
-TrainingConfig WholeBatch(TrainingConfig config, int members) {
-  config.per_device_train_batch_size *= members;
-  return config;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
@@ -62,7 +56,7 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(
                       Adapter::Create(model.backend(), std::move(targets), /*trainable=*/true));
   run->adapter_->InitializeRandom(config.seed);
   if (SizeOf(gang) > 1) {
-    DW_ASSIGN_OR_RETURN(run->gang_loss_, model.backend().Allocate(2 * sizeof(float)));
+    DW_ASSIGN_OR_RETURN(run->gang_words_, model.backend().Allocate(3 * sizeof(float)));
   }
   if (run->data_->validation.empty()) {
     run->BeginStep();
@@ -175,17 +169,18 @@ absl::Status TrainingRun::SumOverGang(bool gradient) {
   Backend& backend = model_.backend();
   // The sum of f32 parts is as exact as f32 losses are.
   const auto high = static_cast<float>(loss_sum_);
-  float parts[2] = {high, static_cast<float>(loss_sum_ - high)};
-  const TensorView loss{gang_loss_->data(), DType::kF32, {2}};
-  backend.CopyToDevice(parts, loss);
+  float words[3] = {high, static_cast<float>(loss_sum_ - high), asks_to_stop_ ? 1.0f : 0.0f};
+  const TensorView sums{gang_words_->data(), DType::kF32, {3}};
+  backend.CopyToDevice(words, sums);
   DW_RETURN_IF_ERROR(backend.Synchronize());
-  DW_RETURN_IF_ERROR(gang_->OrderedSum(loss.as<float>(), 2));
+  DW_RETURN_IF_ERROR(gang_->OrderedSum(sums.as<float>(), 3));
   if (gradient) {
     const TensorView sum = adapter_->gradient();
     DW_RETURN_IF_ERROR(gang_->OrderedSum(sum.as<float>(), sum.elements()));
   }
-  backend.CopyToHost(loss, parts);
-  loss_sum_ = static_cast<double>(parts[0]) + static_cast<double>(parts[1]);
+  backend.CopyToHost(sums, words);
+  loss_sum_ = static_cast<double>(words[0]) + static_cast<double>(words[1]);
+  asked_to_stop_ = words[2] > 0;
   return absl::OkStatus();
 }
 

@@ -93,6 +93,13 @@ class TrainingRun {
   // Returns metrics when they are final.
   std::optional<StepMetrics> Complete(absl::Span<const double> losses);
 
+  // ---- In a gang ----
+  // Asks all members to stop at the end of the step or evaluation under way; they agree on that as
+  // they add up. Without a gang nobody is asked.
+  void AskToStop() { asks_to_stop_ = true; }
+  // One of them had asked, when they last added up: every member sees that at the same step's end.
+  bool asked_to_stop() const { return asked_to_stop_; }
+
   // Replaces the adapter's start, before the first step: an adapter trained before.
   absl::Status StartFrom(absl::Span<const float> parameters);
 
@@ -117,7 +124,8 @@ class TrainingRun {
   std::vector<MicroBatch> Cut(const std::vector<const Example*>& examples) const;
   // Takes this member's share of them.
   void SetExamples(const std::vector<const Example*>& examples);
-  // Adds what the members of the gang have: the loss, and after a step's passes the gradient.
+  // Adds what the members of the gang have: the loss, who asks to stop, and after a step's passes
+  // the gradient.
   absl::Status SumOverGang(bool gradient);
   std::optional<StepMetrics> FinishStep();
   std::optional<StepMetrics> FinishEvaluation();
@@ -129,7 +137,9 @@ class TrainingRun {
   RunIdentity identity_;
   Communicator* const gang_;  // nullptr: none.
   const int64_t total_steps_;
-  std::unique_ptr<DeviceBuffer> gang_loss_;  // Two floats, in a gang.
+  std::unique_ptr<DeviceBuffer> gang_words_;  // Three floats, in a gang.
+  bool asks_to_stop_ = false;
+  bool asked_to_stop_ = false;
   std::unique_ptr<Adapter> adapter_;
   absl::Status status_;
 

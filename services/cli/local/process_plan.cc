@@ -104,6 +104,7 @@ class Planner {
                                             Token(),
                                             CacheFolder(),
                                             "--device=" + device,
+                                            "--gang_address=127.0.0.1",
                                             absl::StrCat("--threads=", shares[i].size())};
       if (count > 1 || !options_.all_cores) {
         for (const int core : shares[i]) arguments.push_back(absl::StrCat("--cores=", core));

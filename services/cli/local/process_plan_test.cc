@@ -48,11 +48,11 @@ TEST(ProcessPlanTest, EveryProcessWithItsArguments) {
               ElementsAre("--store_address={store}", "--registry_address={registry}",
                           "--token_file=/h/platform_token", "--cache_folder=/h/cache",
                           "--threads=2", "--tokens_file=/h/tokens", "--stop_deadline=5s"));
-  EXPECT_THAT(
-      (*plan)[4].arguments,
-      ElementsAre("--scheduler_address={scheduler}", "--store_address={store}",
-                  "--token_file=/h/platform_token", "--cache_folder=/h/cache", "--device=cpu:0",
-                  "--threads=2", "--tokens_file=/h/tokens", "--stop_deadline=45s"));
+  EXPECT_THAT((*plan)[4].arguments,
+              ElementsAre("--scheduler_address={scheduler}", "--store_address={store}",
+                          "--token_file=/h/platform_token", "--cache_folder=/h/cache",
+                          "--device=cpu:0", "--gang_address=127.0.0.1", "--threads=2",
+                          "--tokens_file=/h/tokens", "--stop_deadline=45s"));
   EXPECT_EQ((*plan)[4].metrics_address, "127.0.0.1:7110");
   EXPECT_EQ((*plan)[4].service, "worker");
 }

@@ -30,7 +30,10 @@ class ScriptedWorker {
   // The process dies and comes back with empty hands.
   void Restart();
   void Drain() { draining_ = true; }
-  void SetGangSizeMax(int32_t size) { environment_.set_gang_size_max(size); }
+  void SetGangSizeMax(int32_t size) {
+    environment_.set_gang_size_max(size);
+    environment_.set_gang_address("127.0.0.1:1");
+  }
   // Each step from now on takes so long of the device; nothing by default.
   void SetStepTime(absl::Duration step_time) { step_ms_ = absl::ToInt64Milliseconds(step_time); }
 

@@ -4,7 +4,6 @@
 #ifndef DELTAWORKS_SERVICES_WORKER_TESTING_ENGINE_HARNESS_H_
 #define DELTAWORKS_SERVICES_WORKER_TESTING_ENGINE_HARNESS_H_
 
-#include <atomic>
 #include <deque>
 #include <map>
 #include <memory>
@@ -24,10 +23,12 @@ class DirectPreparer final : public JobPreparer {
  public:
   explicit DirectPreparer(BaseCache& bases) : bases_(bases) {}
   void Prepare(const std::string& job, const v1::TrainTask& task,
-               std::shared_ptr<const std::atomic<bool>>, Done done) override {
-    done(PrepareJob(job, task, bases_, TheWorld().store, [] { return false; },
+               std::shared_ptr<Cancellation> cancellation, Done done) override {
+    done(PrepareJob(job, task, bases_, TheWorld().store, cancellation, gang_listener.get(),
                     {.total_max = absl::ZeroDuration()}));
   }
+
+  std::unique_ptr<trainer::TcpListener> gang_listener;
 
  private:
   BaseCache& bases_;
@@ -56,6 +57,11 @@ class EngineHarness final : public TrainerEvents {
             preparer_, *this, clock_, TheWorld().metrics) {}
 
   JobEngine& engine() { return engine_; }
+  // It can be part of gangs, reached at the address that is returned.
+  std::string ListenForGangs() {
+    preparer_.gang_listener = *trainer::TcpListener::Bind("127.0.0.1", 0);
+    return preparer_.gang_listener->address();
+  }
   bool RunOnce() {
     while (!posted_.empty()) {
       auto task = std::move(posted_.front());

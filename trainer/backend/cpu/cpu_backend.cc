@@ -1,9 +1,9 @@
 #include "trainer/backend/cpu/cpu_backend.h"
 
-#include <cmath>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "trainer/backend/adamw_scalars.h"
 #include "trainer/backend/cpu/attention.h"
 #include "trainer/backend/cpu/cpu_backend_testing.h"
 #include "trainer/backend/cpu/cross_entropy.h"
@@ -369,22 +369,6 @@ class CpuBackend final : public Backend {
     std::sort(seen.begin(), seen.end());
     CHECK(std::adjacent_find(seen.begin(), seen.end()) == seen.end())
         << "two adapters share a gradient";
-  }
-
-  static AdamWScalars ScalarsOf(const AdamWSettings& settings) {
-    const double step = static_cast<double>(settings.step);
-    AdamWScalars scalars;
-    scalars.gradient_scale = static_cast<float>(settings.gradient_scale);
-    scalars.decay = static_cast<float>(1 - settings.learning_rate * settings.weight_decay);
-    scalars.beta1 = static_cast<float>(settings.beta1);
-    scalars.one_minus_beta1 = static_cast<float>(1 - settings.beta1);
-    scalars.beta2 = static_cast<float>(settings.beta2);
-    scalars.one_minus_beta2 = static_cast<float>(1 - settings.beta2);
-    scalars.step_size =
-        static_cast<float>(settings.learning_rate / (1 - std::pow(settings.beta1, step)));
-    scalars.root_correction2 = static_cast<float>(std::sqrt(1 - std::pow(settings.beta2, step)));
-    scalars.epsilon = static_cast<float>(settings.epsilon);
-    return scalars;
   }
 
   CpuContext context_;

@@ -1,12 +1,12 @@
 #include "trainer/backend/cuda/gpu_backend.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "trainer/backend/adamw_scalars.h"
 #include "trainer/backend/cuda/attention_tables.h"
 #include "trainer/backend/cuda/kernels/attention.h"
 #include "trainer/backend/cuda/kernels/kernels.h"
@@ -311,7 +311,7 @@ class GpuBackend final : public Backend {
     CheckTensor(gradient, DType::kF32, parameter.shape, "gradient");
     CheckTensor(m, DType::kF32, parameter.shape, "m");
     CheckTensor(v, DType::kF32, parameter.shape, "v");
-    cuda::AdamW(stream(), NumbersOf(settings), gradient.as<const float>(), parameter.elements(),
+    cuda::AdamW(stream(), ScalarsOf(settings), gradient.as<const float>(), parameter.elements(),
                 parameter.as<float>(), m.as<float>(), v.as<float>());
     Issued("AdamW");
   }
@@ -417,22 +417,6 @@ class GpuBackend final : public Backend {
     if (pass.training) return std::max(bytes, DeltaBytes(pass.rows, heads));
     return std::max(bytes,
                     cuda::DecodeScratchBytes(pass.rows, pass.keys, heads, pass.attention.head_dim));
-  }
-
-  static cuda::AdamWNumbers NumbersOf(const AdamWSettings& settings) {
-    const double step = static_cast<double>(settings.step);
-    cuda::AdamWNumbers numbers;
-    numbers.gradient_scale = static_cast<float>(settings.gradient_scale);
-    numbers.decay = static_cast<float>(1 - settings.learning_rate * settings.weight_decay);
-    numbers.beta1 = static_cast<float>(settings.beta1);
-    numbers.one_minus_beta1 = static_cast<float>(1 - settings.beta1);
-    numbers.beta2 = static_cast<float>(settings.beta2);
-    numbers.one_minus_beta2 = static_cast<float>(1 - settings.beta2);
-    numbers.step_size =
-        static_cast<float>(settings.learning_rate / (1 - std::pow(settings.beta1, step)));
-    numbers.root_correction2 = static_cast<float>(std::sqrt(1 - std::pow(settings.beta2, step)));
-    numbers.epsilon = static_cast<float>(settings.epsilon);
-    return numbers;
   }
 
   const std::shared_ptr<cuda::Gpu> gpu_;

@@ -1,6 +1,7 @@
 // Stands in for the card where there was no nvcc to compile it.
 
 #include "trainer/backend/cuda/cuda_backend.h"
+#include "trainer/backend/cuda/cuda_collective.h"
 
 namespace deltaworks::trainer {
 
@@ -9,6 +10,10 @@ absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices() {
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(const CudaOptions&) {
+  return FindCudaDevices().status();
+}
+
+absl::StatusOr<std::unique_ptr<CollectiveDevice>> NewCudaCollectiveDevice(int) {
   return FindCudaDevices().status();
 }
 

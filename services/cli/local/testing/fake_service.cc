@@ -26,6 +26,7 @@ class FakeService final : public ServiceProgram {
     flags.Add("registry_address", &address_, "ignored");
     flags.Add("token_file", &token_file_, "must be readable, if it is given");
     flags.Add("device", &device_, "ignored");
+    flags.Add("gang_address", &address_, "ignored");
     flags.Add("threads", &threads_, "ignored");
     flags.Add("cores", &cores_, "ignored");
     flags.Add("memory_bytes", &memory_bytes_, "ignored");

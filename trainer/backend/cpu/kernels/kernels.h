@@ -12,6 +12,8 @@
 
 #include <cstdint>
 
+#include "trainer/backend/adamw_scalars.h"
+
 namespace deltaworks::trainer {
 
 // The dropout mask of one segment (DropoutKey, philox.h) as the kernels want it.
@@ -58,18 +60,6 @@ struct PanelProduct {
 inline constexpr int64_t PanelProductScratch(int64_t depth) {
   return 64 * (depth + 32 * kPanelTermsMax) + kPanelTermsMax * 4096 + 8192;
 }
-
-struct AdamWScalars {
-  float gradient_scale = 1;
-  float decay = 1;  // 1 - learning rate * weight decay.
-  float beta1 = 0;
-  float one_minus_beta1 = 0;
-  float beta2 = 0;
-  float one_minus_beta2 = 0;
-  float step_size = 0;         // Learning rate / bias correction 1.
-  float root_correction2 = 0;  // sqrt(bias correction 2).
-  float epsilon = 0;
-};
 
 // Keys and values of one span and kv head, widened, in blocks of kKeyBlock keys. `width` is the
 // head size rounded up to 16; what is behind a row's end is zero.

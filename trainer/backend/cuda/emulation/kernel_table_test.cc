@@ -837,7 +837,7 @@ TEST_F(F32KernelTable, SumOfSquares) {
 TEST_F(F32KernelTable, AdamW) {
   ForRowShapes([&](const RowShape& shape) {
     const int64_t count = shape.rows * shape.width;
-    AdamWNumbers n;
+    AdamWScalars n;
     n.gradient_scale = 0.7f;
     n.decay = 0.999f;
     n.beta1 = 0.9f;

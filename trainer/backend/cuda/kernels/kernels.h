@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "trainer/backend/adamw_scalars.h"
 #include "trainer/backend/cuda/kernels/types.h"
 
 namespace deltaworks::trainer::cuda {
@@ -77,18 +78,7 @@ int64_t SquarePartials(int64_t count);
 // *sum = the sum of the squares in f64: in blocks of fixed size, then of the blocks.
 void SumOfSquares(Stream stream, const float* x, int64_t count, double* partials, double* sum);
 
-struct AdamWNumbers {
-  float gradient_scale = 1;
-  float decay = 1;  // 1 - learning rate * weight decay.
-  float beta1 = 0;
-  float one_minus_beta1 = 0;
-  float beta2 = 0;
-  float one_minus_beta2 = 0;
-  float step_size = 0;         // Learning rate / bias correction 1.
-  float root_correction2 = 0;  // sqrt(bias correction 2).
-  float epsilon = 0;
-};
-void AdamW(Stream stream, const AdamWNumbers& numbers, const float* gradient, int64_t count,
+void AdamW(Stream stream, const AdamWScalars& scalars, const float* gradient, int64_t count,
            float* parameter, float* m, float* v);
 
 }  // namespace deltaworks::trainer::cuda

@@ -38,15 +38,15 @@ __global__ void AddPartialsKernel(const double* partials, int64_t count, double*
   if (threadIdx.x == 0) *total = sum;
 }
 
-__global__ void AdamWKernel(AdamWNumbers numbers, const float* gradient, int64_t count,
+__global__ void AdamWKernel(AdamWScalars scalars, const float* gradient, int64_t count,
                             float* parameter, float* m, float* v) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
-  const float g = gradient[i] * numbers.gradient_scale;
-  const float mean = m[i] + numbers.one_minus_beta1 * (g - m[i]);
-  const float square = numbers.beta2 * v[i] + numbers.one_minus_beta2 * g * g;
-  const float denominator = sqrtf(square) / numbers.root_correction2 + numbers.epsilon;
-  parameter[i] = parameter[i] * numbers.decay - numbers.step_size * (mean / denominator);
+  const float g = gradient[i] * scalars.gradient_scale;
+  const float mean = m[i] + scalars.one_minus_beta1 * (g - m[i]);
+  const float square = scalars.beta2 * v[i] + scalars.one_minus_beta2 * g * g;
+  const float denominator = sqrtf(square) / scalars.root_correction2 + scalars.epsilon;
+  parameter[i] = parameter[i] * scalars.decay - scalars.step_size * (mean / denominator);
   m[i] = mean;
   v[i] = square;
 }
@@ -65,11 +65,11 @@ void SumOfSquares(Stream stream, const float* x, int64_t count, double* partials
   DW_LAUNCH(stream, AddPartialsKernel, 1, kSquareThreads, kSharedBytes, partials, blocks, sum);
 }
 
-void AdamW(Stream stream, const AdamWNumbers& numbers, const float* gradient, int64_t count,
+void AdamW(Stream stream, const AdamWScalars& scalars, const float* gradient, int64_t count,
            float* parameter, float* m, float* v) {
   if (count == 0) return;
   DW_LAUNCH(stream, AdamWKernel, static_cast<unsigned>(CeilDiv(count, kElementThreads)),
-            kElementThreads, 0, numbers, gradient, count, parameter, m, v);
+            kElementThreads, 0, scalars, gradient, count, parameter, m, v);
 }
 
 }  // namespace deltaworks::trainer::cuda
