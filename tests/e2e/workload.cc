@@ -40,7 +40,8 @@ trainer::TinyModel LargerModel(int64_t hidden_size) {
   trainer::TinyModel model = trainer::MakeTinyModel();
   model.config.hidden_size = hidden_size;
   model.config.intermediate_size = 4 * hidden_size;
-  model.config.head_dim = hidden_size / 4;
+  model.config.head_dim = 256;
+  model.config.num_attention_heads = hidden_size / 256;
   std::mt19937 random(1);
   model.weights.clear();
   for (const auto& [name, shape] : trainer::LlamaTensorShapes(model.config)) {

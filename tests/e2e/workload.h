@@ -37,8 +37,8 @@ struct BaseOptions {
   trainer::TinyModel model = trainer::MakeTinyModel();
 };
 
-// Random weights, large beside what a worker needs for one short example: 64 bytes a squared
-// hidden_size in bf16, so 60 MB at 1,024.
+// Random weights, large beside what a worker needs for one short example: about 60 bytes a squared
+// hidden_size (a multiple of 1,024) in bf16, so 60 MB at 1,024.
 trainer::TinyModel LargerModel(int64_t hidden_size);
 
 // Writes the model as a Hugging Face folder, imports it, and returns it READY.
