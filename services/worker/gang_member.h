@@ -36,6 +36,10 @@ class GangMember {
   // gone.
   absl::Status JoinDevices(std::unique_ptr<trainer::CollectiveDevice> device);
 
+  // To be called by all where they end together, before they go: nobody closes what another still
+  // reads. Who is gone already does not matter.
+  void Part() { hosts_->Barrier().IgnoreError(); }
+
   int rank() const { return hosts_->rank(); }
   // Over host memory, and over that of the backend's device. One thread at a time.
   trainer::Communicator& of_hosts() { return *hosts_; }

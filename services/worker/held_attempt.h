@@ -37,7 +37,8 @@ struct HeldAttempt {
   // Since when answers leave it out while it has no lease.
   std::optional<absl::Duration> unnamed_since;
 
-  int32_t rank = 0;  // In its gang; rank 0 alone reports metrics.
+  int32_t rank = 0;        // In its gang; rank 0 alone reports metrics.
+  int64_t gang_steps = 0;  // All that its gang has to do; 0: it is alone.
 
   TrainerState trainer = TrainerState::kWorking;
   bool training = false;  // Past preparation.
@@ -45,7 +46,7 @@ struct HeldAttempt {
   bool stopping = false;  // Told STOP, or failed here.
   bool left = false;      // The phase LEFT may be said.
   std::optional<v1::Failure> failure;
-  // Its gang broke: kept back until this ends, for the scheduler may know more.
+  // Runs while it waits to be told what the end of its gang means: the scheduler knows more.
   EventLoop::TimerId gang_timer = 0;
   int64_t last_word_report = 0;  // Number of the first report that said LEFT or FAILED; 0: none.
 

@@ -333,6 +333,7 @@ bool JobEngine::CheckpointDue(const Job& job) const {
 void JobEngine::AtStepEnd(Job& job) {
   if (job.finished()) return;
   const AttemptKey key = job.key;
+  if (job.gang() != nullptr && (job.run->finished() || job.may_leave())) job.gang()->Part();
   if (job.run->finished() && !job.follows()) {
     Finish(job);
   } else if (job.run->finished() || job.may_leave()) {

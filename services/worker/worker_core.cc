@@ -147,6 +147,9 @@ void WorkerCore::StartAttempt(const v1::Assignment& assignment, absl::Duration l
   attempt.committed_step = assignment.committed_step();
   attempt.step = assignment.train().start_checkpoint().step();
   attempt.rank = assignment.train().gang().rank();
+  if (assignment.train().has_gang()) {
+    attempt.gang_steps = assignment.train().facts().total_steps();
+  }
   Renew(attempt, lease_end);
   if (draining_) {
     attempt.trainer = TrainerState::kGone;
@@ -387,6 +390,9 @@ void WorkerCore::OnLeft(const AttemptKey& key, std::shared_ptr<const Artifact> c
     return;
   }
   if (checkpoint != nullptr) attempt->to_publish = std::move(checkpoint);
+  if (attempt->step < attempt->gang_steps && !attempt->leaving) {
+    AwaitOrder(*attempt, [this](HeldAttempt& waiting) { Advance(waiting); });
+  }
   Advance(*attempt);
 }
 
@@ -408,12 +414,18 @@ void WorkerCore::GangBroke(HeldAttempt& attempt, v1::Failure failure) {
     Advance(attempt);  // Another one left first, as it was told to.
     return;
   }
-  attempt.gang_timer = loop_.PostAfter(
-      options_.gang_patience, [this, key = attempt.key, failure = std::move(failure)]() mutable {
+  AwaitOrder(attempt, [this, failure = std::move(failure)](HeldAttempt& waiting) {
+    Fail(waiting, failure);
+  });
+}
+
+void WorkerCore::AwaitOrder(HeldAttempt& attempt, std::function<void(HeldAttempt&)> then) {
+  attempt.gang_timer =
+      loop_.PostAfter(options_.gang_patience, [this, key = attempt.key, then = std::move(then)] {
         HeldAttempt* waiting = Find(key);
         if (waiting == nullptr) return;
         waiting->gang_timer = 0;
-        Fail(*waiting, std::move(failure));
+        then(*waiting);
       });
 }
 

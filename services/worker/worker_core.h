@@ -61,7 +61,8 @@ class WorkerCore final : public TrainerEvents {
     int64_t corrupt_reads_max = 3;  // Of a result, before the attempt fails.
     size_t ended_kept_max = 1'024;  // Ids of attempts that are never started again.
     // How long a member of a gang that broke waits to be told to stop, before it fails: the cause
-    // is with another worker, of which the scheduler hears from itself or by its lease.
+    // is with another worker, of which the scheduler hears from itself or by its lease. So does one
+    // that left with the others since one of them was told to.
     absl::Duration gang_patience = absl::Minutes(1);
     // How long a job may stay parked while the scheduler answers without naming it, as one does
     // that lost its state.
@@ -141,6 +142,8 @@ class WorkerCore final : public TrainerEvents {
   void StopAttempt(HeldAttempt& attempt);
   void Fail(HeldAttempt& attempt, v1::Failure failure);
   void GangBroke(HeldAttempt& attempt, v1::Failure failure);
+  // `then`, unless it is told before what to do.
+  void AwaitOrder(HeldAttempt& attempt, std::function<void(HeldAttempt&)> then);
   // Of a finished one, if it is still in memory.
   void DropRun(HeldAttempt& attempt);
   void AddLog(HeldAttempt& attempt, v1::JobEvent::Level level, std::string message);

@@ -1031,6 +1031,7 @@ TEST_F(WorkerCoreTest, AnIdleWorkerIsDrainedOnceTheSchedulerHeardOfIt) {
 TEST_F(WorkerCoreTest, AFollowerOfAGangReportsStepsWithoutNumbersAndLeavesAfterItsLast) {
   v1::SyncResponse grant = Grants();
   grant.mutable_assignments(0)->mutable_train()->mutable_gang()->set_rank(1);
+  grant.mutable_assignments(0)->mutable_train()->mutable_facts()->set_total_steps(7);
   Answer(grant);
   Pass(absl::Milliseconds(20));
   core_->OnTraining(kKey, 0);
@@ -1040,6 +1041,27 @@ TEST_F(WorkerCoreTest, AFollowerOfAGangReportsStepsWithoutNumbersAndLeavesAfterI
   EXPECT_EQ(LastReport().phase(), Report::LEFT);
   EXPECT_EQ(LastReport().step(), 7);
   EXPECT_EQ(LastReport().metrics_size(), 0);
+}
+
+TEST_F(WorkerCoreTest, AMemberThatLeftWithTheOthersHandsOverItsCheckpointAndSaysSoWhenItIsTold) {
+  v1::SyncResponse grant = Grants();
+  grant.mutable_assignments(0)->mutable_train()->mutable_gang();
+  grant.mutable_assignments(0)->mutable_train()->mutable_facts()->set_total_steps(10);
+  Answer(grant);
+  Pass(absl::Milliseconds(20));
+  core_->OnTraining(kKey, 0);
+  core_->OnProgress(kKey, PointAt(4));
+  core_->OnLeft(kKey, ArtifactAt(4));  // Another one was told to.
+  publisher_.Finish(absl::OkStatus());
+  Pass(absl::Milliseconds(300));
+  EXPECT_EQ(LastReport().phase(), Report::TRAINING);
+  EXPECT_EQ(LastReport().checkpoint().step(), 4);
+  Pass(absl::Seconds(2));
+  metrics_acknowledged_ = 1;
+  Answer(Says(v1::Assignment::YIELD));
+  Pass(absl::Milliseconds(300));
+  EXPECT_EQ(LastReport().phase(), Report::LEFT);
+  EXPECT_EQ(LastReport().checkpoint().step(), 4);
 }
 
 class BrokenGangTest : public WorkerCoreTest {

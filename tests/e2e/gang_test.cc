@@ -89,6 +89,16 @@ TEST_F(GangTest, IsPausedAndResumed) {
   EXPECT_EQ(ExpectSameBytes(name).status().attempts_size(), 2);
 }
 
+TEST_F(GangTest, IsHandedBackWhenOneOfItsWorkersIsToldToStop) {
+  const std::string name = Submit(platform_, GangJob("drained", 2)).name();
+  AwaitStep(platform_, name, 5);
+  platform_.worker(1).Terminate();
+  platform_.worker(1).Start();
+  const v1::Job job = ExpectSameBytes(name);
+  ASSERT_EQ(job.status().attempts_size(), 2) << Describe(job);
+  EXPECT_GE(job.status().attempts(1).start_step(), 5) << "the step at which all left was lost";
+}
+
 TEST_F(GangTest, SurvivesASchedulerThatIsAwayForLongerThanItsLeases) {
   const std::string name = Submit(platform_, GangJob("parked", 2)).name();
   AwaitStep(platform_, name, 5);
