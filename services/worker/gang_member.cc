@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/time/time.h"
+#include "services/worker/cancellation.h"
 #include "trainer/base/status_macros.h"
 #include "trainer/comm/nccl_communicator.h"
 #include "trainer/comm/nccl_library.h"
