@@ -103,8 +103,16 @@ TEST_F(GangTest, AllOfItIsGrantedUnderOneEpochAndEachKnowsItsRank) {
   EXPECT_EQ(workers_[2].answer.assignments_size(), 0);
   EXPECT_EQ(h.scheduler->leases().size(), 2);
   EXPECT_EQ(h.scheduler->state()->DevicesOf("t").size(), 2U);
+  const std::string token = workers_[0].answer.assignments(0).train().gang().token();
+  EXPECT_NE(token, std::string(32, '\0'));
   h.Restart();  // Both leases are there again.
   EXPECT_EQ(h.scheduler->leases().size(), 2);
+  SyncAll();
+  for (int rank = 0; rank < 2; ++rank) {
+    const v1::Gang& gang = workers_[rank].answer.assignments(0).train().gang();
+    EXPECT_EQ(gang.token(), token);
+    EXPECT_THAT(gang.addresses(), ElementsAre("workers/a:7", "workers/b:7"));
+  }
 }
 
 TEST_F(GangTest, ItIsPlacedWholeOrNotAtAllAndWaitsForEmptyWorkersThatAreKeptForIt) {

@@ -12,8 +12,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <memory>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -95,8 +95,10 @@ class GangFile {
 
   absl::Status ReadOwn(int64_t offset) {
     if (part_ != nullptr) return part_->Read(offset, &chunk_);
-    DW_ASSIGN_OR_RETURN(const std::unique_ptr<MappedFile> file, MappedFile::Open(path_));
-    const absl::string_view bytes = file->bytes();
+    if (own_ == nullptr) {
+      DW_ASSIGN_OR_RETURN(own_, MappedFile::Open(path_));
+    }
+    const absl::string_view bytes = own_->bytes();
     if (static_cast<int64_t>(bytes.size()) < offset + static_cast<int64_t>(chunk_.size())) {
       return absl::DataLossError(
           absl::StrCat(path_, ": ", bytes.size(), " bytes, want ", file_.size_bytes()));
@@ -124,6 +126,7 @@ class GangFile {
   PartFile* const part_;
   const int64_t have_;
   trainer::Communicator& gang_;
+  std::unique_ptr<MappedFile> own_;  // The one at `path`, once it is read.
   std::string chunk_;
 };
 

@@ -18,6 +18,7 @@
 #include "services/base/manifest.h"
 #include "services/base/metrics.h"
 #include "services/clients/base_cache.h"
+#include "services/clients/fake_base.h"
 #include "services/clients/fake_store_client.h"
 #include "trainer/base/file.h"
 #include "trainer/comm/testing/meeting.h"
@@ -28,8 +29,7 @@ namespace {
 using ::testing::HasSubstr;
 
 const BlobAccess kAccess = {"t", "tenants/t/jobs/j"};
-constexpr char kConfig[] = "{}";
-constexpr int64_t kConfigBytes = 2;
+constexpr int64_t kConfigBytes = sizeof(FakeBase::kConfig) - 1;
 
 // A store that may refuse in the middle of a stream.
 class RefusingStore final : public FakeStoreClient {
@@ -45,7 +45,7 @@ class RefusingStore final : public FakeStoreClient {
   int64_t refuse_from = std::numeric_limits<int64_t>::max();  // Bytes of any blob.
 };
 
-// A base of two files, the larger of three chunks, and nodes of their own for some members.
+// A base, and nodes of their own for some members.
 class BaseCacheGangTest : public ::testing::Test {
  protected:
   struct Node {
@@ -64,24 +64,6 @@ class BaseCacheGangTest : public ::testing::Test {
     BaseCache cache;
   };
 
-  BaseCacheGangTest() {
-    weights_.resize(static_cast<size_t>(2 * kChunkBytes + 1000));
-    for (size_t i = 0; i < weights_.size(); ++i)
-      weights_[i] = static_cast<char>(i * 2654435761U >> 13);
-    v1::Manifest manifest;
-    manifest.set_format_version(1);
-    manifest.set_kind(v1::Manifest::BASE_MODEL);
-    *manifest.add_files() = DescribeBytes("config.json", kConfig);
-    *manifest.add_files() = DescribeBytes("model.safetensors", weights_);
-    store_.AddBlob("t", kConfig);
-    weights_digest_ = store_.AddBlob("t", weights_);
-    const auto bytes = SerializeManifest(manifest);
-    CHECK(bytes.ok()) << bytes.status();
-    manifest_digest_ = store_.AddBlob("t", *bytes);
-    manifest_bytes_ = static_cast<int64_t>(bytes->size());
-    base_bytes_ = kConfigBytes + static_cast<int64_t>(weights_.size());
-  }
-
   void AddNodes(int count) {
     for (int i = 0; i < count; ++i) AddNode(absl::StrCat("node", i));
   }
@@ -93,14 +75,14 @@ class BaseCacheGangTest : public ::testing::Test {
   }
   std::string FolderOf(const Node& node, const std::string& suffix = "") const {
     return absl::StrCat(node.folder, "/bases/",
-                        manifest_digest_.substr(std::string("sha256:").size()), suffix);
+                        base_.manifest_digest.substr(std::string("sha256:").size()), suffix);
   }
   // What an interrupted fetch left: the first `bytes` of the weights.
   void LeavePart(const Node& node, int64_t bytes) {
     const std::string part = FolderOf(node, ".part");
     ASSERT_TRUE(MakeDirectories(part).ok());
     ASSERT_TRUE(WriteFileAtomically(part + "/model.safetensors.part",
-                                    weights_.substr(0, static_cast<size_t>(bytes)))
+                                    base_.weights.substr(0, static_cast<size_t>(bytes)))
                     .ok());
   }
 
@@ -117,7 +99,7 @@ class BaseCacheGangTest : public ::testing::Test {
             nodes_[i]
                 ->cache
                 .EnsureInGang(
-                    kAccess, manifest_digest_, [] { return false; }, (*member)->communicator())
+                    kAccess, base_.manifest_digest, [] { return false; }, (*member)->communicator())
                 .status();
       });
     }
@@ -131,10 +113,10 @@ class BaseCacheGangTest : public ::testing::Test {
   void ExpectHasIt(const Node& node) {
     const auto weights = ReadFile(FolderOf(node) + "/model.safetensors");
     ASSERT_TRUE(weights.ok()) << weights.status();
-    EXPECT_TRUE(*weights == weights_);
+    EXPECT_TRUE(*weights == base_.weights);
     const auto config = ReadFile(FolderOf(node) + "/config.json");
     ASSERT_TRUE(config.ok()) << config.status();
-    EXPECT_EQ(*config, kConfig);
+    EXPECT_EQ(*config, FakeBase::kConfig);
     struct stat info;
     ASSERT_EQ(stat((FolderOf(node) + "/model.safetensors").c_str(), &info), 0);
     EXPECT_EQ(info.st_mode & 0777, 0444);
@@ -147,20 +129,18 @@ class BaseCacheGangTest : public ::testing::Test {
   }
 
   RefusingStore store_;
+  const FakeBase base_ = AddFakeBase(store_, "t");
   std::vector<std::unique_ptr<Node>> nodes_;
-  std::string weights_, weights_digest_, manifest_digest_;
-  int64_t manifest_bytes_ = 0;
-  int64_t base_bytes_ = 0;
 };
 
 TEST_F(BaseCacheGangTest, FourColdNodesTakeItFromTheStoreOnce) {
   AddNodes(4);
   ExpectAllHaveIt();
   EXPECT_EQ(store_.CallCount("ReadBlob"), 3);
-  EXPECT_EQ(nodes_[0]->from_store(), manifest_bytes_ + base_bytes_);
+  EXPECT_EQ(nodes_[0]->from_store(), base_.manifest_bytes + base_.file_bytes);
   for (int i = 1; i < 4; ++i) {
     EXPECT_EQ(nodes_[i]->from_store(), 0) << i;
-    EXPECT_EQ(nodes_[i]->from_gang(), base_bytes_) << i;
+    EXPECT_EQ(nodes_[i]->from_gang(), base_.file_bytes) << i;
   }
   // It is verified, and nobody asks for more than the manifest.
   ExpectAllHaveIt();
@@ -169,12 +149,12 @@ TEST_F(BaseCacheGangTest, FourColdNodesTakeItFromTheStoreOnce) {
 
 TEST_F(BaseCacheGangTest, WhoHasItGivesItToTheOthers) {
   AddNodes(3);
-  ASSERT_TRUE(nodes_[2]->cache.Ensure(kAccess, manifest_digest_, [] { return false; }).ok());
+  ASSERT_TRUE(nodes_[2]->cache.Ensure(kAccess, base_.manifest_digest, [] { return false; }).ok());
   const int64_t before = FromStore();
   ExpectAllHaveIt();
-  EXPECT_EQ(FromStore(), before + manifest_bytes_);
+  EXPECT_EQ(FromStore(), before + base_.manifest_bytes);
   EXPECT_EQ(nodes_[2]->from_gang(), 0);
-  EXPECT_EQ(nodes_[0]->from_gang(), base_bytes_);
+  EXPECT_EQ(nodes_[0]->from_gang(), base_.file_bytes);
 }
 
 TEST_F(BaseCacheGangTest, WhatInterruptedFetchesLeftIsUsedAndPassedOn) {
@@ -182,7 +162,7 @@ TEST_F(BaseCacheGangTest, WhatInterruptedFetchesLeftIsUsedAndPassedOn) {
   LeavePart(*nodes_[1], kChunkBytes);
   LeavePart(*nodes_[2], 2 * kChunkBytes + 7);  // The seven are no whole chunk.
   ExpectAllHaveIt();
-  EXPECT_EQ(FromStore(), manifest_bytes_ + kConfigBytes + 1000);
+  EXPECT_EQ(FromStore(), base_.manifest_bytes + kConfigBytes + 1000);
   EXPECT_EQ(nodes_[2]->from_store(), 1000);
 }
 
@@ -192,7 +172,7 @@ TEST_F(BaseCacheGangTest, MembersOfOneNodeWriteItOnce) {
   AddNode("own");
   ExpectAllHaveIt();
   // One of the two waited, and compared the files with the manifest then.
-  EXPECT_EQ(FromStore(), 2 * manifest_bytes_ + base_bytes_);
+  EXPECT_EQ(FromStore(), 2 * base_.manifest_bytes + base_.file_bytes);
 }
 
 TEST_F(BaseCacheGangTest, AMemberThatFailsEndsItForAllAndTheNextTryGoesOn) {
@@ -206,13 +186,14 @@ TEST_F(BaseCacheGangTest, AMemberThatFailsEndsItForAllAndTheNextTryGoesOn) {
   const int64_t before = FromStore();
   store_.refuse_from = std::numeric_limits<int64_t>::max();
   ExpectAllHaveIt();
-  EXPECT_EQ(FromStore(), before + manifest_bytes_ + base_bytes_ - kConfigBytes - kChunkBytes);
+  EXPECT_EQ(FromStore(),
+            before + base_.manifest_bytes + base_.file_bytes - kConfigBytes - kChunkBytes);
 }
 
 TEST_F(BaseCacheGangTest, BytesThatAnotherMemberDamagedAreNamedAndNotUsed) {
   AddNodes(2);
-  ASSERT_TRUE(nodes_[0]->cache.Ensure(kAccess, manifest_digest_, [] { return false; }).ok());
-  std::string damaged = weights_;
+  ASSERT_TRUE(nodes_[0]->cache.Ensure(kAccess, base_.manifest_digest, [] { return false; }).ok());
+  std::string damaged = base_.weights;
   damaged[static_cast<size_t>(kChunkBytes) + 5] ^= 1;
   ASSERT_TRUE(WriteFileAtomically(FolderOf(*nodes_[0]) + "/model.safetensors", damaged).ok());
   const std::vector<absl::Status> statuses = EnsureAll();

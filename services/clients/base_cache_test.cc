@@ -17,6 +17,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "services/base/manifest.h"
+#include "services/clients/fake_base.h"
 #include "services/clients/fake_store_client.h"
 #include "trainer/base/file.h"
 
@@ -35,25 +36,10 @@ class BaseCacheTest : public ::testing::Test {
   BaseCacheTest() {
     const std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
     folder_ = absl::StrCat(::testing::TempDir(), "/cache_", name);
-    weights_.resize(static_cast<size_t>(2 * kChunkBytes + 1000));
-    for (size_t i = 0; i < weights_.size(); ++i)
-      weights_[i] = static_cast<char>(i * 2654435761U >> 13);
-    v1::Manifest manifest;
-    manifest.set_format_version(1);
-    manifest.set_kind(v1::Manifest::BASE_MODEL);
-    *manifest.add_files() = DescribeBytes("config.json", "{}");
-    *manifest.add_files() = DescribeBytes("model.safetensors", weights_);
-    store_.AddBlob("t", "{}");
-    weights_digest_ = store_.AddBlob("t", weights_);
-    const auto bytes = SerializeManifest(manifest);
-    CHECK(bytes.ok()) << bytes.status();
-    manifest_digest_ = store_.AddBlob("t", *bytes);
-    manifest_bytes_ = static_cast<int64_t>(bytes->size());
-    all_bytes_ = manifest_bytes_ + 2 + static_cast<int64_t>(weights_.size());
   }
 
   absl::StatusOr<std::string> Ensure(BaseCache& cache) {
-    return cache.Ensure(kAccess, manifest_digest_, kNever);
+    return cache.Ensure(kAccess, base_.manifest_digest, kNever);
   }
   void ExpectFetched(int64_t bytes) const {
     EXPECT_THAT(metrics_.Text(),
@@ -66,9 +52,9 @@ class BaseCacheTest : public ::testing::Test {
 
   Metrics metrics_{"worker"};
   FakeStoreClient store_;
-  std::string folder_, weights_, weights_digest_, manifest_digest_;
-  int64_t manifest_bytes_ = 0;
-  int64_t all_bytes_ = 0;  // Of the base and its manifest.
+  const FakeBase base_ = AddFakeBase(store_, "t");
+  const int64_t all_bytes_ = base_.manifest_bytes + base_.file_bytes;
+  std::string folder_;
 };
 
 TEST_F(BaseCacheTest, ABaseIsFetchedWholeAndReadOnly) {
@@ -76,12 +62,12 @@ TEST_F(BaseCacheTest, ABaseIsFetchedWholeAndReadOnly) {
   EXPECT_TRUE(cache.List().empty());
   const auto base = Ensure(cache);
   ASSERT_TRUE(base.ok()) << base.status();
-  EXPECT_EQ(Contents(*base + "/model.safetensors"), weights_);
+  EXPECT_EQ(Contents(*base + "/model.safetensors"), base_.weights);
   EXPECT_EQ(Contents(*base + "/config.json"), "{}");
   struct stat info;
   ASSERT_EQ(stat((*base + "/model.safetensors").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0444);
-  EXPECT_THAT(cache.List(), ElementsAre(manifest_digest_));
+  EXPECT_THAT(cache.List(), ElementsAre(base_.manifest_digest));
   ExpectFetched(all_bytes_);
 }
 
@@ -95,21 +81,21 @@ TEST_F(BaseCacheTest, WhatIsThereIsNotFetchedAgain) {
   BaseCache other(folder_, store_, metrics_);
   ASSERT_TRUE(Ensure(other).ok());
   EXPECT_EQ(store_.CallCount("ReadBlob"), reads + 1);
-  ExpectFetched(all_bytes_ + manifest_bytes_);
+  ExpectFetched(all_bytes_ + base_.manifest_bytes);
 }
 
 TEST_F(BaseCacheTest, AnInterruptedFetchGoesOnAndCountsWhatWasReceivedOnly) {
   const std::string part = absl::StrCat(
-      folder_, "/bases/", manifest_digest_.substr(std::string("sha256:").size()), ".part");
+      folder_, "/bases/", base_.manifest_digest.substr(std::string("sha256:").size()), ".part");
   ASSERT_TRUE(MakeDirectories(part).ok());
   ASSERT_TRUE(WriteFileAtomically(part + "/config.json", "{}").ok());
   ASSERT_TRUE(WriteFileAtomically(part + "/model.safetensors.part",
-                                  weights_.substr(0, static_cast<size_t>(kChunkBytes)))
+                                  base_.weights.substr(0, static_cast<size_t>(kChunkBytes)))
                   .ok());
   BaseCache cache(folder_, store_, metrics_);
   const auto base = Ensure(cache);
   ASSERT_TRUE(base.ok()) << base.status();
-  EXPECT_EQ(Contents(*base + "/model.safetensors"), weights_);
+  EXPECT_EQ(Contents(*base + "/model.safetensors"), base_.weights);
   ExpectFetched(all_bytes_ - 2 - kChunkBytes);
 }
 
@@ -117,14 +103,14 @@ TEST_F(BaseCacheTest, ADamagedChunkInTheCacheIsFoundAndFetchedAgain) {
   {
     BaseCache cache(folder_, store_, metrics_);
     ASSERT_TRUE(Ensure(cache).ok());
-    std::string damaged = weights_;
+    std::string damaged = base_.weights;
     damaged[static_cast<size_t>(kChunkBytes) + 7] ^= 1;
     ASSERT_TRUE(WriteFileAtomically(*Ensure(cache) + "/model.safetensors", damaged).ok());
   }
   BaseCache cache(folder_, store_, metrics_);
   const auto base = Ensure(cache);
   ASSERT_TRUE(base.ok()) << base.status();
-  EXPECT_EQ(Contents(*base + "/model.safetensors"), weights_);
+  EXPECT_EQ(Contents(*base + "/model.safetensors"), base_.weights);
   EXPECT_THAT(metrics_.Text(), HasSubstr("deltaworks_base_cache_corrupt_files_total 1\n"));
 }
 
@@ -133,18 +119,19 @@ TEST_F(BaseCacheTest, ATruncatedOrMissingFileIsFetchedAgain) {
     BaseCache cache(folder_, store_, metrics_);
     const auto base = Ensure(cache);
     ASSERT_TRUE(base.ok());
-    ASSERT_TRUE(WriteFileAtomically(*base + "/model.safetensors", weights_.substr(0, 999)).ok());
+    ASSERT_TRUE(
+        WriteFileAtomically(*base + "/model.safetensors", base_.weights.substr(0, 999)).ok());
     ASSERT_EQ(std::remove((*base + "/config.json").c_str()), 0);
   }
   BaseCache cache(folder_, store_, metrics_);
   const auto base = Ensure(cache);
   ASSERT_TRUE(base.ok()) << base.status();
-  EXPECT_EQ(Contents(*base + "/model.safetensors"), weights_);
+  EXPECT_EQ(Contents(*base + "/model.safetensors"), base_.weights);
   EXPECT_EQ(Contents(*base + "/config.json"), "{}");
 }
 
 TEST_F(BaseCacheTest, AChunkThatIsWrongInTheStoreIsNamedAndNothingAppears) {
-  store_.FlipByte(weights_digest_, kChunkBytes + 5);
+  store_.FlipByte(base_.weights_digest, kChunkBytes + 5);
   BaseCache cache(folder_, store_, metrics_);
   const absl::Status status = Ensure(cache).status();
   EXPECT_TRUE(absl::IsDataLoss(status)) << status;
@@ -154,10 +141,10 @@ TEST_F(BaseCacheTest, AChunkThatIsWrongInTheStoreIsNamedAndNothingAppears) {
   EXPECT_EQ(store_.CallCount("ReportCorruptBlob"), 1);
   // The store dropped it. Once it is there again, the fetch goes on from the chunks that were
   // right.
-  store_.AddBlob("t", weights_);
+  store_.AddBlob("t", base_.weights);
   const auto base = Ensure(cache);
   ASSERT_TRUE(base.ok()) << base.status();
-  EXPECT_EQ(Contents(*base + "/model.safetensors"), weights_);
+  EXPECT_EQ(Contents(*base + "/model.safetensors"), base_.weights);
 }
 
 TEST_F(BaseCacheTest, TwoWorkersOfANodeFetchABaseOnce) {
@@ -175,7 +162,7 @@ TEST_F(BaseCacheTest, TwoWorkersOfANodeFetchABaseOnce) {
 
 TEST_F(BaseCacheTest, AFetchThatIsNoLongerWantedEnds) {
   BaseCache cache(folder_, store_, metrics_);
-  const auto status = cache.Ensure(kAccess, manifest_digest_, [] { return true; }).status();
+  const auto status = cache.Ensure(kAccess, base_.manifest_digest, [] { return true; }).status();
   EXPECT_TRUE(absl::IsCancelled(status)) << status;
   EXPECT_TRUE(cache.List().empty());
 }

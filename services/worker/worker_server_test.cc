@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "glog/logging.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "services/base/address.h"
 #include "services/base/authenticator.h"
 #include "services/base/server.h"
 #include "services/base/token_file.h"
@@ -84,12 +86,13 @@ class WorkerServerTest : public ::testing::Test {
   }
   ~WorkerServerTest() override { StopWorker(); }
 
-  absl::Status StartWorker() {
+  absl::Status StartWorker(const std::string& gang_address = "") {
     client_ = MakeGrpcWorkerSyncClient(MakeChannel(server_->address(), token_));
     auto worker = WorkerServer::Start({.device = {.device = "cpu:0", .threads = 1},
                                        .machine_id = "m",
                                        .lock_folder = folder_ + "/devices",
-                                       .cache_folder = TheWorld().folder + "/cache"},
+                                       .cache_folder = TheWorld().folder + "/cache",
+                                       .gang_address = gang_address},
                                       TheWorld().store, *client_, RealClock(), metrics_,
                                       [this](absl::Status status) {
                                         MutexLock lock(&mutex_);
@@ -157,6 +160,28 @@ TEST_F(WorkerServerTest, AJobGoesFromItsGrantToAResultThatTheStoreHas) {
   EXPECT_THAT(evaluated, ElementsAre(0, 50, 100, 150, 200));
   ASSERT_TRUE(attempt.checkpoint.has_value());
   EXPECT_EQ(attempt.checkpoint->step(), kSteps);
+}
+
+TEST_F(WorkerServerTest, WhereTheOthersOfAGangReachItIsToldAndWhatIsWrongIsRefused) {
+  ASSERT_TRUE(StartWorker().ok());
+  ASSERT_TRUE(scheduler_.WaitUntilHeard());
+  EXPECT_EQ(scheduler_.last_report().environment().gang_size_max(), 0);
+  EXPECT_EQ(scheduler_.last_report().environment().gang_address(), "");
+  StopWorker();
+  EXPECT_TRUE(absl::IsInvalidArgument(StartWorker("127.0.0.1:99999")));
+  EXPECT_FALSE(StartWorker("203.0.113.7").ok());  // Not of this machine (RFC 5737).
+  const int64_t heard = scheduler_.last_report().incarnation();
+  ASSERT_TRUE(StartWorker("127.0.0.1").ok());
+  const absl::Duration end = RealClock().Monotonic() + absl::Minutes(1);
+  while (scheduler_.last_report().incarnation() == heard && RealClock().Monotonic() < end) {
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  const v1::WorkerEnvironment environment = scheduler_.last_report().environment();
+  EXPECT_EQ(environment.gang_size_max(), 64);
+  const auto address = ParseHostPort("gang_address", environment.gang_address());
+  ASSERT_TRUE(address.ok()) << address.status();
+  EXPECT_EQ(address->host, "127.0.0.1");
+  EXPECT_GT(address->port, 0);
 }
 
 TEST_F(WorkerServerTest, AJobThatWasPausedAndResumedEndsWithTheSameBytes) {

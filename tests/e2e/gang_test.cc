@@ -1,6 +1,8 @@
 // A job that several workers train as one gang: the same bytes each time, whatever happens to one
 // of them, and at a cold start the store sends the base once.
 
+#include <signal.h>
+
 #include <iostream>
 #include <string>
 #include <vector>
@@ -72,6 +74,34 @@ TEST_F(GangTest, GoesOnAfterEachOfItsWorkersWasKilled) {
   });
   platform_.worker(1).KillAndStart();
   EXPECT_GE(ExpectSameBytes(name).status().attempts_size(), 3);
+}
+
+// Each step takes a batch of every worker, so an epoch has as many times fewer steps.
+TEST_F(GangTest, CountsTheStepsOfAnEpochByTheBatchesOfAll) {
+  v1::CreateJobRequest request = GangJob("epochs", 2);
+  v1::TrainingArguments& arguments = *request.mutable_job()->mutable_train()->mutable_arguments();
+  arguments.clear_max_steps();
+  arguments.set_num_train_epochs(2);
+  arguments.set_per_device_train_batch_size(10);
+  v1::EstimateJobRequest estimate;
+  estimate.set_parent(request.parent());
+  *estimate.mutable_job() = request.job();
+  EXPECT_EQ(
+      Must(platform_.training_of().EstimateJob(estimate)).job().status().facts().total_steps(),
+      2 * 100 / (2 * 10));
+  const v1::Job job = RunToSuccess(platform_, request);
+  EXPECT_EQ(job.status().progress().total_steps(), 10);
+  EXPECT_EQ(job.status().result().step(), 10);
+}
+
+// The other one waits for it in the middle of a step, and must not stay there.
+TEST_F(GangTest, GoesOnAfterOneOfItsWorkersWasSilent) {
+  const std::string name = Submit(platform_, GangJob("silent", 2)).name();
+  AwaitStep(platform_, name, 5);
+  platform_.worker(1).Signal(SIGSTOP);
+  AwaitJob(platform_, name, [](const v1::Job& job) { return job.status().state() == v1::QUEUED; });
+  platform_.worker(1).Signal(SIGCONT);
+  EXPECT_EQ(ExpectSameBytes(name).status().attempts_size(), 2);
 }
 
 TEST_F(GangTest, IsPausedAndResumed) {
