@@ -153,6 +153,21 @@ bool IsRankZero(const CurrentAttempt& current, const v1::SyncRequest& sync) {
   return current.worker() == sync.worker();
 }
 
+bool IsOf(const CurrentAttempt& current, const v1::SyncRequest& sync) {
+  return IsMember(current, sync.worker(), sync.incarnation()) && IsHolder(current, sync.worker());
+}
+
+void TakeDrain(const v1::SyncRequest& sync, JobDraft* draft) {
+  if (draft->state() != v1::RUNNING || !IsOf(draft->record().current(), sync) ||
+      draft->record().current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED) {
+    return;
+  }
+  Event event = draft->NewEvent(v1::JobEvent::YIELD_ORDERED, v1::RUNNING, v1::DRAINED,
+                                absl::StrCat(sync.worker(), " was told to stop"));
+  event.mutable_attempt_ordered()->set_desired(v1::Assignment::YIELD);
+  draft->Add(std::move(event));
+}
+
 void TakeEnd(const v1::AttemptReport& report, const v1::SyncRequest& sync, const Options& options,
              JobDraft* draft) {
   const bool draining = sync.draining();
@@ -164,6 +179,9 @@ void TakeEnd(const v1::AttemptReport& report, const v1::SyncRequest& sync, const
       return end(
           {.end = v1::Attempt::FAILED, .failure = ReportedFailure(report), .draining = draining});
     case v1::AttemptReport::LEFT: {
+      // A worker that left before it could say that it drains: the others may take their
+      // checkpoint.
+      if (draining && HolderCount(draft->record().current()) > 1) TakeDrain(sync, draft);
       const bool told =
           draining || draft->record().current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED;
       const bool done = !IsRankZero(draft->record().current(), sync) &&
@@ -194,21 +212,6 @@ void TakeRepeatedResult(const v1::AttemptReport& report, JobDraft* draft) {
   Event event = draft->NewEvent(v1::JobEvent::BLOBS_MISSING, v1::FINALIZING, v1::RESULT_ACCEPTED,
                                 "the worker uploaded the missing blobs again");
   event.mutable_version_blobs_missing();
-  draft->Add(std::move(event));
-}
-
-bool IsOf(const CurrentAttempt& current, const v1::SyncRequest& sync) {
-  return IsMember(current, sync.worker(), sync.incarnation()) && IsHolder(current, sync.worker());
-}
-
-void TakeDrain(const v1::SyncRequest& sync, JobDraft* draft) {
-  if (draft->state() != v1::RUNNING || !IsOf(draft->record().current(), sync) ||
-      draft->record().current().ordered() != v1::Assignment::DESIRED_UNSPECIFIED) {
-    return;
-  }
-  Event event = draft->NewEvent(v1::JobEvent::YIELD_ORDERED, v1::RUNNING, v1::DRAINED,
-                                absl::StrCat(sync.worker(), " was told to stop"));
-  event.mutable_attempt_ordered()->set_desired(v1::Assignment::YIELD);
   draft->Add(std::move(event));
 }
 

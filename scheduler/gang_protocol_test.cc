@@ -49,6 +49,15 @@ class GangTest : public ProtocolTest {
     }
     CHECK(h.Sync(one, reports).ok());
   }
+  static void AddCheckpoint(int64_t step, v1::AttemptReport* report) {
+    report->mutable_checkpoint()->set_step(step);
+    report->mutable_checkpoint()->set_manifest_digest(FakeDigest(step));
+  }
+  void LeaveWithCheckpoint(FakeWorker* one, int64_t step) {
+    v1::AttemptReport report = Harness::Report(one->answer.assignments(0), kLeft, step);
+    AddCheckpoint(step, &report);
+    CHECK(h.Sync(one, {report}).ok());
+  }
   // Hear what is told now, with what they hold.
   void SyncAll() {
     for (FakeWorker& one : workers_) CHECK(h.Sync(&one).ok());
@@ -177,8 +186,7 @@ TEST_F(GangTest, WhoIsLostBreaksItAndNoDeviceIsGivenOnBeforeItIsFree) {
   held = workers_[0].answer.assignments(0);
   ASSERT_TRUE([&] {
     v1::AttemptReport report = Harness::Report(held, kTraining, 5);
-    report.mutable_checkpoint()->set_step(5);
-    report.mutable_checkpoint()->set_manifest_digest(FakeDigest(5));
+    AddCheckpoint(5, &report);
     return h.Sync(&workers_[0], {report}).ok();
   }());
   // b says nothing any more.
@@ -244,10 +252,7 @@ TEST_F(GangTest, APauseTakesAllOfThemOff) {
   SayAs(&workers_[1], kLeft);
   EXPECT_EQ(h.StateOfJob(job), v1::PAUSING);
   EXPECT_EQ(Told(workers_[0]), v1::Assignment::YIELD) << "it may take its checkpoint";
-  v1::AttemptReport left = Harness::Report(workers_[0].answer.assignments(0), kLeft, 7);
-  left.mutable_checkpoint()->set_step(7);
-  left.mutable_checkpoint()->set_manifest_digest(FakeDigest(7));
-  ASSERT_TRUE(h.Sync(&workers_[0], {left}).ok());
+  LeaveWithCheckpoint(&workers_[0], 7);
   EXPECT_EQ(h.StateOfJob(job), v1::PAUSED);
   EXPECT_EQ(Status(job).checkpoint().step(), 7);
   EXPECT_EQ(Status(job).retries_used(), 0);
@@ -280,6 +285,19 @@ TEST_F(GangTest, ADrainOfOneYieldsAllAndCostsNothing) {
   SyncAll();
   EXPECT_EQ(h.StateOfJob(job), v1::RUNNING);
   EXPECT_THAT(Holders(job), ElementsAre("workers/a", "workers/c"));
+}
+
+TEST_F(GangTest, ADrainThatIsHeardOfWhenItIsOverLeavesTheOthersTheirCheckpoint) {
+  Join(2);
+  const std::string job = RunGang("g", 2);
+  workers_[1].draining = true;
+  SayAs(&workers_[1], kLeft);
+  SayAs(&workers_[0], kTraining);
+  EXPECT_EQ(Told(workers_[0]), v1::Assignment::YIELD) << "it may take its checkpoint";
+  LeaveWithCheckpoint(&workers_[0], 7);
+  EXPECT_EQ(h.StateOfJob(job), v1::QUEUED);
+  EXPECT_EQ(Status(job).checkpoint().step(), 7);
+  EXPECT_EQ(Status(job).retries_used(), 0);
 }
 
 TEST_F(GangTest, AHigherClassTakesTheDeviceOfAnyOfIts) {
@@ -349,8 +367,7 @@ TEST_F(GangTest, ItsDeviceTimeIsThatOfAllItsWorkers) {
   held = workers_[0].answer.assignments(0);
   v1::AttemptReport report = Harness::Report(held, kTraining, 5);
   report.set_device_ms(9'000);
-  report.mutable_checkpoint()->set_step(5);
-  report.mutable_checkpoint()->set_manifest_digest(FakeDigest(5));
+  AddCheckpoint(5, &report);
   ASSERT_TRUE(h.Sync(&workers_[0], {report}).ok());
   EXPECT_EQ(Status(job).device_ms(), 27'000);
 }
@@ -361,8 +378,7 @@ TEST_F(GangTest, OnlyRankZeroSpeaksForIt) {
   held = workers_[1].answer.assignments(0);
   v1::AttemptReport report = ResultReport();
   report.set_phase(kTraining);
-  report.mutable_checkpoint()->set_step(5);
-  report.mutable_checkpoint()->set_manifest_digest(FakeDigest(5));
+  AddCheckpoint(5, &report);
   report.set_first_metric_n(1);
   *report.add_metrics() = MakePoint(1, 2.5);
   ASSERT_TRUE(h.Sync(&workers_[1], {report}).ok());
