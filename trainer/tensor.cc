@@ -16,6 +16,7 @@ int64_t SizeOf(DType dtype) {
     case DType::kF16:
     case DType::kBF16:
       return 2;
+    case DType::kF8E4M3:
     case DType::kU8:
       return 1;
   }
@@ -32,6 +33,8 @@ absl::string_view NameOf(DType dtype) {
       return "F16";
     case DType::kBF16:
       return "BF16";
+    case DType::kF8E4M3:
+      return "F8_E4M3";
     case DType::kI32:
       return "I32";
     case DType::kI64:

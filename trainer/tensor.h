@@ -15,13 +15,14 @@
 
 namespace deltaworks::trainer {
 
-enum class DType { kF64, kF32, kF16, kBF16, kI32, kI64, kU8 };
+enum class DType { kF64, kF32, kF16, kBF16, kF8E4M3, kI32, kI64, kU8 };
 
 // Bytes of one element.
 int64_t SizeOf(DType dtype);
 
 // The name in safetensors: "F32", "BF16", ...
 absl::string_view NameOf(DType dtype);
+// Those that a file may have: of kF8E4M3 the scales are not known.
 std::optional<DType> DTypeFromName(absl::string_view safetensors_name);
 
 // The upper half of an IEEE f32. Conversion from f32 rounds to nearest even; NaN stays NaN.
@@ -41,6 +42,50 @@ struct BFloat16 {
   explicit operator float() const {
     const uint32_t word = static_cast<uint32_t>(bits) << 16;
     float value;
+    std::memcpy(&value, &word, sizeof(value));
+    return value;
+  }
+};
+
+// Eight bits with four of exponent and three of mantissa, without infinities (Micikevicius et al.
+// 2022, "FP8 formats for deep learning"). Conversion from f32 rounds to nearest even; what is
+// larger than kMax becomes kMax; NaN stays NaN.
+struct Float8E4M3 {
+  static constexpr float kMax = 448;
+  uint8_t bits = 0;
+
+  Float8E4M3() = default;
+  explicit Float8E4M3(float value) {
+    uint32_t word;
+    std::memcpy(&word, &value, sizeof(word));
+    const auto sign = static_cast<uint8_t>(word >> 24 & 0x80);
+    const uint32_t magnitude = word & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) {
+      bits = 0x7f;
+    } else if (magnitude >= 0x43e00000u) {  // kMax.
+      bits = sign | 0x7e;
+    } else if (magnitude < 0x3c800000u) {  // 2^-6: multiples of 2^-9 from here down.
+      float scaled;
+      std::memcpy(&scaled, &magnitude, sizeof(scaled));
+      // Adding 2^23 leaves no place for a fraction.
+      const float rounded = scaled * 512.0f + 8388608.0f;
+      bits = sign | static_cast<uint8_t>(rounded - 8388608.0f);
+    } else {
+      const uint32_t rounded = (magnitude + 0x7ffffu + (magnitude >> 20 & 1)) >> 20;
+      bits = sign | static_cast<uint8_t>(rounded - (120 << 3));  // The exponents' biases: 127, 7.
+    }
+  }
+  explicit operator float() const {
+    const uint32_t magnitude = bits & 0x7f;
+    uint32_t word = 0;
+    float value;
+    if (magnitude < 8) {
+      value = static_cast<float>(magnitude) * 0x1p-9f;
+      std::memcpy(&word, &value, sizeof(word));
+    } else {
+      word = magnitude == 0x7f ? 0x7fc00000u : (magnitude + (120 << 3)) << 20;
+    }
+    word |= static_cast<uint32_t>(bits & 0x80) << 24;
     std::memcpy(&value, &word, sizeof(value));
     return value;
   }

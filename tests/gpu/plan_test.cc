@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "tests/gpu/model_shapes.h"
@@ -21,10 +23,13 @@
 #include "trainer/backend/cuda/emulation/emulated_gpu.h"
 #include "trainer/backend/cuda/gpu.h"
 #include "trainer/backend/cuda/gpu_backend.h"
+#include "trainer/generate/generator.h"
+#include "trainer/lora/adapter.h"
 #include "trainer/lora/lora_config.h"
 #include "trainer/model/config.h"
 #include "trainer/model/llama.h"
 #include "trainer/model/llama_tensors.h"
+#include "trainer/testing/forwarding_backend.h"
 #include "trainer/testing/random_model.h"
 #include "trainer/train/cohort.h"
 
@@ -80,7 +85,27 @@ struct RealPass {
   std::map<std::string, int64_t> calls;
 };
 
-// The first step of these jobs, on the emulated GPU.
+// The first step of these jobs; `ready` is called before its pass. Returns its tokens.
+int64_t TrainOn(Backend& backend, const ModelConfig& config, const std::vector<JobShape>& jobs,
+                int64_t tokens, double dropout, const std::function<void()>& ready) {
+  const RandomModel weights(config, backend.compute_type(), /*seed=*/1);
+  const auto model =
+      Llama::Create(backend, config, weights.tensors(), {.positions_max = tokens + 1});
+  CHECK(model.ok()) << model.status();
+  const auto runs = NewRuns(**model, jobs, tokens, /*steps=*/1, dropout);
+  std::vector<TrainingRun*> members;
+  for (const auto& run : runs) members.push_back(run.get());
+  ready();
+  Cohort cohort(**model);
+  const PassResult pass = cohort.Pass(members);
+  CHECK(pass.status.ok()) << pass.status;
+  for (const TrainingRun* run : members) CHECK(run->finished()) << run->status();
+  int64_t sum = 0;
+  for (const RunTurn& turn : pass.turns) sum += turn.tokens;
+  return sum;
+}
+
+// The same on the emulated GPU.
 RealPass TrainEmulated(const ModelConfig& config, const std::vector<JobShape>& jobs, int64_t tokens,
                        double dropout) {
   RealPass real;
@@ -88,19 +113,8 @@ RealPass TrainEmulated(const ModelConfig& config, const std::vector<JobShape>& j
   const auto backend = NewGpuBackend(
       std::make_unique<CountingGpu>(cuda::NewEmulatedGpu(cuda::ThreadOrder::kForward), memory),
       DType::kBF16, [&real](const char* operation) { ++real.calls[operation]; });
-  const RandomModel weights(config, DType::kBF16, /*seed=*/1);
-  const auto model =
-      Llama::Create(*backend, config, weights.tensors(), {.positions_max = tokens + 1});
-  CHECK(model.ok()) << model.status();
-  const auto runs = NewRuns(**model, jobs, tokens, /*steps=*/1, dropout);
-  std::vector<TrainingRun*> members;
-  for (const auto& run : runs) members.push_back(run.get());
-  real.calls.clear();
-  Cohort cohort(**model);
-  const PassResult pass = cohort.Pass(members);
-  CHECK(pass.status.ok()) << pass.status;
-  for (const TrainingRun* run : members) CHECK(run->finished()) << run->status();
-  for (const RunTurn& turn : pass.turns) real.tokens += turn.tokens;
+  real.tokens =
+      TrainOn(*backend, config, jobs, tokens, dropout, /*ready=*/[&] { real.calls.clear(); });
   real.peak_bytes = memory.peak_bytes();
   return real;
 }
@@ -160,6 +174,73 @@ TEST_P(PlanTest, ACountedPassHoldsWhatWasPlanned) {
   EXPECT_EQ(CountPass(config, GetParam().jobs, GetParam().tokens, GetParam().dropout, kPeaks)
                 .allocated_bytes,
             PlanMemory(config, GetParam().jobs, GetParam().tokens).allocated_bytes());
+}
+
+// Notes what is reserved for passes.
+class NotingBackend final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  absl::Status ReserveScratch(const PassShape& pass) override {
+    reserved_ = std::max(reserved_, ScratchBytes(pass));
+    return ForwardingBackend::ReserveScratch(pass);
+  }
+  int64_t reserved() const { return reserved_; }
+
+ private:
+  int64_t reserved_ = 0;
+};
+
+// Whatever the weights are in, and where no width is a multiple of what products read at once.
+TEST_P(PlanTest, OperationsTakeNoMoreScratchThanIsReserved) {
+  for (const ModelConfig& config : {SmallConfig(), OddConfig()}) {
+    for (const DType type : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
+      SCOPED_TRACE(absl::StrCat(config.hidden_size, " ", NameOf(type)));
+      const auto gpu_backend = NewGpuBackend(cuda::NewEmulatedGpu(cuda::ThreadOrder::kForward),
+                                             type, /*finished=*/nullptr);
+      NotingBackend backend(*gpu_backend);
+      TrainOn(backend, config, GetParam().jobs, GetParam().tokens, GetParam().dropout, [] {});
+      EXPECT_GT(backend.reserved(), 0);
+      EXPECT_LE(GpuScratchHeld(*gpu_backend), backend.reserved());
+    }
+  }
+}
+
+// Streams with adapters of other ranks each, and one without.
+TEST(GenerationScratchTest, OperationsTakeNoMoreThanIsReserved) {
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    SCOPED_TRACE(NameOf(type));
+    const auto gpu_backend = NewGpuBackend(cuda::NewEmulatedGpu(cuda::ThreadOrder::kForward), type,
+                                           /*finished=*/nullptr);
+    NotingBackend backend(*gpu_backend);
+    const RandomModel weights(SmallConfig(), type, /*seed=*/1);
+    const auto model =
+        Llama::Create(backend, weights.config(), weights.tensors(), {.positions_max = 48});
+    ASSERT_TRUE(model.ok()) << model.status();
+    const auto generator = Generator::Create(**model, /*streams_max=*/4);
+    ASSERT_TRUE(generator.ok()) << generator.status();
+    std::vector<std::unique_ptr<Adapter>> adapters;
+    for (const int64_t rank : {0, 3, 64, 300}) {
+      GenerationRequest request{.prompt = {1, 2, 3, 4, 5}, .max_new_tokens = 4};
+      if (rank > 0) {
+        LoraConfig lora;
+        lora.rank = rank;
+        const auto targets = ResolveTargets(lora, (*model)->modules());
+        ASSERT_TRUE(targets.ok()) << targets.status();
+        adapters.push_back(*Adapter::Create(backend, *targets, /*trainable=*/false));
+        request.adapter = adapters.back().get();
+      }
+      ASSERT_TRUE((*generator)->Add(request).ok());
+    }
+    int steps = 0;
+    while ((*generator)->active() > 0) {
+      const auto step = (*generator)->Step();
+      ASSERT_TRUE(step.ok()) << step.status();
+      ++steps;
+    }
+    EXPECT_GE(steps, 4);
+    EXPECT_GT(backend.reserved(), 0);
+    EXPECT_LE(GpuScratchHeld(*gpu_backend), backend.reserved());
+  }
 }
 
 TEST(ModelShapesTest, ModelsHaveTheirKnownNumbersOfParameters) {
@@ -254,6 +335,30 @@ TEST(RooflineTest, BytesAreThoseOfTheTensorsOnce) {
   // Four arrays read, three of them written.
   const auto parameters = static_cast<double>(AdapterParameters(ConfigNamed("llama-8b", 1), 16));
   EXPECT_DOUBLE_EQ(counts["AdamW"].bytes, parameters * 28);
+}
+
+TEST(RooflineTest, ABaseInFp8HasAPeakOfItsOwnAndAByteAnElement) {
+  const ModelConfig config = ConfigNamed("llama-8b", 1);
+  const std::vector<JobShape> jobs = {{16, 1}};
+  CardPeaks peaks = kPeaks;
+  peaks.fp8_flops_per_second = 1140e12;
+  auto bf16 = CountPass(config, jobs, 4096, 0, kPeaks).counts;
+  auto fp8 = CountPass(config, jobs, 4096, 0, peaks).counts;
+  for (auto& [operation, count] : fp8) {
+    SCOPED_TRACE(operation);
+    EXPECT_EQ(count.flops, bf16[operation].flops);
+    if (!operation.ends_with(" base")) {
+      EXPECT_EQ(count.bytes, bf16[operation].bytes);
+      EXPECT_EQ(count.seconds, bf16[operation].seconds);
+      continue;
+    }
+    // Of 4,096 rows the products take longer than the bytes.
+    EXPECT_NEAR(count.seconds, count.flops / 1140e12, 1e-9);
+    EXPECT_LT(count.bytes, bf16[operation].bytes);
+  }
+  constexpr double kHidden = 4096, kKey = 1024, kInner = 14336;
+  EXPECT_DOUBLE_EQ(bf16["LinearGroupForward base"].bytes - fp8["LinearGroupForward base"].bytes,
+                   kHidden * (kHidden + 2 * kKey) + kHidden * kHidden + 3 * kHidden * kInner);
 }
 
 TEST(RooflineTest, ACallTakesTheLongerOfItsTwoTimes) {

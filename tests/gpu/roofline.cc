@@ -26,6 +26,10 @@ double MatrixBytes(int64_t rows, int64_t columns, DType type) {
          static_cast<double>(SizeOf(type));
 }
 
+double Elements(const FrozenLinear& linear) {
+  return static_cast<double>(linear.n()) * static_cast<double>(linear.k());
+}
+
 // Pairs of a query and a key that it sees.
 double SeenPairs(const AttentionShape& shape, absl::Span<const AttentionSpan> spans) {
   double pairs = 0;
@@ -56,15 +60,29 @@ OperationCount CountingBackend::sum() const {
 }
 
 void CountingBackend::Count(const std::string& operation, double flops, double bytes) {
+  CountAt(peaks_.flops_per_second, operation, flops, bytes);
+}
+
+void CountingBackend::CountAt(double flops_per_second, const std::string& operation, double flops,
+                              double bytes) {
   OperationCount& count = counts_[operation];
   ++count.calls;
   count.flops += flops;
   count.bytes += bytes;
-  count.seconds += std::max(flops / peaks_.flops_per_second, bytes / peaks_.bytes_per_second);
+  count.seconds += std::max(flops / flops_per_second, bytes / peaks_.bytes_per_second);
 }
 
-double CountingBackend::WeightBytes(const FrozenLinear& weight) const {
-  return MatrixBytes(weight.n(), weight.k(), compute_type());
+void CountingBackend::CountBase(const std::string& operation, double flops, double elements,
+                                double other_bytes) {
+  if (peaks_.fp8_flops_per_second > 0) {
+    CountAt(peaks_.fp8_flops_per_second, operation, flops, elements + other_bytes);
+  } else {
+    Count(operation, flops, elements * static_cast<double>(SizeOf(compute_type())) + other_bytes);
+  }
+}
+
+double CountingBackend::WeightBytes(const FrozenLinear& table) const {
+  return MatrixBytes(table.n(), table.k(), compute_type());
 }
 
 void CountingBackend::CopyToHost(ConstTensorView device, void* host) {
@@ -75,12 +93,13 @@ void CountingBackend::LinearGroupForward(absl::Span<const FrozenLinear* const> g
                                          absl::Span<const Segment> segments, ConstTensorView x,
                                          TensorView, absl::Span<const TensorView> y, ProductPath) {
   const int64_t rows = x.dim(0), k = x.dim(1);
-  double flops = 0, bytes = Bytes({x});
+  double flops = 0, elements = 0, bytes = Bytes({x});
   for (size_t i = 0; i < group.size(); ++i) {
     flops += Product(rows, group[i]->n(), k);
-    bytes += WeightBytes(*group[i]) + Bytes({y[i]});
+    elements += Elements(*group[i]);
+    bytes += Bytes({y[i]});
   }
-  Count("LinearGroupForward base", flops, bytes);
+  CountBase("LinearGroupForward base", flops, elements, bytes);
 
   flops = bytes = 0;
   for (const Segment& segment : segments) {
@@ -104,14 +123,15 @@ void CountingBackend::LinearGroupBackward(absl::Span<const FrozenLinear* const> 
                                           TensorView, TensorView dx) {
   const int64_t rows = x.dim(0), k = x.dim(1);
   const bool needs_dx = dx.data != nullptr;
-  double flops = 0, bytes = 0;
+  double flops = 0, elements = 0, bytes = 0;
   if (needs_dx) {
     bytes = Bytes({dx});
     for (size_t i = 0; i < group.size(); ++i) {
       flops += Product(rows, group[i]->n(), k);
-      bytes += WeightBytes(*group[i]) + Bytes({dy[i]});
+      elements += Elements(*group[i]);
+      bytes += Bytes({dy[i]});
     }
-    Count("LinearGroupBackward base", flops, bytes);
+    CountBase("LinearGroupBackward base", flops, elements, bytes);
   }
 
   flops = bytes = 0;

@@ -21,21 +21,21 @@
 
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <string>
-#include <utility>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "trainer/backend/backend.h"
 #include "trainer/tensor.h"
+#include "trainer/testing/forwarding_backend.h"
 
 namespace deltaworks::trainer {
 
 struct CardPeaks {
   double flops_per_second = 0;  // Of matrix products in the compute type.
   double bytes_per_second = 0;  // Read + written.
+  // Of products with frozen linears, if those are in fp8: then each element is a byte.
+  double fp8_flops_per_second = 0;
 };
 
 struct OperationCount {
@@ -45,9 +45,10 @@ struct OperationCount {
   double seconds = 0;
 };
 
-class CountingBackend final : public Backend {
+class CountingBackend final : public ForwardingBackend {
  public:
-  CountingBackend(Backend& memory, const CardPeaks& peaks) : memory_(memory), peaks_(peaks) {}
+  CountingBackend(Backend& memory, const CardPeaks& peaks)
+      : ForwardingBackend(memory), peaks_(peaks) {}
 
   // By the names that train_benchmark --profile has, with " base" or " adapters" behind those of
   // linears.
@@ -55,19 +56,6 @@ class CountingBackend final : public Backend {
   OperationCount sum() const;
   void Clear() { counts_.clear(); }
 
-  DType compute_type() const override { return memory_.compute_type(); }
-  DType wide_type() const override { return memory_.wide_type(); }
-  std::string numerics_class() const override { return memory_.numerics_class(); }
-  absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes) override {
-    return memory_.Allocate(bytes);
-  }
-  int64_t ScratchBytes(const PassShape& pass) const override { return memory_.ScratchBytes(pass); }
-  absl::Status ReserveScratch(const PassShape& pass) override {
-    return memory_.ReserveScratch(pass);
-  }
-  absl::StatusOr<std::unique_ptr<FrozenLinear>> Pack(ConstTensorView weight) override {
-    return memory_.Pack(std::move(weight));
-  }
   // Copies of the host are not counted. What is read is zero.
   void CopyToDevice(const void*, TensorView) override {}
   void CopyToHost(ConstTensorView device, void* host) override;
@@ -114,9 +102,11 @@ class CountingBackend final : public Backend {
 
  private:
   void Count(const std::string& operation, double flops, double bytes);
-  double WeightBytes(const FrozenLinear& weight) const;
+  // Products with frozen linears, `elements` of which are read.
+  void CountBase(const std::string& operation, double flops, double elements, double other_bytes);
+  void CountAt(double flops_per_second, const std::string& operation, double flops, double bytes);
+  double WeightBytes(const FrozenLinear& table) const;
 
-  Backend& memory_;
   const CardPeaks peaks_;
   std::map<std::string, OperationCount> counts_;
 };

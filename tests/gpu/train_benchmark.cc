@@ -84,6 +84,7 @@ struct Settings {
   int64_t steps = 6;
   int64_t warmup_steps = 2;
   double dropout = 0;
+  bool fp8 = false;
   bool profile = false;
 };
 
@@ -119,6 +120,7 @@ void PrintShares(const Shares& shares, int64_t passes) {
 void Run(const Settings& settings) {
   Shares shares;
   CudaOptions options;
+  if (settings.fp8) options.compute_type = DType::kF8E4M3;
   if (settings.profile) {
     options.finished = [&shares](const char* operation) {
       shares.seconds[operation] += SecondsSince(shares.last);
@@ -189,6 +191,7 @@ int main(int argc, char** argv) {
   app.add_option("--warmup", settings.warmup_steps, "steps that are not timed")
       ->capture_default_str();
   app.add_option("--dropout", settings.dropout)->capture_default_str();
+  app.add_flag("--fp8", settings.fp8, "over a base in fp8");
   app.add_flag("--profile", settings.profile, "print what each operation takes");
   CLI11_PARSE(app, argc, argv);
   CHECK_GT(settings.steps, settings.warmup_steps);

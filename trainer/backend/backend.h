@@ -6,7 +6,8 @@
 //
 //   ReferenceBackend  plain loops, f64 or f32. The definition of correct; tests only.
 //   CpuBackend        SIMD kernels; f32 or bf16.
-//   CudaBackend       cuBLASLt and kernels for one NVIDIA GPU; f32 or bf16.
+//   CudaBackend       cuBLASLt and kernels for one NVIDIA GPU; f32, bf16, or bf16 over a base in
+//   fp8.
 //
 // Notation, the same in every comment and kernel of trainer/:
 //   T  rows (tokens) of the packed batch   K  input features    D  width of the residual stream
@@ -15,6 +16,10 @@
 // inputs and outputs of matrix products (f32 or bf16; f64 or f32 in ReferenceBackend), and the
 // `wide` type of the residual stream, norms, losses, gradients of adapters and optimiser state
 // (f32; f64 in a ReferenceBackend of f64).
+//
+// Over a base in fp8 the two products with W read e4m3 (fp8.h): x, and dy, with a scale of each
+// row; W with a scale of each output feature forward, of each input feature backward. All else is
+// as in bf16.
 //
 // Rows are independent: a row's output bits depend neither on T nor on other rows, NaN included.
 // Sums over rows (gradients of A and B) run over tiles counted from the segment's first row, in
@@ -31,6 +36,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -168,6 +174,10 @@ class Backend {
   // reads it in place, others copy it; it must outlive the result.
   //   ResourceExhausted  the device has no room.
   virtual absl::StatusOr<std::unique_ptr<FrozenLinear>> Pack(ConstTensorView weight) = 0;
+  // The same for Embed, CrossEntropy and Logits: never in fp8.
+  virtual absl::StatusOr<std::unique_ptr<FrozenLinear>> PackTable(ConstTensorView weight) {
+    return Pack(std::move(weight));
+  }
 
   // For each linear i of a group that reads the same x, over all T rows at once
   //   y_i = x W_i^T,

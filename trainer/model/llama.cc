@@ -130,10 +130,10 @@ absl::Status Llama::Load(const TensorMap& tensors) {
   const DType compute = backend_.compute_type();
   const std::vector<int64_t> table = {config_.vocab_size, config_.hidden_size};
   DW_ASSIGN_OR_RETURN(ConstTensorView embedding, Find(tensors, kEmbeddingTensor, table, compute));
-  DW_ASSIGN_OR_RETURN(embedding_, backend_.Pack(std::move(embedding)));
+  DW_ASSIGN_OR_RETURN(embedding_, backend_.PackTable(std::move(embedding)));
   if (!config_.tie_word_embeddings) {
     DW_ASSIGN_OR_RETURN(ConstTensorView head, Find(tensors, kOutputTensor, table, compute));
-    DW_ASSIGN_OR_RETURN(head_, backend_.Pack(std::move(head)));
+    DW_ASSIGN_OR_RETURN(head_, backend_.PackTable(std::move(head)));
   }
   layers_.resize(config_.num_hidden_layers);
   for (const LinearModule& module : modules_) {

@@ -23,6 +23,17 @@ ModelConfig SmallConfig() {
   return config;
 }
 
+ModelConfig OddConfig() {
+  ModelConfig config = SmallConfig();
+  config.hidden_size = 66;
+  config.intermediate_size = 71;
+  config.vocab_size = 131;
+  config.num_attention_heads = 3;
+  config.num_key_value_heads = 1;
+  config.head_dim = 22;
+  return config;
+}
+
 RandomModel::RandomModel(const ModelConfig& config, DType form, uint64_t seed) : config_(config) {
   std::mt19937_64 random(seed);
   std::normal_distribution<float> normal;

@@ -15,6 +15,8 @@ namespace deltaworks::trainer {
 
 // 2 layers, hidden 24, 4 heads of 6 on 2 key/value heads, feed-forward 40, 50 tokens.
 ModelConfig SmallConfig();
+// Widths of more than one panel of columns, none of them even in anything.
+ModelConfig OddConfig();
 
 class RandomModel {
  public:

@@ -21,18 +21,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// Widths of more than one panel of columns, none of them even in anything.
-ModelConfig OddConfig() {
-  ModelConfig config = SmallConfig();
-  config.hidden_size = 66;
-  config.intermediate_size = 71;
-  config.vocab_size = 131;
-  config.num_attention_heads = 3;
-  config.num_key_value_heads = 1;
-  config.head_dim = 22;
-  return config;
-}
-
 class TrainingExactnessTest : public ::testing::TestWithParam<TestedBackend> {
  protected:
   TrainingExactnessTest()

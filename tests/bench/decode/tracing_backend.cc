@@ -65,12 +65,12 @@ void TracingBackend::Trace(const Parts&... parts) {
 
 void TracingBackend::CopyToDevice(const void* host, TensorView device) {
   Trace("CopyToDevice", Shape(device));
-  backend_.CopyToDevice(host, std::move(device));
+  backend().CopyToDevice(host, std::move(device));
 }
 
 void TracingBackend::CopyToHost(ConstTensorView device, void* host) {
   Trace("CopyToHost", Shape(device));
-  backend_.CopyToHost(std::move(device), host);
+  backend().CopyToHost(std::move(device), host);
 }
 
 void TracingBackend::LinearGroupForward(absl::Span<const FrozenLinear* const> group,
@@ -79,7 +79,7 @@ void TracingBackend::LinearGroupForward(absl::Span<const FrozenLinear* const> gr
                                         ProductPath path) {
   Trace("LinearGroupForward", Name(path), Shapes(group), Shapes(segments), Shape(x), Shape(hidden),
         Shapes(y));
-  backend_.LinearGroupForward(group, segments, std::move(x), std::move(hidden), y, path);
+  backend().LinearGroupForward(group, segments, std::move(x), std::move(hidden), y, path);
 }
 
 void TracingBackend::LinearGroupBackward(absl::Span<const FrozenLinear* const> group,
@@ -89,44 +89,44 @@ void TracingBackend::LinearGroupBackward(absl::Span<const FrozenLinear* const> g
                                          TensorView dx) {
   Trace("LinearGroupBackward", Shapes(group), Shapes(segments), Shape(x), Shape(hidden), Shapes(dy),
         Shape(dhidden), Shape(dx));
-  backend_.LinearGroupBackward(group, segments, std::move(x), std::move(hidden), dy,
-                               std::move(dhidden), std::move(dx));
+  backend().LinearGroupBackward(group, segments, std::move(x), std::move(hidden), dy,
+                                std::move(dhidden), std::move(dx));
 }
 
 void TracingBackend::Embed(const FrozenLinear& table, ConstTensorView ids, TensorView out) {
   Trace("Embed", ShapeText({table.n(), table.k()}), Shape(ids), Shape(out));
-  backend_.Embed(table, std::move(ids), std::move(out));
+  backend().Embed(table, std::move(ids), std::move(out));
 }
 
 void TracingBackend::RmsNormForward(ConstTensorView x, ConstTensorView weight, double epsilon,
                                     TensorView y, TensorView rstd) {
   Trace("RmsNormForward", Shape(x), Shape(weight), Shape(y), Shape(rstd));
-  backend_.RmsNormForward(std::move(x), std::move(weight), epsilon, std::move(y), std::move(rstd));
+  backend().RmsNormForward(std::move(x), std::move(weight), epsilon, std::move(y), std::move(rstd));
 }
 
 void TracingBackend::RmsNormBackward(ConstTensorView x, ConstTensorView weight,
                                      ConstTensorView rstd, ConstTensorView dy, TensorView dx) {
   Trace("RmsNormBackward", Shape(x), Shape(weight), Shape(rstd), Shape(dy), Shape(dx));
-  backend_.RmsNormBackward(std::move(x), std::move(weight), std::move(rstd), std::move(dy),
-                           std::move(dx));
+  backend().RmsNormBackward(std::move(x), std::move(weight), std::move(rstd), std::move(dy),
+                            std::move(dx));
 }
 
 void TracingBackend::AddResidual(ConstTensorView x, ConstTensorView y, TensorView out) {
   Trace("AddResidual", Shape(x), Shape(y), Shape(out));
-  backend_.AddResidual(std::move(x), std::move(y), std::move(out));
+  backend().AddResidual(std::move(x), std::move(y), std::move(out));
 }
 
 void TracingBackend::Round(ConstTensorView x, TensorView y) {
   Trace("Round", Shape(x), Shape(y));
-  backend_.Round(std::move(x), std::move(y));
+  backend().Round(std::move(x), std::move(y));
 }
 
 void TracingBackend::Rope(TensorView x, int64_t heads, ConstTensorView positions,
                           ConstTensorView cosines, ConstTensorView sines, bool inverse) {
   Trace("Rope", inverse ? " inverse" : "", " heads ", heads, Shape(x), Shape(positions),
         Shape(cosines), Shape(sines));
-  backend_.Rope(std::move(x), heads, std::move(positions), std::move(cosines), std::move(sines),
-                inverse);
+  backend().Rope(std::move(x), heads, std::move(positions), std::move(cosines), std::move(sines),
+                 inverse);
 }
 
 void TracingBackend::AttentionForward(const AttentionShape& shape,
@@ -135,8 +135,8 @@ void TracingBackend::AttentionForward(const AttentionShape& shape,
                                       TensorView lse, ProductPath path) {
   Trace("AttentionForward", Name(path), Shapes(spans), Shape(q), Shape(k), Shape(v), Shape(out),
         Shape(lse));
-  backend_.AttentionForward(shape, spans, std::move(q), std::move(k), std::move(v), std::move(out),
-                            std::move(lse), path);
+  backend().AttentionForward(shape, spans, std::move(q), std::move(k), std::move(v), std::move(out),
+                             std::move(lse), path);
 }
 
 void TracingBackend::AttentionBackward(const AttentionShape& shape,
@@ -146,31 +146,31 @@ void TracingBackend::AttentionBackward(const AttentionShape& shape,
                                        TensorView dk, TensorView dv) {
   Trace("AttentionBackward", Shapes(spans), Shape(q), Shape(k), Shape(v), Shape(out), Shape(lse),
         Shape(dout), Shape(dq), Shape(dk), Shape(dv));
-  backend_.AttentionBackward(shape, spans, std::move(q), std::move(k), std::move(v), std::move(out),
-                             std::move(lse), std::move(dout), std::move(dq), std::move(dk),
-                             std::move(dv));
+  backend().AttentionBackward(shape, spans, std::move(q), std::move(k), std::move(v),
+                              std::move(out), std::move(lse), std::move(dout), std::move(dq),
+                              std::move(dk), std::move(dv));
 }
 
 void TracingBackend::SwigluForward(ConstTensorView gate, ConstTensorView up, TensorView out) {
   Trace("SwigluForward", Shape(gate), Shape(up), Shape(out));
-  backend_.SwigluForward(std::move(gate), std::move(up), std::move(out));
+  backend().SwigluForward(std::move(gate), std::move(up), std::move(out));
 }
 
 void TracingBackend::SwigluBackward(ConstTensorView gate, ConstTensorView up, ConstTensorView dout,
                                     TensorView dgate, TensorView dup) {
   Trace("SwigluBackward", Shape(gate), Shape(up), Shape(dout), Shape(dgate), Shape(dup));
-  backend_.SwigluBackward(std::move(gate), std::move(up), std::move(dout), std::move(dgate),
-                          std::move(dup));
+  backend().SwigluBackward(std::move(gate), std::move(up), std::move(dout), std::move(dgate),
+                           std::move(dup));
 }
 
 void TracingBackend::GatherRows(ConstTensorView x, ConstTensorView rows, TensorView out) {
   Trace("GatherRows", Shape(x), Shape(rows), Shape(out));
-  backend_.GatherRows(std::move(x), std::move(rows), std::move(out));
+  backend().GatherRows(std::move(x), std::move(rows), std::move(out));
 }
 
 void TracingBackend::ScatterRows(ConstTensorView x, ConstTensorView rows, TensorView out) {
   Trace("ScatterRows", Shape(x), Shape(rows), Shape(out));
-  backend_.ScatterRows(std::move(x), std::move(rows), std::move(out));
+  backend().ScatterRows(std::move(x), std::move(rows), std::move(out));
 }
 
 void TracingBackend::CrossEntropy(const FrozenLinear& output, ConstTensorView x,
@@ -178,35 +178,35 @@ void TracingBackend::CrossEntropy(const FrozenLinear& output, ConstTensorView x,
                                   TensorView losses, TensorView dx) {
   Trace("CrossEntropy", Shape(output), Shape(x), Shape(labels), Shape(weights), Shape(losses),
         Shape(dx));
-  backend_.CrossEntropy(output, std::move(x), std::move(labels), std::move(weights),
-                        std::move(losses), std::move(dx));
+  backend().CrossEntropy(output, std::move(x), std::move(labels), std::move(weights),
+                         std::move(losses), std::move(dx));
 }
 
 void TracingBackend::Logits(const FrozenLinear& output, ConstTensorView x, TensorView logits,
                             ProductPath path) {
   Trace("Logits", Name(path), Shape(output), Shape(x), Shape(logits));
-  backend_.Logits(output, std::move(x), std::move(logits), path);
+  backend().Logits(output, std::move(x), std::move(logits), path);
 }
 
 double TracingBackend::SumOfSquares(ConstTensorView x) {
   Trace("SumOfSquares", Shape(x));
-  return backend_.SumOfSquares(std::move(x));
+  return backend().SumOfSquares(std::move(x));
 }
 
 void TracingBackend::AdamW(const AdamWSettings& settings, ConstTensorView gradient,
                            TensorView parameter, TensorView m, TensorView v) {
   Trace("AdamW", Shape(gradient), Shape(parameter), Shape(m), Shape(v));
-  backend_.AdamW(settings, std::move(gradient), std::move(parameter), std::move(m), std::move(v));
+  backend().AdamW(settings, std::move(gradient), std::move(parameter), std::move(m), std::move(v));
 }
 
 void TracingBackend::Fill(TensorView x, double value) {
   Trace("Fill", Shape(x));
-  backend_.Fill(std::move(x), value);
+  backend().Fill(std::move(x), value);
 }
 
 void TracingBackend::Copy(ConstTensorView from, TensorView to) {
   Trace("Copy", Shape(from), Shape(to));
-  backend_.Copy(std::move(from), std::move(to));
+  backend().Copy(std::move(from), std::move(to));
 }
 
 }  // namespace deltaworks::trainer

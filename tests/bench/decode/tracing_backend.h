@@ -12,34 +12,25 @@
 #include <vector>
 
 #include "trainer/backend/backend.h"
+#include "trainer/testing/forwarding_backend.h"
 
 namespace deltaworks::trainer {
 
-class TracingBackend final : public Backend {
+class TracingBackend final : public ForwardingBackend {
  public:
-  explicit TracingBackend(Backend& backend) : backend_(backend) {}
+  using ForwardingBackend::ForwardingBackend;
 
   // The operations since the last time.
   std::vector<std::string> TakeTrace();
   // Buffers so far; not a part of the trace.
   int64_t allocations() const { return allocations_; }
 
-  DType compute_type() const override { return backend_.compute_type(); }
-  DType wide_type() const override { return backend_.wide_type(); }
-  std::string numerics_class() const override { return backend_.numerics_class(); }
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes) override {
     ++allocations_;
-    return backend_.Allocate(bytes);
-  }
-  int64_t ScratchBytes(const PassShape& pass) const override { return backend_.ScratchBytes(pass); }
-  absl::Status ReserveScratch(const PassShape& pass) override {
-    return backend_.ReserveScratch(pass);
+    return ForwardingBackend::Allocate(bytes);
   }
   void CopyToDevice(const void* host, TensorView device) override;
   void CopyToHost(ConstTensorView device, void* host) override;
-  absl::StatusOr<std::unique_ptr<FrozenLinear>> Pack(ConstTensorView weight) override {
-    return backend_.Pack(std::move(weight));
-  }
   void LinearGroupForward(absl::Span<const FrozenLinear* const> group,
                           absl::Span<const Segment> segments, ConstTensorView x, TensorView hidden,
                           absl::Span<const TensorView> y, ProductPath path) override;
@@ -77,13 +68,12 @@ class TracingBackend final : public Backend {
              TensorView m, TensorView v) override;
   void Fill(TensorView x, double value) override;
   void Copy(ConstTensorView from, TensorView to) override;
-  absl::Status Synchronize() override { return backend_.Synchronize(); }
+  absl::Status Synchronize() override { return ForwardingBackend::Synchronize(); }
 
  private:
   template <typename... Parts>
   void Trace(const Parts&... parts);
 
-  Backend& backend_;
   std::vector<std::string> trace_;
   int64_t allocations_ = 0;
 };

@@ -205,7 +205,7 @@ void BenchmarkCrossEntropy(Backend& backend, int threads, int64_t rows) {
   Tensors tensors(backend);
   const DType type = backend.compute_type();
   const int64_t d = 576, vocabulary = 49152;
-  const auto linear = *backend.Pack(tensors.New(type, {vocabulary, d}, 0.1f));
+  const auto linear = *backend.PackTable(tensors.New(type, {vocabulary, d}, 0.1f));
   const TensorView x = tensors.New(type, {rows, d}), dx = tensors.New(type, {rows, d});
   const TensorView labels = tensors.New(DType::kI32, {rows});
   const TensorView weights = tensors.New(DType::kF32, {rows});

@@ -209,9 +209,10 @@ absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices() {
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(const CudaOptions& options) {
-  if (options.compute_type != DType::kF32 && options.compute_type != DType::kBF16) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("compute_type is ", NameOf(options.compute_type), ", want F32 or BF16"));
+  if (options.compute_type != DType::kF32 && options.compute_type != DType::kBF16 &&
+      options.compute_type != DType::kF8E4M3) {
+    return absl::InvalidArgumentError(absl::StrCat("compute_type is ", NameOf(options.compute_type),
+                                                   ", want F32, BF16 or F8_E4M3"));
   }
   DW_ASSIGN_OR_RETURN(std::unique_ptr<cuda::Gpu> card,
                       cuda::OpenCard(options.device, cuda::Memory::kCard));

@@ -10,16 +10,17 @@ namespace deltaworks::trainer {
 
 std::vector<TestedBackend> TestedBackends() {
   std::vector<TestedBackend> backends;
-  for (const DType type : {DType::kF32, DType::kBF16}) {
+  for (const DType type : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
     const auto make = [type](int) {
       auto card = cuda::OpenCard(/*device=*/0, cuda::Memory::kHost);
       CHECK(card.ok()) << card.status();
       return NewGpuBackend(*std::move(card), type, /*finished=*/[](const char*) {});
     };
     backends.push_back({.name = std::string(NameOf(type)) + "card",
-                        .type = type,
+                        .type = type == DType::kF32 ? DType::kF32 : DType::kBF16,
+                        .fp8_base = type == DType::kF8E4M3,
                         .numerics = "cuda/sm90/cublaslt-",
-                        .rounds_probabilities = type == DType::kBF16,
+                        .rounds_probabilities = type != DType::kF32,
                         .make = make});
   }
   return backends;

@@ -90,7 +90,10 @@ absl::StatusOr<Functions> LoadFunctions() {
   return functions;
 }
 
-cudaDataType_t TypeOf(DType type) { return type == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F; }
+cudaDataType_t TypeOf(DType type) {
+  if (type == DType::kF8E4M3) return CUDA_R_8F_E4M3;
+  return type == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
 
 // A product as the library is asked for an algorithm.
 using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int>;
@@ -98,7 +101,8 @@ using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, i
 Shape ShapeOf(const Product& product) {
   const int flags = (product.a_transposed ? 1 : 0) | (product.b_transposed ? 2 : 0) |
                     (product.input == DType::kBF16 ? 4 : 0) |
-                    (product.output == DType::kBF16 ? 8 : 0) | (product.accumulate ? 16 : 0);
+                    (product.output == DType::kBF16 ? 8 : 0) | (product.accumulate ? 16 : 0) |
+                    (product.input == DType::kF8E4M3 ? 32 : 0);
   return {product.rows,     product.columns,    product.depth, product.a.stride,
           product.b.stride, product.out.stride, flags};
 }
@@ -183,9 +187,13 @@ class LoadedCublasLt final : public CublasLt {
   }
 
   absl::StatusOr<cublasLtMatmulDesc_t> DescriptionOf(const Product& product) {
-    const int flags = (product.a_transposed ? 1 : 0) | (product.b_transposed ? 2 : 0);
-    const auto found = descriptions_.find(flags);
-    if (found != descriptions_.end()) return found->second;
+    const bool fp8 = product.input == DType::kF8E4M3;
+    const int flags =
+        (product.a_transposed ? 1 : 0) | (product.b_transposed ? 2 : 0) | (fp8 ? 4 : 0);
+    if (const auto found = descriptions_.find(flags); found != descriptions_.end()) {
+      if (fp8) DW_RETURN_IF_ERROR(SetScales(product, found->second));
+      return found->second;
+    }
     cublasLtMatmulDesc_t description = nullptr;
     // Sums in f32, without TF32.
     DW_RETURN_IF_ERROR(Check(
@@ -194,13 +202,28 @@ class LoadedCublasLt final : public CublasLt {
     // Row-major [depth, columns] is column-major [columns, depth]: as it is.
     const cublasOperation_t b = product.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasOperation_t a = product.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-    DW_RETURN_IF_ERROR(Check(
-        lt_.cublasLtMatmulDescSetAttribute(description, CUBLASLT_MATMUL_DESC_TRANSA, &b, sizeof(b)),
-        "transposition"));
-    DW_RETURN_IF_ERROR(Check(
-        lt_.cublasLtMatmulDescSetAttribute(description, CUBLASLT_MATMUL_DESC_TRANSB, &a, sizeof(a)),
-        "transposition"));
+    DW_RETURN_IF_ERROR(Describe(description, CUBLASLT_MATMUL_DESC_TRANSA, b));
+    DW_RETURN_IF_ERROR(Describe(description, CUBLASLT_MATMUL_DESC_TRANSB, a));
+    if (!fp8) return description;
+    const int32_t by_row = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    DW_RETURN_IF_ERROR(Describe(description, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, by_row));
+    DW_RETURN_IF_ERROR(Describe(description, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, by_row));
+    // Sums of all products in f32, not in the tensor core's fewer bits.
+    DW_RETURN_IF_ERROR(Describe(description, CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{0}));
+    DW_RETURN_IF_ERROR(SetScales(product, description));
     return description;
+  }
+
+  template <typename T>
+  absl::Status Describe(cublasLtMatmulDesc_t description, cublasLtMatmulDescAttributes_t name,
+                        const T& value) {
+    return Check(lt_.cublasLtMatmulDescSetAttribute(description, name, &value, sizeof(value)),
+                 "a description");
+  }
+  absl::Status SetScales(const Product& product, cublasLtMatmulDesc_t description) {
+    DW_RETURN_IF_ERROR(
+        Describe(description, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, product.b_scales));
+    return Describe(description, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, product.a_scales);
   }
 
   absl::StatusOr<Layouts> LayoutsOf(const Product& product) {
@@ -234,8 +257,9 @@ class LoadedCublasLt final : public CublasLt {
     const int family = Attribute<int>(algorithm, CUBLASLT_ALGO_CONFIG_ID);
     const int split = Attribute<int>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
     if (split > 1) return false;
-    // A sum of one term has no order.
-    return product.input == DType::kF32 || product.depth == 1 || family == kHopperFamily;
+    // A sum of one term has no order; for scales of rows the library has one algorithm.
+    return product.input == DType::kF32 || product.input == DType::kF8E4M3 || product.depth == 1 ||
+           family == kHopperFamily;
   }
 
   absl::StatusOr<cublasLtMatmulAlgo_t> AlgorithmOf(const Product& product,

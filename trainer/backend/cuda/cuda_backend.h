@@ -1,4 +1,5 @@
-// CudaBackend: the Backend of one NVIDIA GPU of compute capability 9.0 (Hopper), in f32 or bf16.
+// CudaBackend: the Backend of one NVIDIA GPU of compute capability 9.0 (Hopper), in f32 or bf16,
+// there also over a base in fp8.
 // README.md has the algebra and what makes it exact.
 //
 // Operations are issued in call order to one stream and return before they have finished; copies to
@@ -33,7 +34,7 @@ struct CudaDevice {
 absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices();
 
 struct CudaOptions {
-  DType compute_type = DType::kBF16;  // kF32 or kBF16.
+  DType compute_type = DType::kBF16;  // kF32, kBF16, or kF8E4M3: bf16 over a base in fp8.
   int device = 0;
   // If set, each operation waits until the card has finished it and then calls this with its name:
   // for profiles, and to find a fault where it happens. Slow.

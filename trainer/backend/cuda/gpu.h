@@ -40,9 +40,13 @@ struct Product {
   int64_t rows = 0;
   int64_t columns = 0;
   int64_t depth = 0;
-  DType input = DType::kBF16;   // kF32 or kBF16.
-  DType output = DType::kBF16;  // kF32, or the input's.
-  bool accumulate = false;      // += instead of =; output kF32 only.
+  DType input = DType::kBF16;   // kF32, kBF16 or kF8E4M3.
+  DType output = DType::kBF16;  // kF32, or the input's, or kBF16 for kF8E4M3.
+  bool accumulate = false;      // += instead of =; output kF32, or kBF16 for kF8E4M3.
+  // Of kF8E4M3, on the card: [rows] and [columns] factors of a's rows and b's columns. Then a is as
+  // it is and b transposed.
+  const float* a_scales = nullptr;
+  const float* b_scales = nullptr;
 };
 
 // Of device memory, that a Gpu holds for its products.

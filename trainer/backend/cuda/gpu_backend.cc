@@ -10,6 +10,7 @@
 #include "trainer/backend/cuda/attention_tables.h"
 #include "trainer/backend/cuda/kernels/attention.h"
 #include "trainer/backend/cuda/kernels/kernels.h"
+#include "trainer/backend/cuda/linear_decode.h"
 #include "trainer/backend/cuda/linear_group.h"
 #include "trainer/backend/cuda/output_layer.h"
 #include "trainer/backend/cuda/scratch.h"
@@ -51,8 +52,10 @@ class GpuBackend final : public Backend {
  public:
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, Bf16>);
 
-  GpuBackend(std::unique_ptr<cuda::Gpu> gpu, std::function<void(const char*)> finished)
+  GpuBackend(std::unique_ptr<cuda::Gpu> gpu, bool fp8_base,
+             std::function<void(const char*)> finished)
       : gpu_(std::move(gpu)),
+        fp8_base_(fp8_base),
         finished_(std::move(finished)),
         scratch_(*gpu_),
         tables_(*gpu_),
@@ -65,8 +68,10 @@ class GpuBackend final : public Backend {
 
   std::string numerics_class() const override {
     return absl::StrCat("cuda/", gpu_->numerics(), "/",
-                        compute_type() == DType::kBF16 ? "bf16" : "f32", "/kernels-",
-                        kKernelVersion);
+                        fp8_base_                        ? "fp8"
+                        : compute_type() == DType::kBF16 ? "bf16"
+                                                         : "f32",
+                        "/kernels-", kKernelVersion);
   }
 
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes) override {
@@ -95,20 +100,29 @@ class GpuBackend final : public Backend {
   }
 
   absl::StatusOr<std::unique_ptr<FrozenLinear>> Pack(ConstTensorView weight) override {
+    if (!fp8_base_) return PackTable(std::move(weight));
+    CheckTensor(weight, DType::kBF16, {weight.dim(0), weight.dim(1)}, "weight");
+    return cuda::PackedLinear::CreateFp8(gpu_, weight);
+  }
+  absl::StatusOr<std::unique_ptr<FrozenLinear>> PackTable(ConstTensorView weight) override {
     CheckTensor(weight, compute_type(), {weight.dim(0), weight.dim(1)}, "weight");
     return cuda::PackedLinear::Create(gpu_, weight);
   }
 
   void LinearGroupForward(absl::Span<const FrozenLinear* const> group,
                           absl::Span<const Segment> segments, ConstTensorView x, TensorView hidden,
-                          absl::Span<const TensorView> y, ProductPath) override {
+                          absl::Span<const TensorView> y, ProductPath path) override {
     CheckGroup(group, segments, x, hidden);
     CHECK_EQ(y.size(), group.size());
     for (size_t i = 0; i < y.size(); ++i) {
       CheckTensor(y[i], compute_type(), {x.dim(0), group[i]->n()}, "y");
     }
     if (x.dim(0) == 0) return;
-    cuda::ForwardLinears(context_, group, segments, x, hidden, y);
+    if (path == ProductPath::kDecode) {
+      cuda::DecodeLinears(context_, group, segments, x, hidden, y);
+    } else {
+      cuda::ForwardLinears(context_, group, segments, x, hidden, y);
+    }
     Issued("LinearGroupForward");
   }
 
@@ -411,15 +425,17 @@ class GpuBackend final : public Backend {
   int64_t OperationBytes(const PassShape& pass) const {
     // Partial sums of a gradient of 2^31 elements.
     int64_t bytes = SquareBytes(int64_t{1} << 31);
-    bytes = std::max(bytes, cuda::LinearScratchBytes(compute_type(), pass));
+    bytes = std::max(bytes, cuda::LinearScratchBytes(compute_type(), fp8_base_, pass));
     bytes = std::max(bytes, cuda::OutputScratchBytes(compute_type(), pass));
     const int64_t heads = pass.attention.query_heads;
     if (pass.training) return std::max(bytes, DeltaBytes(pass.rows, heads));
+    bytes = std::max(bytes, cuda::DecodeLinearScratchBytes(compute_type(), fp8_base_, pass));
     return std::max(bytes,
                     cuda::DecodeScratchBytes(pass.rows, pass.keys, heads, pass.attention.head_dim));
   }
 
   const std::shared_ptr<cuda::Gpu> gpu_;
+  const bool fp8_base_;
   const std::function<void(const char*)> finished_;
   cuda::Scratch scratch_;
   cuda::AttentionTables tables_;
@@ -430,11 +446,13 @@ class GpuBackend final : public Backend {
 
 std::unique_ptr<Backend> NewGpuBackend(std::unique_ptr<cuda::Gpu> gpu, DType compute_type,
                                        std::function<void(const char*)> finished) {
-  if (compute_type == DType::kBF16) {
-    return std::make_unique<GpuBackend<Bf16>>(std::move(gpu), std::move(finished));
+  const bool fp8_base = compute_type == DType::kF8E4M3;
+  if (compute_type == DType::kBF16 || fp8_base) {
+    return std::make_unique<GpuBackend<Bf16>>(std::move(gpu), fp8_base, std::move(finished));
   }
   CHECK(compute_type == DType::kF32) << NameOf(compute_type);
-  return std::make_unique<GpuBackend<float>>(std::move(gpu), std::move(finished));
+  return std::make_unique<GpuBackend<float>>(std::move(gpu), /*fp8_base=*/false,
+                                             std::move(finished));
 }
 
 int64_t GpuScratchHeld(const Backend& gpu_backend) {

@@ -13,7 +13,7 @@
 
 namespace deltaworks::trainer {
 
-// `compute_type` is kF32 or kBF16. `finished` as in CudaOptions.
+// `compute_type` and `finished` as in CudaOptions.
 std::unique_ptr<Backend> NewGpuBackend(std::unique_ptr<cuda::Gpu> gpu, DType compute_type,
                                        std::function<void(const char*)> finished);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "trainer/backend/cuda/adapter_plan.h"
@@ -23,7 +24,27 @@ struct PartSizes {
   int64_t table_bytes = 0;
   bool dropout = false;
   bool whole_rows = true;  // K and every N are multiples of 16 bytes.
+  bool fp8 = false;
 };
+
+// What a base in fp8 has in place of room in its weights: adapters in matrices of their own, whose
+// product with the rows comes first, and rows as codes.
+struct Fp8Pieces {
+  Fp8Matrix rows;  // [rows, max(n, k)]: x, or dy.
+  Matrix own;      // [rows, linear_width]: s, or ds.
+  Matrix a;        // [linear_width, k]
+  Matrix b;        // [n, linear_width]
+};
+
+Fp8Pieces TakeFp8(DType type, const PartSizes& sizes, Pieces& pieces) {
+  if (!sizes.fp8) return {};
+  return {
+      .rows = {.codes = pieces.TakeMatrix(DType::kF8E4M3, sizes.rows, std::max(sizes.n, sizes.k)),
+               .scales = static_cast<float*>(pieces.Take(sizes.rows * sizeof(float)))},
+      .own = pieces.TakeMatrix(type, sizes.rows, sizes.linear_width),
+      .a = pieces.TakeMatrix(type, sizes.linear_width, sizes.k),
+      .b = pieces.TakeMatrix(type, sizes.n, sizes.linear_width)};
+}
 
 struct ForwardPieces {
   void* table;
@@ -33,21 +54,28 @@ struct ForwardPieces {
   Matrix sums;     // [rows, group_width] f32: x A^T.
   Matrix out;      // [rows, n], if y's rows do not begin at 16 bytes.
   Matrix wide;     // A weight with room for more than kAdapterRoom columns.
+  Fp8Pieces fp8;
 };
 
+// Rows that are copied to stand before an adapter's columns, or to begin at 16 bytes.
+int64_t RowsCopied(const PartSizes& sizes) {
+  return sizes.fp8 && sizes.whole_rows ? 0 : sizes.rows;
+}
+
 Matrix TakeWide(DType type, const PartSizes& sizes, Pieces& pieces) {
-  if (sizes.linear_width <= kAdapterRoom) return {};
+  if (sizes.fp8 || sizes.linear_width <= kAdapterRoom) return {};
   return pieces.TakeMatrix(type, sizes.n + sizes.linear_width, sizes.k + sizes.linear_width);
 }
 
 ForwardPieces TakeForward(DType type, const PartSizes& sizes, Pieces& pieces) {
   return {.table = pieces.Take(sizes.table_bytes),
-          .input = pieces.TakeMatrix(type, sizes.rows, sizes.k + sizes.linear_width),
+          .input = pieces.TakeMatrix(type, RowsCopied(sizes), sizes.k + sizes.linear_width),
           .dropped = pieces.TakeMatrix(type, sizes.dropout ? sizes.rows : 0, sizes.k),
           .stack = pieces.TakeMatrix(type, sizes.group_width, sizes.k),
           .sums = pieces.TakeMatrix(DType::kF32, sizes.rows, sizes.group_width),
           .out = pieces.TakeMatrix(type, sizes.whole_rows ? 0 : sizes.rows, sizes.n),
-          .wide = TakeWide(type, sizes, pieces)};
+          .wide = TakeWide(type, sizes, pieces),
+          .fp8 = TakeFp8(type, sizes, pieces)};
 }
 
 struct BackwardPieces {
@@ -62,12 +90,13 @@ struct BackwardPieces {
   Matrix dx;             // [rows, k] f32.
   Matrix dx_of_dropped;  // [rows, k] f32.
   Matrix wide;
+  Fp8Pieces fp8;
 };
 
 BackwardPieces TakeBackward(DType type, const PartSizes& sizes, Pieces& pieces) {
   const int64_t dropped_rows = sizes.dropout ? sizes.rows : 0;
   return {.table = pieces.Take(sizes.table_bytes),
-          .gradient = pieces.TakeMatrix(type, sizes.rows, sizes.n + sizes.linear_width),
+          .gradient = pieces.TakeMatrix(type, RowsCopied(sizes), sizes.n + sizes.linear_width),
           .input = pieces.TakeMatrix(type, sizes.rows, sizes.k),
           .stack = pieces.TakeMatrix(type, sizes.group_width, sizes.k),
           .sums = pieces.TakeMatrix(DType::kF32, sizes.rows, sizes.linear_width),
@@ -76,7 +105,8 @@ BackwardPieces TakeBackward(DType type, const PartSizes& sizes, Pieces& pieces) 
           .da = pieces.TakeMatrix(DType::kF32, sizes.group_width, sizes.k),
           .dx = pieces.TakeMatrix(DType::kF32, sizes.rows, sizes.k),
           .dx_of_dropped = pieces.TakeMatrix(DType::kF32, dropped_rows, sizes.k),
-          .wide = TakeWide(type, sizes, pieces)};
+          .wide = TakeWide(type, sizes, pieces),
+          .fp8 = TakeFp8(type, sizes, pieces)};
 }
 
 // One part of one group, with elements of T.
@@ -92,6 +122,7 @@ class PartOperation {
     sizes_.table_bytes = TableBytes(part);
     sizes_.dropout = part.dropout;
     sizes_.whole_rows = IsFilled(k());
+    sizes_.fp8 = PackedOf(*group[0]).fp8();
     for (const FrozenLinear* linear : group) {
       sizes_.n = std::max(sizes_.n, Filled(linear->n()));
       sizes_.whole_rows = sizes_.whole_rows && IsFilled(linear->n());
@@ -103,7 +134,11 @@ class PartOperation {
         [&](Pieces& taken) { return TakeForward(context_.type, sizes_, taken); });
     Begin(pieces.table);
     Matrix input = RowsOf(x);
-    if (sizes_.linear_width > 0 || !IsProductOperand<T>(input, k())) {
+    if (sizes_.fp8) RowsToCodes(input, k(), sizes_.k, pieces.fp8.rows);
+    // An adapter's columns stand behind x's.
+    const bool has_room = sizes_.fp8 || sizes_.linear_width == 0;
+    const bool is_read = !sizes_.fp8 || sizes_.group_width > 0;
+    if (!has_room || (is_read && !IsProductOperand<T>(input, k()))) {
       CopyInput<T>(stream(), table(), part_.rows, Data(input), input.stride, k(), sizes_.k,
                    /*drop=*/false, Data(pieces.input), pieces.input.stride);
       input = pieces.input;
@@ -129,7 +164,16 @@ class PartOperation {
                       /*width=*/0, /*to=*/nullptr, /*to_row=*/0);
     }
     for (size_t i = 0; i < group_.size(); ++i) {
-      ForwardLinear(i, input, hidden, RowsOf(y[i]), pieces);
+      const Matrix out = RowsOf(y[i]);
+      const bool direct = IsProductOperand<T>(out, n(i));
+      if (sizes_.fp8) {
+        ForwardFp8(i, hidden, direct ? out : pieces.out, pieces.fp8);
+      } else {
+        ForwardLinear(i, input, hidden, direct ? out : pieces.out, pieces);
+      }
+      if (direct) continue;
+      CopyMatrix<T>(stream(), Data(pieces.out), pieces.out.stride, sizes_.rows, n(i), n(i),
+                    Data(out), out.stride);
     }
   }
 
@@ -145,10 +189,15 @@ class PartOperation {
     for (size_t i = 0; i < group_.size(); ++i) {
       const Matrix gradient = Gradient(i, RowsOf(dy[i]), pieces);
       const int64_t width = part_.linear_width(i);
-      const Matrix weight = WeightWithRoom(i, pieces.wide);
-      if (width > 0) BackwardHidden(i, gradient, weight, dhidden, dx.data != nullptr, pieces);
+      const AdapterPlaces places = PlacesOf(i, gradient, pieces);
+      if (width > 0) BackwardHidden(i, gradient, places, dhidden, dx.data != nullptr, pieces);
       if (dx.data != nullptr) {
-        BackwardInput(i, gradient, weight, direct ? RowsOf(dx) : pieces.dx, direct);
+        const Matrix out = direct ? RowsOf(dx) : pieces.dx;
+        if (sizes_.fp8) {
+          BackwardInputFp8(i, RowsOf(dy[i]), out, direct, pieces.fp8);
+        } else {
+          BackwardInput(i, gradient, places.weight, out, direct);
+        }
       }
       if (width > 0) BackwardB(i, gradient, hidden, segments, pieces);
     }
@@ -217,8 +266,8 @@ class PartOperation {
     return wide;
   }
 
-  void ForwardLinear(size_t i, const Matrix& input, const ConstTensorView& hidden, const Matrix& y,
-                     const ForwardPieces& pieces) {
+  void ForwardLinear(size_t i, const Matrix& input, const ConstTensorView& hidden,
+                     const Matrix& out, const ForwardPieces& pieces) {
     const int64_t width = part_.linear_width(i);
     const Matrix weight = WeightWithRoom(i, pieces.wide);
     if (width > 0) {
@@ -226,8 +275,6 @@ class PartOperation {
                 Data(At(weight, 0, sizes_.k)), weight.stride);
       PlaceOfLinear(i, hidden, Rows::kAll, At(input, 0, sizes_.k));
     }
-    const bool direct = IsProductOperand<T>(y, n(i));
-    const Matrix out = direct ? y : pieces.out;
     Multiply({.a = input,
               .b = weight,
               .b_transposed = true,
@@ -236,24 +283,91 @@ class PartOperation {
               .columns = Filled(n(i)),
               .depth = sizes_.k + width,
               .output = context_.type});
-    if (!direct) {
-      CopyMatrix<T>(stream(), Data(out), out.stride, sizes_.rows, n(i), n(i), Data(y), y.stride);
+  }
+
+  // The adapter's part is rounded on its way.
+  void ForwardFp8(size_t i, const ConstTensorView& hidden, const Matrix& out,
+                  const Fp8Pieces& pieces) {
+    const int64_t width = part_.linear_width(i);
+    if (width > 0) {
+      PlaceB<T>(stream(), table(), uploaded_.linear_columns[i], width, n(i), Data(pieces.b),
+                pieces.b.stride);
+      PlaceOfLinear(i, hidden, Rows::kAll, pieces.own);
+      Multiply({.a = pieces.own,
+                .b = pieces.b,
+                .b_transposed = true,
+                .out = out,
+                .rows = sizes_.rows,
+                .columns = Filled(n(i)),
+                .depth = width,
+                .output = context_.type});
+    } else {
+      Zero(out, context_.type);
+    }
+    AddFp8Product(pieces.rows, PackedOf(*group_[i]).forward(), Filled(n(i)), sizes_.k, out,
+                  context_.type);
+  }
+
+  // out += rows weight^T. Always a sum, onto zeros where no neighbour has an adapter, so that the
+  // library is asked for the same product in any company.
+  void AddFp8Product(const Fp8Matrix& rows, const Fp8Matrix& weight, int64_t columns, int64_t depth,
+                     const Matrix& out, DType output) {
+    gpu_.Multiply({.a = rows.codes,
+                   .b = weight.codes,
+                   .b_transposed = true,
+                   .out = out,
+                   .rows = sizes_.rows,
+                   .columns = columns,
+                   .depth = depth,
+                   .input = DType::kF8E4M3,
+                   .output = output,
+                   .accumulate = true,
+                   .a_scales = rows.scales,
+                   .b_scales = weight.scales});
+  }
+  void Zero(const Matrix& out, DType type) {
+    gpu_.Zero(out.data, sizes_.rows * out.stride * SizeOf(type));
+  }
+  void RowsToCodes(const Matrix& rows, int64_t columns, int64_t columns_filled,
+                   const Fp8Matrix& to) {
+    if constexpr (std::is_same_v<T, Bf16>) {
+      RowsToFp8(stream(), Data(rows), rows.stride, sizes_.rows, columns, columns_filled,
+                static_cast<uint8_t*>(to.codes.data), to.codes.stride, to.scales);
     }
   }
 
-  // dy_i, with room for ds_i behind.
+  // dy_i, with room for ds_i behind it, but in fp8.
   Matrix Gradient(size_t i, const Matrix& dy, const BackwardPieces& pieces) {
-    if (part_.linear_width(i) == 0 && IsProductOperand<T>(dy, n(i))) return dy;
+    const bool has_room = sizes_.fp8 || part_.linear_width(i) == 0;
+    const bool is_read = !sizes_.fp8 || part_.linear_width(i) > 0;
+    if (has_room && (!is_read || IsProductOperand<T>(dy, n(i)))) return dy;
     CopyMatrix<T>(stream(), Data(dy), dy.stride, sizes_.rows, n(i), Filled(n(i)),
                   Data(pieces.gradient), pieces.gradient.stride);
     return pieces.gradient;
   }
 
-  // ds_i of all rows, and, if the input's gradient is wanted, behind dy_i with A_i behind W_i.
-  void BackwardHidden(size_t i, const Matrix& gradient, const Matrix& weight,
+  // Where A_i, B_i and ds_i are put in backward: behind W_i and dy_i, but in fp8.
+  struct AdapterPlaces {
+    Matrix weight, a, b, own;
+  };
+  AdapterPlaces PlacesOf(size_t i, const Matrix& gradient, const BackwardPieces& pieces) {
+    if (sizes_.fp8) return {.a = pieces.fp8.a, .b = pieces.fp8.b, .own = pieces.fp8.own};
+    const Matrix weight = WeightWithRoom(i, pieces.wide);
+    const int64_t n_filled = Filled(n(i));
+    return {.weight = weight,
+            .a = At(weight, n_filled, 0),
+            .b = At(weight, 0, sizes_.k),
+            .own = At(gradient, 0, n_filled)};
+  }
+
+  // ds_i of all rows, and, if the input's gradient is wanted, A_i and ds_i in their places.
+  void BackwardHidden(size_t i, const Matrix& gradient, const AdapterPlaces& places,
                       const TensorView& dhidden, bool want_dx, const BackwardPieces& pieces) {
     const int64_t width = part_.linear_width(i), n_filled = Filled(n(i));
-    const Matrix a = At(weight, n_filled, 0), b = At(weight, 0, sizes_.k);
+    const Matrix &a = places.a, &b = places.b;
+    if (sizes_.fp8 && n_filled > n(i)) {  // Scratch; a weight's further rows are 0 or finite.
+      gpu_.Zero(At(b, n(i), 0).data, (n_filled - n(i)) * b.stride * SizeOf(context_.type));
+    }
     PlaceB<T>(stream(), table(), uploaded_.linear_columns[i], width, n(i), Data(b), b.stride);
     if (want_dx) {
       PlaceA<T>(stream(), table(), uploaded_.linear_columns[i], width, k(), sizes_.k, Data(a),
@@ -268,8 +382,8 @@ class PartOperation {
               .output = DType::kF32});
     SelectHidden<T>(stream(), table(), part_.rows, static_cast<int>(i), Floats(pieces.sums),
                     pieces.sums.stride, Data(RowsOf(dhidden)), dhidden.dim(1),
-                    Rows::kWithoutDropout, width,
-                    want_dx ? Data(At(gradient, 0, n_filled)) : nullptr, gradient.stride);
+                    Rows::kWithoutDropout, width, want_dx ? Data(places.own) : nullptr,
+                    places.own.stride);
   }
 
   void BackwardInput(size_t i, const Matrix& gradient, const Matrix& weight, const Matrix& out,
@@ -282,6 +396,27 @@ class PartOperation {
               .depth = Filled(n(i)) + part_.linear_width(i),
               .output = direct ? context_.type : DType::kF32,
               .accumulate = i > 0});
+  }
+
+  void BackwardInputFp8(size_t i, const Matrix& dy, const Matrix& out, bool direct,
+                        const Fp8Pieces& pieces) {
+    const DType output = direct ? context_.type : DType::kF32;
+    const int64_t width = part_.linear_width(i);
+    if (width > 0) {
+      Multiply({.a = pieces.own,
+                .b = pieces.a,
+                .out = out,
+                .rows = sizes_.rows,
+                .columns = sizes_.k,
+                .depth = width,
+                .output = output,
+                .accumulate = i > 0});
+    } else if (i == 0) {
+      Zero(out, output);
+    }
+    RowsToCodes(dy, n(i), Filled(n(i)), pieces.rows);
+    AddFp8Product(pieces.rows, PackedOf(*group_[i]).backward(), sizes_.k, Filled(n(i)), out,
+                  output);
   }
 
   // db += dy^T hidden over each segment's own rows.
@@ -381,16 +516,6 @@ void ForParts(Linears group, absl::Span<const Segment> segments, int64_t rows,
   }
 }
 
-// Calls function with a value of the compute type's element.
-template <typename Function>
-void WithElement(DType type, const Function& function) {
-  if (type == DType::kBF16) {
-    function(Bf16{});
-  } else {
-    function(float{});
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PackedLinear>> PackedLinear::Create(std::shared_ptr<Gpu> gpu,
@@ -398,11 +523,53 @@ absl::StatusOr<std::unique_ptr<PackedLinear>> PackedLinear::Create(std::shared_p
   const int64_t n = weight.dim(0), k = weight.dim(1), element = SizeOf(weight.dtype);
   const int64_t stride = Filled(k) + kAdapterRoom;
   auto linear = std::unique_ptr<PackedLinear>(new PackedLinear(gpu, n, k));
-  linear->bytes_ = (Filled(n) + kAdapterRoom) * stride * element;
-  DW_ASSIGN_OR_RETURN(linear->matrix_.data, gpu->Allocate(linear->bytes_));
-  linear->matrix_.stride = stride;
+  DW_RETURN_IF_ERROR(linear->Allocate((Filled(n) + kAdapterRoom) * stride * element));
+  linear->matrix_ = {linear->data_, stride};
   gpu->CopyRowsToDevice(weight.data, n, k * element, linear->matrix_.data, stride * element);
   return linear;
+}
+
+absl::StatusOr<std::unique_ptr<PackedLinear>> PackedLinear::CreateFp8(
+    std::shared_ptr<Gpu> gpu, const ConstTensorView& weight) {
+  const int64_t n = weight.dim(0), k = weight.dim(1);
+  auto linear = std::unique_ptr<PackedLinear>(new PackedLinear(gpu, n, k));
+  const auto take = [&](Pieces pieces) {
+    const auto matrix = [&](int64_t rows, int64_t columns) {
+      return Fp8Matrix{.codes = pieces.TakeMatrix(DType::kF8E4M3, Filled(rows), Filled(columns)),
+                       .scales = static_cast<float*>(pieces.Take(Filled(rows) * sizeof(float)))};
+    };
+    linear->forward_ = matrix(n, k);
+    linear->backward_ = matrix(k, n);
+    return pieces.used();
+  };
+  DW_RETURN_IF_ERROR(linear->Allocate(take(Pieces(nullptr))));
+  take(Pieces(linear->data_));
+  // In bf16, as it is and transposed, until it is packed.
+  Scratch scratch(*gpu);
+  DW_RETURN_IF_ERROR(scratch.Reserve(2 * weight.bytes() + 1024));
+  struct Whole {
+    Matrix as_is, transposed;
+  };
+  const Whole whole = scratch.Lay([&](Pieces& pieces) {
+    return Whole{pieces.TakeMatrix(DType::kBF16, n, k), pieces.TakeMatrix(DType::kBF16, k, n)};
+  });
+  const auto pack = [&](const Matrix& from, int64_t rows, int64_t columns, const Fp8Matrix& to) {
+    RowsToFp8(gpu->stream(), static_cast<const Bf16*>(from.data), from.stride, rows, columns,
+              Filled(columns), static_cast<uint8_t*>(to.codes.data), to.codes.stride, to.scales);
+  };
+  gpu->CopyToDevice(weight.data, whole.as_is.data, weight.bytes());
+  Transpose(gpu->stream(), static_cast<const Bf16*>(whole.as_is.data), k, n, k,
+            static_cast<Bf16*>(whole.transposed.data), n);
+  pack(whole.as_is, n, k, linear->forward_);
+  pack(whole.transposed, k, n, linear->backward_);
+  gpu->Issued("PackFp8");
+  return linear;
+}
+
+absl::Status PackedLinear::Allocate(int64_t bytes) {
+  DW_ASSIGN_OR_RETURN(data_, gpu_->Allocate(bytes));
+  bytes_ = bytes;
+  return absl::OkStatus();
 }
 
 void ForwardLinears(const Context& context, Linears group, absl::Span<const Segment> segments,
@@ -429,13 +596,14 @@ void BackwardLinears(const Context& context, Linears group, absl::Span<const Seg
   });
 }
 
-int64_t LinearScratchBytes(DType type, const PassShape& pass) {
+int64_t LinearScratchBytes(DType type, bool fp8, const PassShape& pass) {
   // Linears of a group in the models that there are.
   constexpr int64_t kLinears = 3;
   PartSizes sizes;
   sizes.rows = pass.rows;
   sizes.k = Filled(pass.linear);
   sizes.n = sizes.k;
+  sizes.fp8 = fp8;
   if (pass.hidden > 0) {
     const int64_t widest = pass.hidden + kLinears * kColumnMultiple;
     sizes.linear_width = std::max(kAdapterRoom, Filled(widest));

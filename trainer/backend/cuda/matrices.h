@@ -23,6 +23,16 @@ inline Matrix MatrixOf(const ConstTensorView& tensor) {
   return {const_cast<void*>(tensor.data), tensor.dim(1)};
 }
 
+// Calls function with a value of the compute type's element.
+template <typename Function>
+void WithElement(DType type, const Function& function) {
+  if (type == DType::kBF16) {
+    function(Bf16{});
+  } else {
+    function(float{});
+  }
+}
+
 inline Matrix Offset(const Matrix& matrix, DType type, int64_t row, int64_t column) {
   return {static_cast<char*>(matrix.data) + (row * matrix.stride + column) * SizeOf(type),
           matrix.stride};

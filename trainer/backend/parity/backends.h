@@ -20,7 +20,8 @@ namespace deltaworks::trainer {
 
 struct TestedBackend {
   std::string name;
-  DType type = DType::kF32;
+  DType type = DType::kF32;  // The compute type.
+  bool fp8_base = false;
   // How the numerics class begins.
   std::string numerics;
   // Large products take long: tests of many of them take one of so many.

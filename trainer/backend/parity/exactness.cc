@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <map>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -44,7 +46,7 @@ INSTANTIATE_TEST_SUITE_P(Backends, ExactnessTest, AllBackends(), BackendName);
 constexpr int64_t kAllRows = 4096;
 
 // y and dx of all rows at once, then of windows of them, wherever they begin: each row's bytes
-// stay.
+// stay. The backends outlive it.
 class Windows {
  public:
   Windows(Backend& backend, int64_t n, int64_t k, int64_t rows)
@@ -102,21 +104,25 @@ class Windows {
             {rows, width}};
   }
 
+  const FrozenLinear* Packed(Backend& backend) {
+    std::unique_ptr<FrozenLinear>& linear = packed_[&backend];
+    if (linear == nullptr) linear = *backend.Pack(weight_.view);
+    return linear.get();
+  }
+
   std::string Forward(Backend& backend, int64_t begin, int64_t rows, ProductPath path) {
     Segment segment;
     segment.row_end = rows;
     segment.adapters = {&pair_};
     HostTensor hidden(backend, type_, {rows, kRank}), y(backend, type_, {rows, n_});
-    const auto linear = *backend.Pack(weight_.view);
-    backend.LinearGroupForward({linear.get()}, {segment}, Rows(x_, begin, rows), hidden.view,
+    backend.LinearGroupForward({Packed(backend)}, {segment}, Rows(x_, begin, rows), hidden.view,
                                {y.view}, path);
     return y.Bytes();
   }
 
   std::string Backward(Backend& backend, int64_t begin, int64_t rows) {
     HostTensor dx(backend, type_, {rows, k_});
-    const auto linear = *backend.Pack(weight_.view);
-    backend.LinearGroupBackward({linear.get()}, {}, Rows(x_, begin, rows), {},
+    backend.LinearGroupBackward({Packed(backend)}, {}, Rows(x_, begin, rows), {},
                                 {Rows(dy_, begin, rows)}, {}, dx.view);
     return dx.Bytes();
   }
@@ -124,6 +130,7 @@ class Windows {
   const int64_t n_, k_;
   const DType type_;
   HostTensor x_, dy_, weight_, a_, b_;
+  std::map<Backend*, std::unique_ptr<FrozenLinear>> packed_;
   LoraPair pair_;
   std::string all_y_, all_dx_, decoded_y_;
 };
@@ -449,7 +456,7 @@ TEST_P(ExactnessTest, ALossIsTheSameAmongAnyRows) {
       some_labels.view.as<int32_t>()[i] = labels.view.as<int32_t>()[order[i]];
       some_weights.view.as<float>()[i] = weights.view.as<float>()[order[i]];
     }
-    const auto linear = *backend.Pack(weight.view);
+    const auto linear = *backend.PackTable(weight.view);
     backend.CrossEntropy(*linear, some_x.view, some_labels.view, some_weights.view, losses.view,
                          dx.view);
     std::vector<std::string> results;
@@ -554,8 +561,10 @@ TEST_P(ExactnessTest, TheNumericsClassNamesWhatFixesTheBitsAndNotTheThreads) {
   const std::string name = backends[0]->numerics_class();
   for (const auto& backend : backends) EXPECT_EQ(backend->numerics_class(), name);
   EXPECT_EQ(name.find(GetParam().numerics), 0) << name;
-  EXPECT_NE(name.find(GetParam().type == DType::kBF16 ? "/bf16/" : "/f32/"), std::string::npos)
-      << name;
+  const std::string type = GetParam().fp8_base               ? "/fp8/"
+                           : GetParam().type == DType::kBF16 ? "/bf16/"
+                                                             : "/f32/";
+  EXPECT_NE(name.find(type), std::string::npos) << name;
 }
 
 }  // namespace

@@ -40,8 +40,12 @@ struct GroupSpec {
 
 class GroupCase {
  public:
-  GroupCase(Backend& backend, const GroupSpec& spec, uint64_t seed)
-      : backend_(backend), reference_(NewReferenceBackend(DType::kF64)), spec_(spec) {
+  // `fp8_base`: of the backend, and so of its reference.
+  GroupCase(Backend& backend, bool fp8_base, const GroupSpec& spec, uint64_t seed)
+      : backend_(backend),
+        reference_(fp8_base ? NewFp8ReferenceBackend(DType::kF64)
+                            : NewReferenceBackend(DType::kF64)),
+        spec_(spec) {
     std::mt19937_64 random(seed);
     const DType type = backend.compute_type();
     const int64_t rows = spec.rows();

@@ -4,6 +4,8 @@
 // magnitudes; rounding errors being random, that is generous enough to be taken of the largest
 // result instead. In bf16 the result is rounded (relative 2^-8), and so are hidden, dhidden and
 // dropped inputs on the way (one 2^-8 each of the largest, in three places at most; 4 with margin).
+// Over a base in fp8 the adapter's part of y and of dx is rounded before it is added (one more
+// 2^-8), and the scales' product once in f32; codes and scales are the reference's, bit for bit.
 // Gradients of adapters may cancel over T rows: their terms are of size 2 at most (hidden and dy
 // have deviation 1, scale is at most 2), times what dhidden gains over N, each off by two
 // roundings.
@@ -22,7 +24,7 @@ class LinearParityTest : public ::testing::TestWithParam<TestedBackend> {
   void ExpectParity(const GroupSpec& spec, ProductPath path, bool backward) {
     auto backend = GetParam().make(/*threads=*/2);
     const DType type = backend->compute_type();
-    GroupCase group(*backend, spec, /*seed=*/spec.k * 31 + spec.rows());
+    GroupCase group(*backend, GetParam().fp8_base, spec, /*seed=*/spec.k * 31 + spec.rows());
     const double u = RoundOff(type);
     const auto tolerance = [&](int64_t terms) { return Tolerance{u, terms * 0x1p-24 + 4 * u}; };
     group.Forward(path);
@@ -162,7 +164,7 @@ TEST_P(LinearParityTest, NoAdaptersAtAll) {
 
 TEST_P(LinearParityTest, TheLowestLayerNeedsNoInputGradient) {
   auto backend = GetParam().make(2);
-  GroupCase group(*backend, {64, {33}, {{129, {8}}}}, 5);
+  GroupCase group(*backend, GetParam().fp8_base, {64, {33}, {{129, {8}}}}, 5);
   group.Forward(ProductPath::kBatch);
   group.Backward(/*want_dx=*/false);
   const double u = RoundOff(backend->compute_type());
@@ -172,7 +174,7 @@ TEST_P(LinearParityTest, TheLowestLayerNeedsNoInputGradient) {
 
 TEST_P(LinearParityTest, NoRowsAtAll) {
   auto backend = GetParam().make(2);
-  GroupCase group(*backend, {64, {33}, {{0, {8}}}}, 5);
+  GroupCase group(*backend, GetParam().fp8_base, {64, {33}, {{0, {8}}}}, 5);
   const std::string before = group.adapters[0]->da.Bytes();
   group.Forward(ProductPath::kBatch);
   group.Forward(ProductPath::kDecode);

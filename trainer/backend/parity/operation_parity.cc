@@ -66,8 +66,8 @@ TEST_P(OperationParityTest, Embed) {
     for (const int64_t rows : kRows) {
       Twin ids = RandomIntegers(rows, 50);
       Twin out = WideOut({rows, width});
-      backend_->Embed(**backend_->Pack(table.test), ids.test, out.test);
-      reference_->Embed(**reference_->Pack(table.reference), ids.test, out.reference);
+      backend_->Embed(**backend_->PackTable(table.test), ids.test, out.test);
+      reference_->Embed(**reference_->PackTable(table.reference), ids.test, out.reference);
       ExpectClose(out, {}, "out");
     }
   }
@@ -313,8 +313,8 @@ TEST_P(OperationParityTest, CrossEntropy) {
     Twin weights = Wide({rows});
     Twin losses = WideOut({rows}), losses_only = WideOut({rows});
     Twin dx = ComputeOut({rows, d});
-    const auto test = *backend_->Pack(weight.test);
-    const auto reference = *reference_->Pack(weight.reference);
+    const auto test = *backend_->PackTable(weight.test);
+    const auto reference = *reference_->PackTable(weight.reference);
     backend_->CrossEntropy(*test, x.test, labels.test, weights.test, losses.test, dx.test);
     backend_->CrossEntropy(*test, x.test, labels.test, weights.test, losses_only.test, {});
     reference_->CrossEntropy(*reference, x.reference, labels.test, weights.reference,
@@ -333,8 +333,8 @@ TEST_P(OperationParityTest, Logits) {
       Twin x = Compute({rows, 77});
       Twin weight = Compute({333, 77}, 0.1);
       Twin logits = WideOut({rows, 333});
-      const auto test = *backend_->Pack(weight.test);
-      const auto reference = *reference_->Pack(weight.reference);
+      const auto test = *backend_->PackTable(weight.test);
+      const auto reference = *reference_->PackTable(weight.reference);
       backend_->Logits(*test, x.test, logits.test, path);
       reference_->Logits(*reference, x.reference, logits.reference, path);
       ExpectClose(logits, {0x1p-24, 77 * 0x1p-24}, "logits");

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "trainer/backend/fp8.h"
 #include "trainer/backend/philox.h"
 
 namespace deltaworks::trainer {
@@ -22,21 +23,56 @@ class HostBuffer : public DeviceBuffer {
   std::vector<char> storage_;
 };
 
+template <typename Real>
 class PlainLinear : public FrozenLinear {
  public:
-  explicit PlainLinear(ConstTensorView weight) : weight(std::move(weight)) {}
-  int64_t n() const override { return weight.dim(0); }
-  int64_t k() const override { return weight.dim(1); }
-  const ConstTensorView weight;
+  explicit PlainLinear(ConstTensorView weight) : weight_(std::move(weight)) {}
+  int64_t n() const override { return weight_.dim(0); }
+  int64_t k() const override { return weight_.dim(1); }
+  // [N,K] for y = x W^T, and for dx = dy W.
+  virtual const Real* forward() const { return weight_.as<const Real>(); }
+  virtual const Real* backward() const { return weight_.as<const Real>(); }
+
+ private:
+  const ConstTensorView weight_;
+};
+
+template <typename Real>
+std::vector<Real> RowsInFp8(const ConstTensorView& x) {
+  std::vector<Real> rounded(x.as<const Real>(), x.as<const Real>() + x.elements());
+  for (int64_t row = 0; row < x.dim(0); ++row) {
+    RoundToFp8<Real>(x.dim(1), 1, rounded.data() + row * x.dim(1));
+  }
+  return rounded;
+}
+
+template <typename Real>
+class Fp8Linear final : public PlainLinear<Real> {
+ public:
+  explicit Fp8Linear(const ConstTensorView& weight)
+      : PlainLinear<Real>(weight),
+        forward_(RowsInFp8<Real>(weight)),
+        backward_(weight.as<const Real>(), weight.as<const Real>() + weight.elements()) {
+    for (int64_t k = 0; k < weight.dim(1); ++k) {
+      RoundToFp8<Real>(weight.dim(0), weight.dim(1), backward_.data() + k);
+    }
+  }
+  const Real* forward() const override { return forward_.data(); }
+  const Real* backward() const override { return backward_.data(); }
+
+ private:
+  std::vector<Real> forward_, backward_;
 };
 
 template <typename Real>
 class ReferenceBackend : public Backend {
  public:
+  explicit ReferenceBackend(bool fp8_base) : fp8_base_(fp8_base) {}
+
   DType compute_type() const override { return DTypeOf<Real>::value; }
   DType wide_type() const override { return DTypeOf<Real>::value; }
   std::string numerics_class() const override {
-    return absl::StrCat("reference/", NameOf(compute_type()));
+    return absl::StrCat("reference/", NameOf(compute_type()), fp8_base_ ? "/fp8" : "");
   }
 
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(int64_t bytes) override {
@@ -51,8 +87,13 @@ class ReferenceBackend : public Backend {
     std::memcpy(host, device.data, device.bytes());
   }
   absl::StatusOr<std::unique_ptr<FrozenLinear>> Pack(ConstTensorView weight) override {
+    if (!fp8_base_) return PackTable(std::move(weight));
     CHECK(weight.dtype == compute_type()) << NameOf(weight.dtype);
-    return std::make_unique<PlainLinear>(std::move(weight));
+    return std::make_unique<Fp8Linear<Real>>(weight);
+  }
+  absl::StatusOr<std::unique_ptr<FrozenLinear>> PackTable(ConstTensorView weight) override {
+    CHECK(weight.dtype == compute_type()) << NameOf(weight.dtype);
+    return std::make_unique<PlainLinear<Real>>(std::move(weight));
   }
 
   void LinearGroupForward(absl::Span<const FrozenLinear* const> group,
@@ -60,12 +101,15 @@ class ReferenceBackend : public Backend {
                           absl::Span<const TensorView> y, ProductPath) override {
     const int64_t rows = x.dim(0), k = x.dim(1), width = hidden.shape.empty() ? 0 : hidden.dim(1);
     const Real* input = x.as<const Real>();
+    const std::vector<Real> of_base = OfBase(x);
     for (size_t i = 0; i < group.size(); ++i) {
-      const Real* weight = Weight(*group[i]);
+      const Real* weight = LinearOf(*group[i]).forward();
       const int64_t n = group[i]->n();
       Real* output = y[i].as<Real>();
       for (int64_t t = 0; t < rows; ++t) {
-        for (int64_t j = 0; j < n; ++j) output[t * n + j] = Dot(input + t * k, weight + j * k, k);
+        for (int64_t j = 0; j < n; ++j) {
+          output[t * n + j] = Dot(of_base.data() + t * k, weight + j * k, k);
+        }
       }
     }
     for (const Segment& segment : segments) {
@@ -101,11 +145,12 @@ class ReferenceBackend : public Backend {
     if (dx.data != nullptr) {
       Fill(dx, 0);
       for (size_t i = 0; i < group.size(); ++i) {
-        const Real* weight = Weight(*group[i]);
+        const Real* weight = LinearOf(*group[i]).backward();
+        const std::vector<Real> of_base = OfBase(dy[i]);
         const int64_t n = group[i]->n();
         for (int64_t t = 0; t < rows; ++t) {
           for (int64_t j = 0; j < n; ++j) {
-            Axpy(dy[i].as<const Real>()[t * n + j], weight + j * k, dx.as<Real>() + t * k, k);
+            Axpy(of_base[t * n + j], weight + j * k, dx.as<Real>() + t * k, k);
           }
         }
       }
@@ -379,8 +424,14 @@ class ReferenceBackend : public Backend {
   absl::Status Synchronize() override { return absl::OkStatus(); }
 
  private:
-  static const Real* Weight(const FrozenLinear& linear) {
-    return static_cast<const PlainLinear&>(linear).weight.template as<const Real>();
+  static const PlainLinear<Real>& LinearOf(const FrozenLinear& linear) {
+    return static_cast<const PlainLinear<Real>&>(linear);
+  }
+  static const Real* Weight(const FrozenLinear& table) { return LinearOf(table).forward(); }
+  // The rows that are multiplied by W.
+  std::vector<Real> OfBase(const ConstTensorView& x) const {
+    if (fp8_base_) return RowsInFp8<Real>(x);
+    return {x.as<const Real>(), x.as<const Real>() + x.elements()};
   }
   static Real Dot(const Real* a, const Real* b, int64_t size) {
     Real sum = 0;
@@ -439,14 +490,23 @@ class ReferenceBackend : public Backend {
     for (Real& value : *x) value /= sum;
     return max + std::log(sum);
   }
+
+  const bool fp8_base_;
 };
+
+std::unique_ptr<Backend> NewBackend(DType type, bool fp8_base) {
+  if (type == DType::kF64) return std::make_unique<ReferenceBackend<double>>(fp8_base);
+  CHECK(type == DType::kF32) << NameOf(type);
+  return std::make_unique<ReferenceBackend<float>>(fp8_base);
+}
 
 }  // namespace
 
 std::unique_ptr<Backend> NewReferenceBackend(DType type) {
-  if (type == DType::kF64) return std::make_unique<ReferenceBackend<double>>();
-  CHECK(type == DType::kF32) << NameOf(type);
-  return std::make_unique<ReferenceBackend<float>>();
+  return NewBackend(type, /*fp8_base=*/false);
+}
+std::unique_ptr<Backend> NewFp8ReferenceBackend(DType type) {
+  return NewBackend(type, /*fp8_base=*/true);
 }
 
 }  // namespace deltaworks::trainer

@@ -13,6 +13,8 @@ namespace deltaworks::trainer {
 
 // `type`, kF64 or kF32, is both the compute and the wide type.
 std::unique_ptr<Backend> NewReferenceBackend(DType type);
+// Over a base in fp8; codes and scales are those of f32.
+std::unique_ptr<Backend> NewFp8ReferenceBackend(DType type);
 
 }  // namespace deltaworks::trainer
 

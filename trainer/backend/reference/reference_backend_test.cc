@@ -247,7 +247,7 @@ TEST_F(GradientTest, CrossEntropy) {
   Tensor x = Random(rows * width), w = Random(vocab * width), losses(rows), dx(rows * width);
   Tensor weights = {0.5, 2.0, 0.25};
   const int32_t labels[] = {5, 0, 2};
-  const auto output = *backend_->Pack(View(w, {vocab, width}));
+  const auto output = *backend_->PackTable(View(w, {vocab, width}));
   const auto loss = [&] {
     backend_->CrossEntropy(*output, View(x, {rows, width}),
                            ConstTensorView(labels, DType::kI32, {rows}), View(weights, {rows}),
@@ -273,6 +273,34 @@ TEST_F(GradientTest, AdamWFollowsTorch) {
   const double m2 = 0.9 * 0.05 + 0.1 * -0.25, v2 = 0.999 * 0.00025 + 0.001 * 0.0625;
   const double m_hat = m2 / (1 - 0.81), v_hat = v2 / (1 - 0.999 * 0.999);
   EXPECT_NEAR(p[0], before * 0.999 - 0.1 * m_hat / (std::sqrt(v_hat) + 1e-8), 1e-9);
+}
+
+// Worked out by hand. Row {4, 1, 0.3}: scale 4/448, codes of 448, 112 and 33.6, the last between 32
+// and 36: 32. Weights of features 7 and 3.5 and so on likewise, by row forward, by column backward.
+TEST(Fp8ReferenceTest, RowsAndChannelsHaveAScaleEach) {
+  const auto backend = NewFp8ReferenceBackend(DType::kF64);
+  Tensor x = {4, 1, 0.3, 0, 0, 0}, w = {7, 0, 7, 0.1, 3.5, 3.5}, y(4);
+  const auto linear = *backend->Pack(View(w, {2, 3}));
+  backend->LinearGroupForward({linear.get()}, {}, View(x, {2, 3}), {}, {View(y, {2, 2})},
+                              ProductPath::kBatch);
+  const double x2 = 32 * 4.0 / 448;
+  // 0.1 of 3.5: 12.8 of 448, between 12 and 13: 13.
+  const double w10 = 13 * 3.5 / 448;
+  EXPECT_NEAR(y[0], 4 * 7 + x2 * 7, 1e-5);
+  EXPECT_NEAR(y[1], 4 * w10 + 1 * 3.5 + x2 * 3.5, 1e-5);
+  EXPECT_EQ(y[2], 0);
+  EXPECT_EQ(y[3], 0);
+
+  Tensor dy = {1, 1, 0, -2}, dx(6);
+  backend->LinearGroupBackward({linear.get()}, {}, View(x, {2, 3}), {}, {View(dy, {2, 2})}, {},
+                               View(dx, {2, 3}));
+  // 0.1 of 7: 6.4 of 448, between 6 and 6.5: 6.5.
+  const double by_column = 6.5 * 7 / 448;
+  EXPECT_NEAR(dx[0], 7 + by_column, 1e-5);
+  EXPECT_NEAR(dx[1], 3.5, 1e-5);
+  EXPECT_NEAR(dx[2], 7 + 3.5, 1e-5);
+  EXPECT_NEAR(dx[3], -2 * by_column, 1e-5);
+  EXPECT_EQ(backend->numerics_class(), "reference/F64/fp8");
 }
 
 }  // namespace

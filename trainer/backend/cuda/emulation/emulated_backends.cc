@@ -9,7 +9,7 @@ namespace deltaworks::trainer {
 
 std::vector<TestedBackend> TestedBackends() {
   std::vector<TestedBackend> backends;
-  for (const DType type : {DType::kF32, DType::kBF16}) {
+  for (const DType type : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
     const auto make = [type](int threads) {
       static constexpr cuda::ThreadOrder kOrders[] = {
           cuda::ThreadOrder::kForward, cuda::ThreadOrder::kBackward, cuda::ThreadOrder::kShuffled};
@@ -17,10 +17,11 @@ std::vector<TestedBackend> TestedBackends() {
                            /*finished=*/nullptr);
     };
     backends.push_back({.name = std::string(NameOf(type)) + "emulated",
-                        .type = type,
+                        .type = type == DType::kF32 ? DType::kF32 : DType::kBF16,
+                        .fp8_base = type == DType::kF8E4M3,
                         .numerics = "cuda/emulated/",
                         .thinning = 31,
-                        .rounds_probabilities = type == DType::kBF16,
+                        .rounds_probabilities = type != DType::kF32,
                         .make = make});
   }
   return backends;

@@ -15,6 +15,7 @@ constexpr size_t kAlignment = 256;
 
 float Load(const void* data, DType type, int64_t i) {
   if (type == DType::kF32) return static_cast<const float*>(data)[i];
+  if (type == DType::kF8E4M3) return static_cast<float>(static_cast<const Float8E4M3*>(data)[i]);
   return static_cast<float>(static_cast<const BFloat16*>(data)[i]);
 }
 
@@ -81,7 +82,10 @@ class EmulatedGpu final : public Gpu {
     CheckOperand(product.a, product.input, "a");
     CheckOperand(product.b, product.input, "b");
     CheckOperand(product.out, product.output, "out");
-    CHECK(!product.accumulate || product.output == DType::kF32);
+    const bool fp8 = product.input == DType::kF8E4M3;
+    CHECK(!product.accumulate || product.output == DType::kF32 || fp8);
+    CHECK(fp8 == (product.a_scales != nullptr) && fp8 == (product.b_scales != nullptr));
+    CHECK(!fp8 || (!product.a_transposed && product.b_transposed));
     CHECK(product.rows > 0 && product.columns > 0 && product.depth > 0)
         << product.rows << " " << product.columns << " " << product.depth;
     const std::vector<float> a =
@@ -97,6 +101,9 @@ class EmulatedGpu final : public Gpu {
         for (int64_t column = 0; column < product.columns; ++column) {
           sums[column] += factor * b_row[column];
         }
+      }
+      for (int64_t column = 0; fp8 && column < product.columns; ++column) {
+        sums[column] *= product.a_scales[row] * product.b_scales[column];
       }
       Store(product, row, sums);
     }
@@ -121,7 +128,8 @@ class EmulatedGpu final : public Gpu {
     for (int64_t column = 0; column < product.columns; ++column) {
       const int64_t at = begin + column;
       if (product.output == DType::kBF16) {
-        static_cast<BFloat16*>(product.out.data)[at] = BFloat16(sums[column]);
+        BFloat16& out = static_cast<BFloat16*>(product.out.data)[at];
+        out = BFloat16(product.accumulate ? static_cast<float>(out) + sums[column] : sums[column]);
       } else {
         float& out = static_cast<float*>(product.out.data)[at];
         out = product.accumulate ? out + sums[column] : sums[column];

@@ -24,6 +24,7 @@
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "trainer/base/mutex.h"
+#include "trainer/tensor.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -622,6 +623,10 @@ uint32_t PackBf16(float low, float high) {
     return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   };
   return round(BitsOf(low)) | round(BitsOf(high)) << 16;
+}
+
+uint32_t PackE4m3(float low, float high) {
+  return uint32_t{Float8E4M3(low).bits} | uint32_t{Float8E4M3(high).bits} << 8;
 }
 
 void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {

@@ -201,6 +201,7 @@ inline float FloatOf(uint32_t bits) { return std::bit_cast<float>(bits); }
 // MmaBf16 adds the 16 products in f32 from the first to the last, then the sum to d. The hardware
 // adds in another order and rounds otherwise: results are near its, not equal.
 uint32_t PackBf16(float low, float high);
+uint32_t PackE4m3(float low, float high);
 void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void LoadTiles(uint32_t (&out)[4], const void* row);
 void LoadTilesTransposed(uint32_t (&out)[4], const void* row);

@@ -635,6 +635,13 @@ TEST(EmulationNumbersTest, PackBf16KeepsWhatIsNoOrdinaryNumber) {
   EXPECT_EQ(PackBf16(FloatOf(0x00008000u), FloatOf(0x007fffffu)), 0x00800000u);
 }
 
+TEST(EmulationNumbersTest, PackE4m3RoundsToNearestEvenAndHasNoInfinity) {
+  EXPECT_EQ(PackE4m3(1.0f, -2.0f), 0xc038u);
+  EXPECT_EQ(PackE4m3(1.0625f, 1.1875f), 0x3a38u);  // Halves.
+  EXPECT_EQ(PackE4m3(1e30f, -std::numeric_limits<float>::infinity()), 0xfe7eu);
+  EXPECT_EQ(PackE4m3(std::nanf(""), -0.0f), 0x807fu);
+}
+
 TEST(EmulationNumbersTest, GlobalFunctionsAreThoseOfCuda) {
   EXPECT_EQ(rsqrtf(4.0f), 0.5f);
   EXPECT_EQ(__umulhi(0x80000000u, 6u), 3u);

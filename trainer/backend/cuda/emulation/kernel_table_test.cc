@@ -43,6 +43,7 @@
 #include "trainer/backend/cuda/kernels/adapters.h"
 #include "trainer/backend/cuda/kernels/attention.h"
 #include "trainer/backend/cuda/kernels/kernels.h"
+#include "trainer/backend/fp8.h"
 #include "trainer/backend/philox.h"
 #include "trainer/tensor.h"
 
@@ -653,6 +654,58 @@ TEST_F(F32KernelTable, AddMatrix) {
   });
 }
 
+// ---- Numbers of eight bits
+
+using Bf16KernelTable = KernelTable<Bf16>;
+
+TEST_F(Bf16KernelTable, RowsToFp8) {
+  ForRowShapes([&](const RowShape& shape) {
+    const auto& [rows, width, gap, offset, variant] = shape;
+    auto x = Matrix<Bf16>(rows, width, width + gap, offset);
+    // Rows of all magnitudes; one of zeros, one below the least scale, one with a NaN, one
+    // infinite.
+    x.FillRandom(random_);
+    for (int64_t row = 0; row < rows; ++row) {
+      const double size =
+          row % 7 == 3 ? 0 : std::ldexp(1.0, static_cast<int>(row * 37 % 200) - 100);
+      for (int64_t column = 0; column < width; ++column) {
+        x.Set(row, column, x.Value(row, column) * size);
+      }
+    }
+    if (rows > 8) x.Set(5, width / 2, kNaN), x.Set(8, width - 1, -kInfinity);
+    x.Input();
+    const int64_t filled = (width + 15) / 16 * 16 + 16 * variant;
+    Matrix<uint8_t> codes(rows, filled, filled + 8 * (gap > 0), 0);
+    Matrix<float> scales(rows, 1);
+    Check check("RowsToFp8", "fp8", rows, width, gap, offset, filled);
+    RowsToFp8(nullptr, x.data(), x.stride(), rows, width, filled, codes.data(), codes.stride(),
+              scales.data());
+    std::vector<float> want_scales(rows);
+    for (int64_t row = 0; row < rows; ++row) {
+      float largest = 0;
+      for (int64_t column = 0; column < width; ++column) {
+        largest = std::fmax(largest, std::abs(static_cast<float>(x.Value(row, column))));
+      }
+      want_scales[row] = Fp8Scale(largest);
+    }
+    check.ExpectAllExact(scales, [&](int64_t row, int64_t) { return want_scales[row]; });
+    check.ExpectAllExact(codes, [&](int64_t row, int64_t column) {
+      if (column >= width) return uint8_t{0};
+      return Fp8Code(static_cast<float>(x.Value(row, column)), want_scales[row]).bits;
+    });
+  });
+}
+
+TEST_F(Bf16KernelTable, Transpose) {
+  ForRowShapes([&](const RowShape& shape) {
+    auto from = Random(Gapped<Bf16>(shape));
+    Matrix<Bf16> to(shape.width, shape.rows, shape.rows + 5 * shape.variant, shape.offset);
+    Check check("Transpose", "bf16", shape.rows, shape.width, shape.gap, to.stride());
+    Transpose(nullptr, from.data(), from.stride(), shape.rows, shape.width, to.data(), to.stride());
+    check.ExpectAllExact(to, [&](int64_t row, int64_t column) { return from.At(column, row); });
+  });
+}
+
 // ---- Norms
 
 // Blocks of 256 threads, 2,049 columns are one more than they take at once.
@@ -1205,6 +1258,96 @@ TYPED_TEST(KernelTable, PlaceA) {
                                       : FiniteOf(adapters.a[slice], r, column, &flags[slice]);
     });
     EXPECT_EQ(adapters.flags, flags);
+  });
+}
+
+constexpr int64_t kDecodedRowsMax = 64;
+
+TYPED_TEST(KernelTable, DecodeHidden) {
+  using T = TypeParam;
+  ForAdapterShapes([&](const AdapterShape& shape) {
+    Adapters<T> adapters = MakeAdapters<T>(shape, this->random_);
+    const int64_t k = shape.features, rows = std::min(shape.rows, kDecodedRowsMax);
+    auto x = this->Random(Matrix<T>(rows, k, k + shape.gap, shape.offset));
+    Matrix<T> hidden(rows, adapters.hidden_width, adapters.hidden_width + shape.gap, 0);
+    Check check("DecodeHidden", kTypeName<T>, rows, shape.begin, shape.segments, shape.rank, k,
+                shape.gap, shape.offset);
+    DecodeHidden<T>(nullptr, adapters.Upload(), {shape.begin, rows}, x.data(), x.stride(), k,
+                    adapters.hidden_width, hidden.data(), hidden.stride());
+    // By lane, then the tree; and each term is a product of what dropout scaled.
+    const int64_t operations = (k + 255) / 256 * 8 + 5 + 2;
+    for (int64_t row = 0; row < rows; ++row) {
+      std::vector<bool> own(adapters.hidden_width);
+      const SegmentRows* segment = adapters.SegmentOf(shape.begin + row);
+      std::vector<double> dropped(segment == nullptr ? 0 : k);
+      for (int64_t i = 0; i < std::ssize(dropped); ++i) {
+        dropped[i] = x.Value(row, i);
+        if (segment->threshold > 0) dropped[i] *= adapters.Factor(*segment, shape.begin + row, i);
+      }
+      for (int s = segment ? segment->slice_begin : 0; segment && s < segment->slice_end; ++s) {
+        const Slice& slice = adapters.slices[s];
+        for (int r = 0; r < slice.rank; ++r) {
+          double sum = 0, magnitudes = 0;
+          for (int64_t i = 0; i < k; ++i) {
+            const double term = dropped[i] * adapters.a[s].Value(r, i);
+            sum += term, magnitudes += std::abs(term);
+          }
+          const double want = slice.scale * sum;
+          const double error =
+              kStep * (slice.scale * operations * magnitudes + std::abs(want));  // And the scale.
+          const int64_t c = slice.hidden_column + r;
+          own[c] = true;
+          check.ExpectNear(hidden.Value(row, c), want, Bound<T>(want, error), row, c);
+        }
+      }
+      for (int64_t c = 0; c < adapters.hidden_width; ++c) {
+        if (!own[c]) check.ExpectUntouched(hidden, row, c);
+      }
+    }
+    check.ExpectCleanSurroundings(hidden);
+  });
+}
+
+TYPED_TEST(KernelTable, DecodeOutput) {
+  using T = TypeParam;
+  ForAdapterShapes([&](const AdapterShape& shape) {
+    Adapters<T> adapters = MakeAdapters<T>(shape, this->random_);
+    const int64_t n = shape.features, rows = std::min(shape.rows, kDecodedRowsMax);
+    auto base = this->Random(Matrix<float>(rows, n, n + shape.gap, shape.offset));
+    auto hidden =
+        this->Random(Matrix<T>(rows, adapters.hidden_width, adapters.hidden_width + shape.gap, 0));
+    for (int linear = 0; linear < kLinears; ++linear) {
+      Matrix<T> y(rows, n, n + shape.gap, shape.offset);
+      Check check("DecodeOutput", kTypeName<T>, rows, shape.begin, shape.segments, shape.rank, n,
+                  linear, shape.gap, shape.offset);
+      DecodeOutput<T>(nullptr, adapters.Upload(), {shape.begin, rows}, linear, base.data(),
+                      base.stride(), hidden.data(), hidden.stride(), n, y.data(), y.stride());
+      for (int64_t row = 0; row < rows; ++row) {
+        const SegmentRows* segment = adapters.SegmentOf(shape.begin + row);
+        const Slice* own = nullptr;
+        int64_t of_slice = 0;
+        for (int s = segment ? segment->slice_begin : 0; segment && s < segment->slice_end; ++s) {
+          if (adapters.slices[s].linear == linear) own = &adapters.slices[s], of_slice = s;
+        }
+        for (int64_t c = 0; c < n; ++c) {
+          if (own == nullptr) {
+            check.ExpectExact(y.At(row, c), Rounded<T>(base.Value(row, c)), row, c);
+            continue;
+          }
+          double part = 0, magnitudes = 0;
+          for (int r = 0; r < own->rank; ++r) {
+            const double term =
+                hidden.Value(row, own->hidden_column + r) * adapters.b[of_slice].Value(c, r);
+            part += term, magnitudes += std::abs(term);
+          }
+          const double want = base.Value(row, c) + part;
+          // A product and as many sums as there are terms; the base's sum.
+          const double error = kStep * ((own->rank + 1) * magnitudes + std::abs(want));
+          check.ExpectNear(y.Value(row, c), want, Bound<T>(want, error), row, c);
+        }
+      }
+      check.ExpectCleanSurroundings(y);
+    }
   });
 }
 

@@ -178,6 +178,65 @@ __global__ void FinishInputGradientKernel(AdapterTable table, int64_t row_begin,
   StoreOctet(values, count, aligned, dx + row * dx_row + column);
 }
 
+template <typename T>
+__device__ __forceinline__ bool IsAlignedOnDevice(const T* data, int64_t row) {
+  return (reinterpret_cast<uintptr_t>(data) | static_cast<uintptr_t>(row) * sizeof(T)) % 16 == 0;
+}
+
+// One warp takes one hidden value of one row.
+template <typename T>
+__global__ void DecodeHiddenKernel(AdapterTable table, int64_t row_begin, const T* x, int64_t x_row,
+                                   int64_t k, T* hidden, int64_t hidden_row) {
+  const int64_t row = blockIdx.x;
+  const int lane = threadIdx.x % kWarp;
+  const int place = static_cast<int>(blockIdx.y) * kWarpsPerBlock + threadIdx.x / kWarp;
+  const SegmentRows* segment = SegmentOf(table, row_begin + row);
+  if (segment == nullptr) return;
+  int s = segment->slice_begin;
+  while (s < segment->slice_end && place >= table.slices[s].hidden_column + table.slices[s].rank) {
+    ++s;
+  }
+  if (s == segment->slice_end) return;
+  const Slice& slice = table.slices[s];
+  const T* from = x + row * x_row;
+  const T* a = static_cast<const T*>(slice.a) + (place - slice.hidden_column) * k;
+  const bool x_aligned = IsAlignedOnDevice(x, x_row);
+  const bool a_aligned = IsAlignedOnDevice(static_cast<const T*>(slice.a), k);
+  float sum = 0;
+  for (int64_t column = lane * kOctet; column < k; column += kWarp * kOctet) {
+    float values[kOctet], factors[kOctet];
+    LoadOctet(from + column, k - column, x_aligned, values);
+    LoadOctet(a + column, k - column, a_aligned, factors);
+    if (segment->threshold > 0) DropOctet(*segment, row_begin + row, column, values);
+#pragma unroll
+    for (int i = 0; i < kOctet; ++i) sum += values[i] * factors[i];
+  }
+  sum = WarpSum(sum);
+  if (lane == 0) hidden[row * hidden_row + place] = RoundTo<T>(slice.scale * sum);
+}
+
+template <typename T>
+__global__ void DecodeOutputKernel(AdapterTable table, int64_t row_begin, int linear,
+                                   const float* base, int64_t base_row, const T* hidden,
+                                   int64_t hidden_row, int64_t n, T* y, int64_t y_row) {
+  const int64_t row = blockIdx.x;
+  const int64_t column = static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x;
+  if (column >= n) return;
+  float sum = base[row * base_row + column];
+  const SegmentRows* segment = SegmentOf(table, row_begin + row);
+  for (int s = segment == nullptr ? 0 : segment->slice_begin;
+       segment != nullptr && s < segment->slice_end; ++s) {
+    const Slice& slice = table.slices[s];
+    if (slice.linear != linear) continue;
+    const T* own = hidden + row * hidden_row + slice.hidden_column;
+    const T* b = static_cast<const T*>(slice.b) + column * slice.rank;
+    float part = 0;
+    for (int r = 0; r < slice.rank; ++r) part += ToFloat(own[r]) * ToFloat(b[r]);
+    sum += part;
+  }
+  y[row * y_row + column] = RoundTo<T>(sum);
+}
+
 unsigned WarpRowBlocks(int64_t rows) {
   return static_cast<unsigned>(CeilDiv(rows, kWarpsPerBlock));
 }
@@ -230,6 +289,26 @@ void PlaceA(Stream stream, const AdapterTable& table, const Column* columns, int
 }
 
 template <typename T>
+void DecodeHidden(Stream stream, const AdapterTable& table, RowRange range, const T* x,
+                  int64_t x_row, int64_t k, int64_t hidden_width, T* hidden, int64_t hidden_row) {
+  if (range.rows == 0 || hidden_width == 0) return;
+  const dim3 grid(static_cast<unsigned>(range.rows), WarpRowBlocks(hidden_width));
+  DW_LAUNCH(stream, DecodeHiddenKernel<T>, grid, kWarpsPerBlock * kWarp, 0, table, range.begin, x,
+            x_row, k, hidden, hidden_row);
+}
+
+template <typename T>
+void DecodeOutput(Stream stream, const AdapterTable& table, RowRange range, int linear,
+                  const float* base, int64_t base_row, const T* hidden, int64_t hidden_row,
+                  int64_t n, T* y, int64_t y_row) {
+  if (range.rows == 0 || n == 0) return;
+  const dim3 grid(static_cast<unsigned>(range.rows),
+                  static_cast<unsigned>(CeilDiv(n, kElementThreads)));
+  DW_LAUNCH(stream, DecodeOutputKernel<T>, grid, kElementThreads, 0, table, range.begin, linear,
+            base, base_row, hidden, hidden_row, n, y, y_row);
+}
+
+template <typename T>
 void FinishInputGradient(Stream stream, const AdapterTable& table, RowRange range,
                          const float* base, int64_t base_row, const float* adapters,
                          int64_t adapters_row, int64_t columns, T* dx, int64_t dx_row) {
@@ -251,6 +330,10 @@ void FinishInputGradient(Stream stream, const AdapterTable& table, RowRange rang
   template void PlaceB(Stream, const AdapterTable&, const Column*, int64_t, int64_t, T*, int64_t); \
   template void PlaceA(Stream, const AdapterTable&, const Column*, int64_t, int64_t, int64_t, T*,  \
                        int64_t);                                                                   \
+  template void DecodeHidden(Stream, const AdapterTable&, RowRange, const T*, int64_t, int64_t,    \
+                             int64_t, T*, int64_t);                                                \
+  template void DecodeOutput(Stream, const AdapterTable&, RowRange, int, const float*, int64_t,    \
+                             const T*, int64_t, int64_t, T*, int64_t);                             \
   template void FinishInputGradient(Stream, const AdapterTable&, RowRange, const float*, int64_t,  \
                                     const float*, int64_t, int64_t, T*, int64_t)
 DW_INSTANTIATE(float);

@@ -103,6 +103,17 @@ template <typename T>
 void PlaceA(Stream stream, const AdapterTable& table, const Column* columns, int64_t width,
             int64_t k, int64_t k_filled, T* to, int64_t to_row);
 
+// For few rows, without columns: hidden[row, hidden_column + r] = round(scale * drop(x[row]) .
+// A[r]) of each row's own slices. No row has more than `hidden_width` columns.
+template <typename T>
+void DecodeHidden(Stream stream, const AdapterTable& table, RowRange range, const T* x,
+                  int64_t x_row, int64_t k, int64_t hidden_width, T* hidden, int64_t hidden_row);
+// y[row] = round(base[row] + hidden B^T of the row's own slice of `linear`), y [rows, n].
+template <typename T>
+void DecodeOutput(Stream stream, const AdapterTable& table, RowRange range, int linear,
+                  const float* base, int64_t base_row, const T* hidden, int64_t hidden_row,
+                  int64_t n, T* y, int64_t y_row);
+
 // dx = round(base + dropout(adapters)) on rows with dropout, round(base) on others.
 template <typename T>
 void FinishInputGradient(Stream stream, const AdapterTable& table, RowRange range,

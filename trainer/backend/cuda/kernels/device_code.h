@@ -59,6 +59,14 @@ __device__ __forceinline__ uint32_t PackBf16(float low, float high) {
   return word;
 }
 
+// Rounds `low` and `high` to e4m3, nearest even, what is too large to 448; `low` in the low byte.
+// NaN becomes 0x7f.
+__device__ __forceinline__ uint32_t PackE4m3(float low, float high) {
+  uint16_t word;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(word) : "f"(high), "f"(low));
+  return word;
+}
+
 // d += a b for one tile, a [16,16] and b [16,8] bf16, d [16,8] f32, each spread over the warp as
 // PTX's mma.m16n8k16 has it: with group = lane / 4 and pair = lane % 4
 //   a[0] row group,     columns 2 pair, 2 pair + 1   a[2] the same, 8 columns on

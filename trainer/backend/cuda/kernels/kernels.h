@@ -52,6 +52,16 @@ void CopyMatrix(Stream stream, const T* from, int64_t from_row, int64_t rows, in
 void AddMatrix(Stream stream, const float* from, int64_t from_row, int64_t rows, int64_t columns,
                float* to, int64_t to_row);
 
+// ---- Numbers of eight bits (fp8.cu) ----
+
+// Each row as trainer/backend/fp8.h has it, x_i ~ scales[row] * codes_i; codes from `columns` to
+// `columns_filled`, a multiple of 8, are 0. Rows of codes begin at multiples of 8 bytes.
+void RowsToFp8(Stream stream, const Bf16* x, int64_t x_row, int64_t rows, int64_t columns,
+               int64_t columns_filled, uint8_t* codes, int64_t codes_row, float* scales);
+// to[j, i] = from[i, j].
+void Transpose(Stream stream, const Bf16* from, int64_t from_row, int64_t rows, int64_t columns,
+               Bf16* to, int64_t to_row);
+
 // ---- Norms (norm.cu) ----
 
 template <typename T>
