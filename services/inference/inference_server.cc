@@ -3,8 +3,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "services/base/compute_device.h"
+#include "services/base/log.h"
 #include "services/base/server.h"
-#include "trainer/backend/cpu/cpu_backend.h"
 #include "trainer/base/file.h"
 #include "trainer/base/status_macros.h"
 
@@ -35,10 +36,6 @@ absl::Status CheckOptions(const InferenceServer::Options& options) {
   return CheckRange("--merged_bytes_max", loader.merged_bytes_max, 1, kBytesMax);
 }
 
-trainer::CpuOptions BackendOptions(const InferenceServer::Options& options, trainer::DType type) {
-  return {.compute_type = type, .threads = options.threads, .cores = options.cores};
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<InferenceServer>> InferenceServer::Start(
@@ -49,27 +46,27 @@ absl::StatusOr<std::unique_ptr<InferenceServer>> InferenceServer::Start(
     return absl::InvalidArgumentError("--cache_folder is empty, want a folder");
   }
   DW_RETURN_IF_ERROR(CheckOptions(options));
+  const std::string name = ChooseDevice(options.device);
+  DW_ASSIGN_OR_RETURN(ComputeDevice device,
+                      FindComputeDevice(name, options.threads, options.cores));
   // A backend that cannot be made should be known now, not at the first request.
-  DW_RETURN_IF_ERROR(
-      trainer::NewCpuBackend(BackendOptions(options, trainer::DType::kF32)).status());
+  DW_RETURN_IF_ERROR(device.new_backend(trainer::DType::kF32).status());
+  LogInfo("answers are computed here", {{"device", name}, {"description", device.description}});
   DW_RETURN_IF_ERROR(MakeDirectories(options.cache_folder));
-  return std::unique_ptr<InferenceServer>(new InferenceServer(
-      options, std::move(store), std::move(registry), clock, metrics, authenticator));
+  return std::unique_ptr<InferenceServer>(
+      new InferenceServer(options, std::move(device.new_backend), std::move(store),
+                          std::move(registry), clock, metrics, authenticator));
 }
 
-InferenceServer::InferenceServer(const Options& options, std::unique_ptr<StoreClient> store,
+InferenceServer::InferenceServer(const Options& options, Engine::BackendFactory make_backend,
+                                 std::unique_ptr<StoreClient> store,
                                  std::unique_ptr<RegistryClient> registry, const Clock& clock,
                                  Metrics& metrics, const Authenticator& authenticator)
     : metrics_(metrics),
       store_(std::move(store)),
       registry_(std::move(registry)),
       bases_(options.cache_folder, *store_, metrics),
-      core_(
-          options.core,
-          [options](trainer::DType type) {
-            return trainer::NewCpuBackend(BackendOptions(options, type));
-          },
-          *store_, *registry_, bases_, metrics_, clock),
+      core_(options.core, std::move(make_backend), *store_, *registry_, bases_, metrics_, clock),
       service_(core_, authenticator, clock) {}
 
 }  // namespace deltaworks::services

@@ -27,13 +27,15 @@ class InferenceServer {
  public:
   struct Options {
     std::string cache_folder;  // Of the node's base models; made if it is missing.
-    int threads = 1;           // Of each backend, 1..1024.
-    std::vector<int> cores;    // Where they run; empty: anywhere.
+    // What answers are computed on, see compute_device.h; threads and cores are of cpu:N.
+    std::string device = "cpu:0";
+    int64_t threads = 0;
+    std::vector<int> cores;
     InferenceCore::Options core;
   };
 
-  // InvalidArgument for options out of bounds, or cores that this process may not use. References
-  // must outlive the server.
+  // InvalidArgument for options out of bounds, or cores that this process may not use; Unavailable
+  // or FailedPrecondition for a GPU that cannot be used. References must outlive the server.
   static absl::StatusOr<std::unique_ptr<InferenceServer>> Start(
       const Options& options, std::unique_ptr<StoreClient> store,
       std::unique_ptr<RegistryClient> registry, const Clock& clock, Metrics& metrics,
@@ -44,9 +46,9 @@ class InferenceServer {
   void Drain(absl::Duration deadline) { core_.Drain(deadline); }
 
  private:
-  InferenceServer(const Options& options, std::unique_ptr<StoreClient> store,
-                  std::unique_ptr<RegistryClient> registry, const Clock& clock, Metrics& metrics,
-                  const Authenticator& authenticator);
+  InferenceServer(const Options& options, Engine::BackendFactory make_backend,
+                  std::unique_ptr<StoreClient> store, std::unique_ptr<RegistryClient> registry,
+                  const Clock& clock, Metrics& metrics, const Authenticator& authenticator);
 
   InferenceMetrics metrics_;
   const std::unique_ptr<StoreClient> store_;

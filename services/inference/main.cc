@@ -45,8 +45,10 @@ class InferenceProgram final : public ServiceProgram {
     flags.Add("token_file", &token_file_, "mode 0600, the token shown to store and registry");
     flags.Add("cache_folder", &options_.cache_folder,
               "the base models of this machine, shared with its workers; made if it is missing");
-    flags.Add("threads", &threads_,
-              "of the backend; 0: one for each core given, or of the machine");
+    flags.Add("device", &options_.device,
+              "cpu:0, this machine's cores; cuda:N, one of its GPUs; auto");
+    flags.Add("threads", &options_.threads,
+              "of cpu:0; 0: one for each core given, or of the machine");
     flags.Add("cores", &cores_, "numbers of the cores that its threads may run on; none: any");
     flags.Add("streams_max", &engine.streams_max, "Generate calls answered at the same time");
     flags.Add("queue_max", &engine.queue_max, "calls beside those before one is refused");
@@ -68,11 +70,6 @@ class InferenceProgram final : public ServiceProgram {
     DW_RETURN_IF_ERROR(ParseHostPort("--store_address", store_address_).status());
     DW_RETURN_IF_ERROR(ParseHostPort("--registry_address", registry_address_).status());
     DW_ASSIGN_OR_RETURN(options_.cores, ParseCores(cores_));
-    if (threads_ < 0 || threads_ > 1024) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--threads is ", threads_, ", want 1..1024, or 0 for a guess"));
-    }
-    options_.threads = threads_ > 0 ? static_cast<int>(threads_) : ThreadsFor(options_.cores);
     DW_ASSIGN_OR_RETURN(const std::string token, ReadSecretFile(token_file_));
     Channel store = MakeChannel(store_address_, token);
     Channel registry = MakeChannel(registry_address_, token);
@@ -94,7 +91,6 @@ class InferenceProgram final : public ServiceProgram {
   std::string store_address_ = "127.0.0.1:7002";
   std::string registry_address_ = "127.0.0.1:7003";
   std::string token_file_;
-  int64_t threads_ = 0;
   std::vector<std::string> cores_;
   InferenceServer::Options options_;
   std::unique_ptr<InferenceServer> server_;

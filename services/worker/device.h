@@ -1,21 +1,16 @@
 // Device: what a worker computes on, made from its settings, and what it tells the scheduler of it.
-//
-// One device by process: "cpu:N" is a share of this machine's cores, "cuda:N" one of its NVIDIA
-// GPUs. Plain functions, thread-safe.
+// One device by process. Plain functions, thread-safe.
 
 #ifndef DELTAWORKS_SERVICES_WORKER_DEVICE_H_
 #define DELTAWORKS_SERVICES_WORKER_DEVICE_H_
 
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "proto/deltaworks/v1/worker_service.pb.h"
-#include "trainer/backend/backend.h"
-#include "trainer/comm/collective_device.h"
+#include "services/base/compute_device.h"
 
 namespace deltaworks::services {
 
@@ -32,15 +27,9 @@ struct DeviceSettings {
 };
 
 struct Device {
-  v1::WorkerEnvironment environment;  // Without bases_cached.
-  std::function<absl::StatusOr<std::unique_ptr<trainer::Backend>>(trainer::DType)> new_backend;
-  // For gangs; empty if the device's memory is the host's.
-  std::function<absl::StatusOr<std::unique_ptr<trainer::CollectiveDevice>>()> new_collective;
+  v1::WorkerEnvironment environment;  // Without bases_cached, and what gangs need.
+  ComputeDevice compute;
 };
-
-// "auto" becomes "cuda:0" if this build and machine can use one, else "cpu:0", and the log says
-// why; anything else stays.
-std::string ChooseDevice(const std::string& device);
 
 //   InvalidArgument     a setting that is wrong, "auto" among them.
 //   Unavailable         a GPU that this build or machine cannot use; says why.

@@ -30,7 +30,7 @@ TEST(DeviceTest, ADeviceTellsWhatPlacementAsksAndNamesTheNumericsOfBothComputeTy
   EXPECT_EQ(environment.labels().at("note"), "x=y");
   EXPECT_LE(environment.numerics_class().size(), 256u);
   for (const trainer::DType type : {trainer::DType::kF32, trainer::DType::kBF16}) {
-    const auto backend = device->new_backend(type);
+    const auto backend = device->compute.new_backend(type);
     ASSERT_TRUE(backend.ok()) << backend.status();
     EXPECT_EQ((*backend)->compute_type(), type);
     EXPECT_THAT(environment.numerics_class(), HasSubstr((*backend)->numerics_class()));

@@ -88,8 +88,8 @@ WorkerServer::WorkerServer(const Options& options, std::string name, Device devi
       publisher_(std::make_unique<StorePublisher>(store, *loop_)),
       preparer_(std::make_unique<PreparerThread>(bases_, store, gang_listener_.get())),
       trainer_(std::make_unique<TrainerThread>(
-          JobEngine::Options{.new_backend = std::move(device.new_backend),
-                             .new_collective = std::move(device.new_collective),
+          JobEngine::Options{.new_backend = std::move(device.compute.new_backend),
+                             .new_collective = std::move(device.compute.new_collective),
                              .memory_bytes = device.environment.memory_bytes()},
           *preparer_, *loop_, clock, metrics_)),
       core_(std::make_unique<WorkerCore>(

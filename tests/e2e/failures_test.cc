@@ -27,6 +27,7 @@ namespace deltaworks::e2e {
 namespace {
 
 using services::kExitCannotStart;
+using services::kExitUsage;
 using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
@@ -107,6 +108,21 @@ TEST(StartTest, ADeviceHasOneWorkerOnly) {
   EXPECT_EQ(second->Wait(kPatience), std::optional<int>(kExitCannotStart)) << other.LogTail();
   EXPECT_THAT(other.LogTail(8), HasSubstr("cpu:0"));
   EXPECT_TRUE(platform.worker().Runs());
+}
+
+TEST(StartTest, ADeviceThatIsNotThereIsNamedByWhoWouldComputeOnIt) {
+  Platform platform({.inference = true});
+  for (Service* service : {&platform.inference(), &platform.worker()}) {
+    for (const auto& [device, status] :
+         {std::pair("cuda:99", kExitCannotStart), std::pair("tpu:0", kExitUsage)}) {
+      Service other = service->Twin();
+      other.AddArgument(absl::StrCat("--device=", device));
+      const auto second = other.Launch();
+      EXPECT_EQ(second->Wait(kPatience), std::optional<int>(status)) << other.LogTail();
+      EXPECT_THAT(other.LogTail(8), HasSubstr(absl::StrCat("device is \\\"", device)));
+    }
+    EXPECT_TRUE(service->Runs());
+  }
 }
 
 // ---- Full disks ----
