@@ -218,6 +218,14 @@ absl::Status CompleteScheduling(v1::Job* job) {
         "job.placement.device_kind is \"", absl::CHexEscape(placement.device_kind().substr(0, 100)),
         "\", want \"cpu\", \"cuda\" or nothing"));
   }
+  if (job->train().compute_type() == v1::FP8) {
+    if (placement.device_kind().empty()) placement.set_device_kind("cuda");
+    if (placement.device_kind() != "cuda") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("job.train.compute_type is FP8 and job.placement.device_kind \"",
+                       placement.device_kind(), "\", want \"cuda\": only GPUs multiply in FP8"));
+    }
+  }
   if (placement.resume_policy() == v1::Placement::RESUME_POLICY_UNSPECIFIED) {
     placement.set_resume_policy(v1::Placement::ANY);
   }

@@ -67,6 +67,20 @@ TEST(JobSpecTest, DefaultsAreThoseOfPeftAndTransformers) {
   EXPECT_EQ(train.compute_type(), v1::NUMBER_TYPE_UNSPECIFIED);
 }
 
+TEST(JobSpecTest, AJobInFp8WantsAGpu) {
+  v1::Job asked = GoodJob();
+  asked.mutable_train()->set_compute_type(v1::FP8);
+  const auto job = CompleteJob(asked, "t", "a");
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->placement().device_kind(), "cuda");
+  asked.mutable_placement()->set_device_kind("cpu");
+  const absl::Status refused = CompleteJob(asked, "t", "a").status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused));
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("job.train.compute_type is FP8 and job.placement.device_kind \"cpu\", want "
+                        "\"cuda\""));
+}
+
 TEST(JobSpecTest, WhatOnlyTheServerWritesIsIgnored) {
   v1::Job asked = GoodJob();
   asked.set_name("tenants/other/jobs/b");

@@ -84,11 +84,13 @@ trainer::TrainingConfig ToTrainingConfig(const v1::TrainSpec& spec) {
 }
 
 trainer::DType ToDType(v1::NumberType type) {
+  if (type == v1::FP8) return trainer::DType::kF8E4M3;
   return type == v1::BF16 ? trainer::DType::kBF16 : trainer::DType::kF32;
 }
 
 v1::NumberType ToNumberType(trainer::DType dtype) {
   if (dtype == trainer::DType::kF32) return v1::F32;
+  if (dtype == trainer::DType::kF8E4M3) return v1::FP8;
   return dtype == trainer::DType::kBF16 ? v1::BF16 : v1::NUMBER_TYPE_UNSPECIFIED;
 }
 

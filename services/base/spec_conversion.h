@@ -21,9 +21,9 @@ trainer::TextSettings ToTextSettings(const v1::TextSettings& text);
 
 trainer::TrainingConfig ToTrainingConfig(const v1::TrainSpec& spec);
 
-// kBF16 for BF16, else kF32.
+// kBF16 for BF16, kF8E4M3 for FP8, else kF32.
 trainer::DType ToDType(v1::NumberType type);
-// NUMBER_TYPE_UNSPECIFIED for what is no form.
+// NUMBER_TYPE_UNSPECIFIED for what is none of them.
 v1::NumberType ToNumberType(trainer::DType dtype);
 
 }  // namespace deltaworks::services

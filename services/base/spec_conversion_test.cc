@@ -95,6 +95,8 @@ TEST(SpecConversionTest, NumberTypesMapBothWays) {
   EXPECT_EQ(ToDType(v1::BF16), trainer::DType::kBF16);
   EXPECT_EQ(ToNumberType(trainer::DType::kBF16), v1::BF16);
   EXPECT_EQ(ToNumberType(ToDType(v1::F32)), v1::F32);
+  EXPECT_EQ(ToNumberType(ToDType(v1::FP8)), v1::FP8);
+  EXPECT_EQ(ToDType(v1::FP8), trainer::DType::kF8E4M3);
 }
 
 }  // namespace

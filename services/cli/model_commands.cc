@@ -83,7 +83,7 @@ class ModelImport final : public Command {
     arguments.Flag("name", &id_, "id of the new base model").ValueName("ID").Required();
     arguments.Flag("form", &form_, "number type that it is stored in (default bf16)")
         .ValueName("TYPE")
-        .Choices(EnumChoices<v1::NumberType>());
+        .Choices({"f32", "bf16"});
     arguments.Flag("origin", &origin_,
                    "hub id or path that exported adapters name as their base (default: the file)");
     arguments.Flag("display_name", &display_name_, "for people");

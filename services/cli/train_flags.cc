@@ -59,7 +59,9 @@ void TrainFlags::Declare(Arguments& arguments) {
   DeclareArguments(arguments);
   arguments.Section("Text and numbers");
   text_.Declare(arguments);
-  arguments.Flag("compute_type", &compute_type_, "type of matrix products (default: the base's)")
+  arguments
+      .Flag("compute_type", &compute_type_,
+            "type of matrix products (default: the base's); fp8: over a base in bf16, on GPUs")
       .ValueName("TYPE")
       .Choices(EnumChoices<v1::NumberType>());
   arguments.Flag("micro_batch_tokens", &micro_batch_tokens_,

@@ -129,9 +129,10 @@ absl::Status BaseModels::CheckRequest(const v1::ImportBaseModelRequest& request)
   DW_RETURN_IF_ERROR(CheckResourceId("base_model_id", request.base_model_id()));
   DW_RETURN_IF_ERROR(CheckText("display_name", request.display_name(), /*size_max=*/256));
   DW_RETURN_IF_ERROR(CheckText("origin", request.origin(), /*size_max=*/512));
-  if (!v1::NumberType_IsValid(request.form())) {
+  if (!v1::NumberType_IsValid(request.form()) || request.form() == v1::FP8) {
     return absl::InvalidArgumentError(
-        absl::StrCat("form is ", request.form(), ", want F32 or BF16"));
+        absl::StrCat("form is ", request.form() == v1::FP8 ? "FP8" : absl::StrCat(request.form()),
+                     ", want F32 or BF16"));
   }
   switch (request.source_case()) {
     case v1::ImportBaseModelRequest::kUploadedFiles:

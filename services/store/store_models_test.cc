@@ -790,11 +790,35 @@ TEST_F(StoreModelsTest, WhatCannotWorkIsAnAnswerWithTheFieldAtFault) {
 
   request = Spec();
   request.mutable_spec()->set_compute_type(v1::F32);
-  EXPECT_EQ(Refusal(request).field(), "train.compute_type");
+  failure = Refusal(request);
+  EXPECT_EQ(failure.field(), "train.compute_type");
+  EXPECT_THAT(failure.message(), HasSubstr("compute_type is F32, want BF16, the form of"));
+  EXPECT_THAT(failure.message(), HasSubstr(", or FP8"));
 
   request = Spec();
   request.mutable_spec()->mutable_arguments()->set_warmup_steps(1000);
   EXPECT_EQ(Refusal(request).field(), "train.arguments.warmup_steps");
+}
+
+TEST_F(StoreModelsTest, Fp8IsNoFormButTrainsOverABaseInBf16) {
+  const absl::Status form = Import(Source() + "/tiny", "codes", v1::FP8).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(form)) << form;
+  EXPECT_THAT(std::string(form.message()), HasSubstr("form is FP8, want F32 or BF16"));
+
+  ImportTiny();
+  ASSERT_TRUE(Import(Source() + "/tiny", "wide", v1::F32).ok());
+  const v1::BaseModel wide = store_.AwaitImport("tenants/acme/baseModels/wide");
+  ASSERT_TRUE(Create(Pairs(2)).ok());
+  v1::ValidateTrainingRequest request = Spec();
+  request.mutable_spec()->set_compute_type(v1::FP8);
+  const auto accepted = store_.client().ValidateTraining(request);
+  ASSERT_TRUE(accepted.ok()) << accepted.status();
+  EXPECT_FALSE(accepted->has_failure()) << accepted->failure().message();
+  EXPECT_EQ(accepted->spec().compute_type(), v1::FP8);
+  request.mutable_spec()->set_base_model(wide.name());
+  const v1::Failure failure = Refusal(request);
+  EXPECT_EQ(failure.field(), "train.compute_type");
+  EXPECT_THAT(failure.message(), HasSubstr("compute_type is FP8, want F32, the form of"));
 }
 
 TEST_F(StoreModelsTest, AnExampleAboveTheLimitFailsCutsOrIsSkippedAsAsked) {

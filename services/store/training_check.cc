@@ -130,11 +130,12 @@ void TrainingCheck::ResolveSettings(Case& c) {
                 absl::StrCat("micro_batch_tokens is ", spec.micro_batch_tokens(), ", want ",
                              text.max_length(), " (text.max_length)..", kMicroBatchMax));
   }
-  if (spec.compute_type() != c.base_model.form()) {
+  const bool fp8 = spec.compute_type() == v1::FP8 && c.base_model.form() == v1::BF16;
+  if (spec.compute_type() != c.base_model.form() && !fp8) {
     Fail(c.response, "INVALID_SPEC", "train.compute_type",
          absl::StrCat("compute_type is ", v1::NumberType_Name(spec.compute_type()), ", want ",
                       v1::NumberType_Name(c.base_model.form()), ", the form of ",
-                      c.base_model.name()));
+                      c.base_model.name(), c.base_model.form() == v1::BF16 ? ", or FP8" : ""));
   }
 }
 
