@@ -281,6 +281,16 @@ TEST(PlanMemoryTest, AFurtherJobOrTokenCostsWhatWasSaid) {
   EXPECT_EQ(more.allocated_bytes() - longer.allocated_bytes(), plan.job_bytes);
 }
 
+TEST(PlanMemoryTest, LinearsHaveRoomForAdaptersAndTablesHaveNone) {
+  GpuMemory memory;
+  const auto backend =
+      NewGpuBackend(std::make_unique<NullGpu>(memory), DType::kBF16, /*finished=*/nullptr);
+  const std::vector<BFloat16> values(64 * 32);
+  const ConstTensorView weight(values.data(), DType::kBF16, {64, 32});
+  EXPECT_EQ((*backend->PackTable(weight))->device_bytes(), 64 * 32 * 2);
+  EXPECT_EQ((*backend->Pack(weight))->device_bytes(), (64 + 256) * (32 + 256) * 2);
+}
+
 TEST(PlanMemoryTest, NothingIsLeftOfAPlan) {
   GpuMemory memory;
   {

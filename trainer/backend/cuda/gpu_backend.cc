@@ -100,13 +100,13 @@ class GpuBackend final : public Backend {
   }
 
   absl::StatusOr<std::unique_ptr<FrozenLinear>> Pack(ConstTensorView weight) override {
-    if (!fp8_base_) return PackTable(std::move(weight));
-    CheckTensor(weight, DType::kBF16, {weight.dim(0), weight.dim(1)}, "weight");
-    return cuda::PackedLinear::CreateFp8(gpu_, weight);
+    CheckTensor(weight, compute_type(), {weight.dim(0), weight.dim(1)}, "weight");
+    return fp8_base_ ? cuda::PackedLinear::CreateFp8(gpu_, weight)
+                     : cuda::PackedLinear::Create(gpu_, weight, cuda::kAdapterRoom);
   }
   absl::StatusOr<std::unique_ptr<FrozenLinear>> PackTable(ConstTensorView weight) override {
     CheckTensor(weight, compute_type(), {weight.dim(0), weight.dim(1)}, "weight");
-    return cuda::PackedLinear::Create(gpu_, weight);
+    return cuda::PackedLinear::Create(gpu_, weight, /*room=*/0);
   }
 
   void LinearGroupForward(absl::Span<const FrozenLinear* const> group,

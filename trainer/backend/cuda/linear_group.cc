@@ -519,11 +519,12 @@ void ForParts(Linears group, absl::Span<const Segment> segments, int64_t rows,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PackedLinear>> PackedLinear::Create(std::shared_ptr<Gpu> gpu,
-                                                                   const ConstTensorView& weight) {
+                                                                   const ConstTensorView& weight,
+                                                                   int64_t room) {
   const int64_t n = weight.dim(0), k = weight.dim(1), element = SizeOf(weight.dtype);
-  const int64_t stride = Filled(k) + kAdapterRoom;
+  const int64_t stride = Filled(k) + room;
   auto linear = std::unique_ptr<PackedLinear>(new PackedLinear(gpu, n, k));
-  DW_RETURN_IF_ERROR(linear->Allocate((Filled(n) + kAdapterRoom) * stride * element));
+  DW_RETURN_IF_ERROR(linear->Allocate((Filled(n) + room) * stride * element));
   linear->matrix_ = {linear->data_, stride};
   gpu->CopyRowsToDevice(weight.data, n, k * element, linear->matrix_.data, stride * element);
   return linear;

@@ -16,7 +16,7 @@
 
 namespace deltaworks::trainer::cuda {
 
-// Columns for adapters that each packed weight of f32 or bf16 has behind its own, and as many rows.
+// Columns for adapters that each packed linear of f32 or bf16 has behind its own, and as many rows.
 inline constexpr int64_t kAdapterRoom = 256;
 
 // Rows of e4m3 with a scale each (trainer/backend/fp8.h).
@@ -25,14 +25,16 @@ struct Fp8Matrix {
   float* scales = nullptr;
 };
 
-// W [N, K] on the card: in f32 or bf16 in a matrix [Filled(N) + kAdapterRoom, Filled(K) +
-// kAdapterRoom] whose other elements are 0 or those of the last operation's adapters; or in fp8,
-// once as W, once as its transpose.
+// W [N, K] on the card: in f32 or bf16 in a matrix [Filled(N) + room, Filled(K) + room] whose other
+// elements are 0 or those of the last operation's adapters; or in fp8, once as W, once as its
+// transpose.
 class PackedLinear final : public FrozenLinear {
  public:
-  // `weight` is in the host's memory. ResourceExhausted if the card has no room.
+  // `weight` is in the host's memory; `room` is kAdapterRoom, or 0 for a table. ResourceExhausted
+  // if the card has no room.
   static absl::StatusOr<std::unique_ptr<PackedLinear>> Create(std::shared_ptr<Gpu> gpu,
-                                                              const ConstTensorView& weight);
+                                                              const ConstTensorView& weight,
+                                                              int64_t room);
   // `weight` in bf16.
   static absl::StatusOr<std::unique_ptr<PackedLinear>> CreateFp8(std::shared_ptr<Gpu> gpu,
                                                                  const ConstTensorView& weight);
