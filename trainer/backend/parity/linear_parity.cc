@@ -10,6 +10,7 @@
 // have deviation 1, scale is at most 2), times what dhidden gains over N, each off by two
 // roundings.
 
+#include <cmath>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -22,9 +23,11 @@ namespace {
 class LinearParityTest : public ::testing::TestWithParam<TestedBackend> {
  protected:
   void ExpectParity(const GroupSpec& spec, ProductPath path, bool backward) {
-    auto backend = GetParam().make(/*threads=*/2);
-    const DType type = backend->compute_type();
-    GroupCase group(*backend, GetParam().fp8_base, spec, /*seed=*/spec.k * 31 + spec.rows());
+    ExpectParityOn(*GetParam().make(/*threads=*/2), spec, path, backward);
+  }
+  void ExpectParityOn(Backend& backend, const GroupSpec& spec, ProductPath path, bool backward) {
+    const DType type = backend.compute_type();
+    GroupCase group(backend, GetParam().fp8_base, spec, /*seed=*/spec.k * 31 + spec.rows());
     const double u = RoundOff(type);
     const auto tolerance = [&](int64_t terms) { return Tolerance{u, terms * 0x1p-24 + 4 * u}; };
     group.Forward(path);
@@ -160,6 +163,35 @@ TEST_P(LinearParityTest, Dropout) {
 TEST_P(LinearParityTest, NoAdaptersAtAll) {
   ExpectParity({64, {33, 64}, {{129, {0, 0}}}}, ProductPath::kBatch, true);
   ExpectParity({64, {33, 64}, {{3, {0, 0}}}}, ProductPath::kDecode, false);
+}
+
+TEST_P(LinearParityTest, OneLinearWithoutAdapters) {
+  ExpectParity({64, {64}, {{33, {0}}}}, ProductPath::kBatch, true);
+  ExpectParity({66, {71}, {{33, {0}}}}, ProductPath::kBatch, true);
+}
+
+TEST_P(LinearParityTest, WhatOperationsBeforeLeftBehindIsNotRead) {
+  const GroupSpec specs[] = {{64, {64}, {{33, {0}}}},
+                             {64, {64, 32}, {{33, {0, 0}}}},
+                             {64, {64}, {{33, {8}}}},
+                             {66, {71, 33}, {{20, {3, 0}}, {7, {0, 9}, 0.2f}}},
+                             {33, {65}, {{9, {300}}}}};
+  for (const GroupSpec& spec : specs) {
+    SCOPED_TRACE(ShapeText({spec.k, spec.n[0], spec.segments[0].ranks[0]}));
+    auto backend = GetParam().make(2);
+    GroupCase sick(*backend, GetParam().fp8_base, spec, /*seed=*/1);
+    const auto spoil = [](Twin& twin) {
+      for (int64_t i = 0; i < twin.test.elements(); ++i) twin.Set(i, std::nan(""));
+    };
+    spoil(sick.x);
+    for (Twin& dy : sick.dy) spoil(dy);
+    for (const auto& adapter : sick.adapters) spoil(adapter->a), spoil(adapter->b);
+    sick.Forward(ProductPath::kDecode);
+    sick.Forward(ProductPath::kBatch);
+    sick.Backward();
+    ExpectParityOn(*backend, spec, ProductPath::kDecode, false);
+    ExpectParityOn(*backend, spec, ProductPath::kBatch, true);
+  }
 }
 
 TEST_P(LinearParityTest, TheLowestLayerNeedsNoInputGradient) {
