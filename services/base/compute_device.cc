@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t kThreadsMax = 1'024;
 constexpr size_t kSmallFileBytesMax = 1 << 20;
-// What CUDA's context, its libraries and two backends' workspaces for products take of a card.
+// What CUDA's context, its libraries and three backends' workspaces for products take of a card.
 constexpr int64_t kCardReserveBytes = int64_t{1} << 30;
 
 // "cuda:1" -> 1.

@@ -35,7 +35,7 @@ void AppendColumns(int32_t slice, int64_t rank, std::vector<Column>* columns) {
   }
 }
 
-void Append(const Segment& segment, AdapterPart* part) {
+void Append(const Segment& segment, bool has_columns, AdapterPart* part) {
   SegmentRows rows = RowsOf(segment);
   rows.slice_begin = static_cast<int32_t>(part->slices.size());
   int64_t hidden_column = 0;
@@ -52,12 +52,17 @@ void Append(const Segment& segment, AdapterPart* part) {
                             .linear_column = static_cast<int32_t>(part->linear_width(i)),
                             .linear = static_cast<int32_t>(i)});
     hidden_column += pair->rank();
+    if (!has_columns) continue;
     AppendColumns(slice, pair->rank(), &part->group_columns);
     AppendColumns(slice, pair->rank(), &part->linear_columns[i]);
   }
   rows.slice_end = static_cast<int32_t>(part->slices.size());
   part->dropout = part->dropout || rows.threshold > 0;
   part->segments.push_back(rows);
+}
+
+bool HasSlices(const Segment& segment) {
+  return segment.row_begin < segment.row_end && segment.hidden_width() > 0;
 }
 
 bool Fits(const Segment& segment, const AdapterPart& part, int64_t width_max) {
@@ -87,15 +92,26 @@ std::vector<AdapterPart> PlanAdapters(absl::Span<const Segment> segments, int64_
   begin_part(0);
   for (const Segment& segment : segments) {
     CHECK_EQ(static_cast<int64_t>(segment.adapters.size()), linears);
-    if (segment.row_begin == segment.row_end || segment.hidden_width() == 0) continue;
+    if (!HasSlices(segment)) continue;
     if (!parts.back().segments.empty() && !Fits(segment, parts.back(), width_max)) {
       parts.back().rows.rows = segment.row_begin - parts.back().rows.begin;
       begin_part(segment.row_begin);
     }
-    Append(segment, &parts.back());
+    Append(segment, /*has_columns=*/true, &parts.back());
   }
   parts.back().rows.rows = rows - parts.back().rows.begin;
   return parts;
+}
+
+AdapterPart PlanRows(absl::Span<const Segment> segments, int64_t linears, int64_t rows) {
+  AdapterPart part;
+  part.rows.rows = rows;
+  part.linear_columns.resize(linears);
+  for (const Segment& segment : segments) {
+    CHECK_EQ(static_cast<int64_t>(segment.adapters.size()), linears);
+    if (HasSlices(segment)) Append(segment, /*has_columns=*/false, &part);
+  }
+  return part;
 }
 
 }  // namespace deltaworks::trainer::cuda

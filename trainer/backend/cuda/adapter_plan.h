@@ -41,6 +41,9 @@ struct AdapterPart {
 std::vector<AdapterPart> PlanAdapters(absl::Span<const Segment> segments, int64_t linears,
                                       int64_t rows, int64_t width_max);
 
+// One part of all rows without columns, for kernels that take each row's own slices.
+AdapterPart PlanRows(absl::Span<const Segment> segments, int64_t linears, int64_t rows);
+
 }  // namespace deltaworks::trainer::cuda
 
 #endif  // DELTAWORKS_TRAINER_BACKEND_CUDA_ADAPTER_PLAN_H_

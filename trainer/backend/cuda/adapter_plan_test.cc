@@ -47,6 +47,30 @@ std::vector<int64_t> Begins(const std::vector<AdapterPart>& parts) {
   return begins;
 }
 
+TEST_F(AdapterPlanTest, PlannedRowsHaveTheSlicesOfAPlanAndNoColumns) {
+  const std::vector<Segment> segments = {Of(0, 3, {8, 0, 3}), Of(3, 3, {1, 1, 1}),
+                                         Of(4, 6, {0, 0, 0}), Of(6, 9, {0, 300, 5}, 0.25f)};
+  const AdapterPart rows = PlanRows(segments, 3, 11);
+  const AdapterPart plan = PlanAdapters(segments, 3, 11, /*width_max=*/1000).front();
+  EXPECT_EQ(rows.rows.begin, 0);
+  EXPECT_EQ(rows.rows.rows, 11);
+  EXPECT_EQ(rows.group_width(), 0);
+  EXPECT_EQ(rows.linear_width_max(), 0);
+  ASSERT_EQ(rows.segments.size(), plan.segments.size());
+  for (size_t i = 0; i < plan.segments.size(); ++i) {
+    EXPECT_EQ(rows.segments[i].row_begin, plan.segments[i].row_begin);
+    EXPECT_EQ(rows.segments[i].slice_end, plan.segments[i].slice_end);
+    EXPECT_EQ(rows.segments[i].threshold, plan.segments[i].threshold);
+  }
+  ASSERT_EQ(rows.slices.size(), 4u);
+  for (size_t i = 0; i < rows.slices.size(); ++i) {
+    EXPECT_EQ(rows.slices[i].a, plan.slices[i].a);
+    EXPECT_EQ(rows.slices[i].rank, plan.slices[i].rank);
+    EXPECT_EQ(rows.slices[i].linear, plan.slices[i].linear);
+    EXPECT_EQ(rows.slices[i].hidden_column, plan.slices[i].hidden_column);
+  }
+}
+
 TEST_F(AdapterPlanTest, WithoutAdaptersAllRowsAreOnePartWithoutColumns) {
   const auto parts = PlanAdapters({Of(0, 5, {0, 0})}, /*linears=*/2, /*rows=*/9, 256);
   ASSERT_EQ(parts.size(), 1u);

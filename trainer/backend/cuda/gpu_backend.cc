@@ -424,7 +424,7 @@ class GpuBackend final : public Backend {
   // Operations come one after the other, so the largest of each counts.
   int64_t OperationBytes(const PassShape& pass) const {
     // Partial sums of a gradient of 2^31 elements.
-    int64_t bytes = SquareBytes(int64_t{1} << 31);
+    int64_t bytes = pass.training ? SquareBytes(int64_t{1} << 31) : 0;
     bytes = std::max(bytes, cuda::LinearScratchBytes(compute_type(), fp8_base_, pass));
     bytes = std::max(bytes, cuda::OutputScratchBytes(compute_type(), pass));
     const int64_t heads = pass.attention.query_heads;

@@ -1,7 +1,6 @@
 #include "trainer/backend/cuda/linear_decode.h"
 
 #include <algorithm>
-#include <limits>
 #include <type_traits>
 
 #include "trainer/backend/cuda/adapter_plan.h"
@@ -36,15 +35,6 @@ DecodePieces Take(DType type, const Sizes& sizes, Pieces& pieces) {
           .codes = {.codes = pieces.TakeMatrix(DType::kF8E4M3, coded, sizes.k),
                     .scales = static_cast<float*>(pieces.Take(coded * sizeof(float)))},
           .base = pieces.TakeMatrix(DType::kF32, sizes.rows, sizes.n)};
-}
-
-// The adapters of all rows, without the columns of products.
-AdapterPart PlanRows(absl::Span<const Segment> segments, int64_t linears, int64_t rows) {
-  AdapterPart part =
-      std::move(PlanAdapters(segments, linears, rows, std::numeric_limits<int64_t>::max()).front());
-  part.group_columns.clear();
-  for (auto& columns : part.linear_columns) columns.clear();
-  return part;
 }
 
 template <typename T>
@@ -114,8 +104,7 @@ void DecodeLinears(const Context& context, Linears group, absl::Span<const Segme
 }
 
 int64_t DecodeLinearScratchBytes(DType type, bool fp8, const PassShape& pass) {
-  // Linears of a group in the models that there are.
-  constexpr int64_t kLinears = 3;
+  constexpr int64_t kLinears = kGroupLinearsMax;
   Sizes sizes = {.rows = pass.rows,
                  .k = Filled(pass.linear),
                  .n = Filled(pass.linear),

@@ -271,7 +271,7 @@ class PartOperation {
     const int64_t width = part_.linear_width(i);
     const Matrix weight = WeightWithRoom(i, pieces.wide);
     if (width > 0) {
-      PlaceB<T>(stream(), table(), uploaded_.linear_columns[i], width, n(i),
+      PlaceB<T>(stream(), table(), uploaded_.linear_columns[i], width, n(i), Filled(n(i)),
                 Data(At(weight, 0, sizes_.k)), weight.stride);
       PlaceOfLinear(i, hidden, Rows::kAll, At(input, 0, sizes_.k));
     }
@@ -290,8 +290,8 @@ class PartOperation {
                   const Fp8Pieces& pieces) {
     const int64_t width = part_.linear_width(i);
     if (width > 0) {
-      PlaceB<T>(stream(), table(), uploaded_.linear_columns[i], width, n(i), Data(pieces.b),
-                pieces.b.stride);
+      PlaceB<T>(stream(), table(), uploaded_.linear_columns[i], width, n(i), Filled(n(i)),
+                Data(pieces.b), pieces.b.stride);
       PlaceOfLinear(i, hidden, Rows::kAll, pieces.own);
       Multiply({.a = pieces.own,
                 .b = pieces.b,
@@ -365,10 +365,8 @@ class PartOperation {
                       const TensorView& dhidden, bool want_dx, const BackwardPieces& pieces) {
     const int64_t width = part_.linear_width(i), n_filled = Filled(n(i));
     const Matrix &a = places.a, &b = places.b;
-    if (sizes_.fp8 && n_filled > n(i)) {  // Scratch; a weight's further rows are 0 or finite.
-      gpu_.Zero(At(b, n(i), 0).data, (n_filled - n(i)) * b.stride * SizeOf(context_.type));
-    }
-    PlaceB<T>(stream(), table(), uploaded_.linear_columns[i], width, n(i), Data(b), b.stride);
+    PlaceB<T>(stream(), table(), uploaded_.linear_columns[i], width, n(i), Filled(n(i)), Data(b),
+              b.stride);
     if (want_dx) {
       PlaceA<T>(stream(), table(), uploaded_.linear_columns[i], width, k(), sizes_.k, Data(a),
                 a.stride);
@@ -598,8 +596,7 @@ void BackwardLinears(const Context& context, Linears group, absl::Span<const Seg
 }
 
 int64_t LinearScratchBytes(DType type, bool fp8, const PassShape& pass) {
-  // Linears of a group in the models that there are.
-  constexpr int64_t kLinears = 3;
+  constexpr int64_t kLinears = kGroupLinearsMax;
   PartSizes sizes;
   sizes.rows = pass.rows;
   sizes.k = Filled(pass.linear);

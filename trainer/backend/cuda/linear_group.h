@@ -19,6 +19,9 @@ namespace deltaworks::trainer::cuda {
 // Columns for adapters that each packed linear of f32 or bf16 has behind its own, and as many rows.
 inline constexpr int64_t kAdapterRoom = 256;
 
+// Linears of a group in the models that there are.
+inline constexpr int64_t kGroupLinearsMax = 3;
+
 // Rows of e4m3 with a scale each (trainer/backend/fp8.h).
 struct Fp8Matrix {
   Matrix codes;

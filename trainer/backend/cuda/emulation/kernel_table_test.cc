@@ -1225,15 +1225,16 @@ TYPED_TEST(KernelTable, PlaceB) {
     const int linear = shape.variant - 1;
     const std::vector<Column>& columns = adapters.ColumnsOf(linear);
     const auto width = static_cast<int64_t>(columns.size());
-    Matrix<T> to(shape.features, width, width + shape.gap, shape.offset);
-    Check check("PlaceB", kTypeName<T>, shape.segments, shape.rank, shape.features, linear,
-                shape.gap, shape.offset);
-    PlaceB<T>(nullptr, adapters.Upload(), columns.data(), width, shape.features, to.data(),
-              to.stride());
+    const int64_t n = shape.features, filled = n + (shape.gap == 0 ? 0 : 9);
+    Matrix<T> to(filled, width, width + shape.gap, shape.offset);
+    Check check("PlaceB", kTypeName<T>, shape.segments, shape.rank, n, filled, linear, shape.gap,
+                shape.offset);
+    PlaceB<T>(nullptr, adapters.Upload(), columns.data(), width, n, filled, to.data(), to.stride());
     std::vector<int32_t> flags(adapters.slices.size());
     check.ExpectAllExact(to, [&](int64_t row, int64_t c) {
       const auto& [slice, r] = columns[c];
-      return slice < 0 ? Rounded<T>(0) : FiniteOf(adapters.b[slice], row, r, &flags[slice]);
+      return slice < 0 || row >= n ? Rounded<T>(0)
+                                   : FiniteOf(adapters.b[slice], row, r, &flags[slice]);
     });
     EXPECT_EQ(adapters.flags, flags);
   });

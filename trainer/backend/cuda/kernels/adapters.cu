@@ -124,14 +124,14 @@ __device__ __forceinline__ T FiniteOrFlagged(T value, int32_t* flag) {
 
 template <typename T>
 __global__ void PlaceBKernel(AdapterTable table, const Column* columns, int64_t width, int64_t n,
-                             T* to, int64_t to_row) {
-  const int64_t count = n * width;
+                             int64_t n_filled, T* to, int64_t to_row) {
+  const int64_t count = n_filled * width;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
        i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
     const int64_t row = i / width, column = i % width;
     const Column place = columns[column];
     T value = RoundTo<T>(0.0f);
-    if (place.slice >= 0) {
+    if (place.slice >= 0 && row < n) {
       const Slice& slice = table.slices[place.slice];
       const T* b = static_cast<const T*>(slice.b);
       value = FiniteOrFlagged(b[row * slice.rank + place.rank_index], table.flags + place.slice);
@@ -273,11 +273,11 @@ void PlaceHidden(Stream stream, const AdapterTable& table, RowRange range, int l
 
 template <typename T>
 void PlaceB(Stream stream, const AdapterTable& table, const Column* columns, int64_t width,
-            int64_t n, T* to, int64_t to_row) {
+            int64_t n, int64_t n_filled, T* to, int64_t to_row) {
   if (width == 0) return;
-  const int64_t blocks = CeilDiv(n * width, 4 * kElementThreads);
+  const int64_t blocks = CeilDiv(n_filled * width, 4 * kElementThreads);
   DW_LAUNCH(stream, PlaceBKernel<T>, static_cast<unsigned>(blocks), kElementThreads, 0, table,
-            columns, width, n, to, to_row);
+            columns, width, n, n_filled, to, to_row);
 }
 
 template <typename T>
@@ -320,21 +320,22 @@ void FinishInputGradient(Stream stream, const AdapterTable& table, RowRange rang
             aligned);
 }
 
-#define DW_INSTANTIATE(T)                                                                          \
-  template void CopyInput(Stream, const AdapterTable&, RowRange, const T*, int64_t, int64_t,       \
-                          int64_t, bool, T*, int64_t);                                             \
-  template void SelectHidden(Stream, const AdapterTable&, RowRange, int, const float*, int64_t,    \
-                             T*, int64_t, Rows, int64_t, T*, int64_t);                             \
-  template void PlaceHidden(Stream, const AdapterTable&, RowRange, int, Rows, const T*, int64_t,   \
-                            int64_t, T*, int64_t);                                                 \
-  template void PlaceB(Stream, const AdapterTable&, const Column*, int64_t, int64_t, T*, int64_t); \
-  template void PlaceA(Stream, const AdapterTable&, const Column*, int64_t, int64_t, int64_t, T*,  \
-                       int64_t);                                                                   \
-  template void DecodeHidden(Stream, const AdapterTable&, RowRange, const T*, int64_t, int64_t,    \
-                             int64_t, T*, int64_t);                                                \
-  template void DecodeOutput(Stream, const AdapterTable&, RowRange, int, const float*, int64_t,    \
-                             const T*, int64_t, int64_t, T*, int64_t);                             \
-  template void FinishInputGradient(Stream, const AdapterTable&, RowRange, const float*, int64_t,  \
+#define DW_INSTANTIATE(T)                                                                         \
+  template void CopyInput(Stream, const AdapterTable&, RowRange, const T*, int64_t, int64_t,      \
+                          int64_t, bool, T*, int64_t);                                            \
+  template void SelectHidden(Stream, const AdapterTable&, RowRange, int, const float*, int64_t,   \
+                             T*, int64_t, Rows, int64_t, T*, int64_t);                            \
+  template void PlaceHidden(Stream, const AdapterTable&, RowRange, int, Rows, const T*, int64_t,  \
+                            int64_t, T*, int64_t);                                                \
+  template void PlaceB(Stream, const AdapterTable&, const Column*, int64_t, int64_t, int64_t, T*, \
+                       int64_t);                                                                  \
+  template void PlaceA(Stream, const AdapterTable&, const Column*, int64_t, int64_t, int64_t, T*, \
+                       int64_t);                                                                  \
+  template void DecodeHidden(Stream, const AdapterTable&, RowRange, const T*, int64_t, int64_t,   \
+                             int64_t, T*, int64_t);                                               \
+  template void DecodeOutput(Stream, const AdapterTable&, RowRange, int, const float*, int64_t,   \
+                             const T*, int64_t, int64_t, T*, int64_t);                            \
+  template void FinishInputGradient(Stream, const AdapterTable&, RowRange, const float*, int64_t, \
                                     const float*, int64_t, int64_t, T*, int64_t)
 DW_INSTANTIATE(float);
 DW_INSTANTIATE(Bf16);

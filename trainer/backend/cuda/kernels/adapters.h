@@ -94,10 +94,10 @@ template <typename T>
 void PlaceHidden(Stream stream, const AdapterTable& table, RowRange range, int linear, Rows rows,
                  const T* hidden, int64_t hidden_row, int64_t width, T* to, int64_t to_row);
 
-// to[n, c] = B[n, r] for each column c of `columns` [width], finite; flags.
+// to[n, c] = B[n, r] for each column c of `columns` [width], finite, 0 from row n on; flags.
 template <typename T>
 void PlaceB(Stream stream, const AdapterTable& table, const Column* columns, int64_t width,
-            int64_t n, T* to, int64_t to_row);
+            int64_t n, int64_t n_filled, T* to, int64_t to_row);
 // to[c, k] = A[r, k] for each column c of `columns` [width], finite, 0 from k on; flags.
 template <typename T>
 void PlaceA(Stream stream, const AdapterTable& table, const Column* columns, int64_t width,
