@@ -13,10 +13,10 @@
 // (trainer/backend/backend.h). Jobs are admitted in order; one that waits for room in the KV pool
 // of its base holds up the later ones on that base only.
 //
-// A stream reserves rows for its prompt and all tokens it may generate, so it never runs out of
-// them. The pool of a base takes kv_tokens_max rows: memory_bytes = kv_tokens_max * 2 * layers *
-// kv_heads * head_dim * (2 or 4); 755 MB for SmolLM2-135M in bf16 by default, committed as it is
-// used, from the lowest row.
+// A stream reserves pages of rows for its prompt and all tokens it may generate, so it never runs
+// out of them. The pool of a base takes kv_tokens_max rows, made whole pages: memory_bytes =
+// kv_tokens_max * 2 * layers * kv_heads * head_dim * (2 or 4); 755 MB for SmolLM2-135M in bf16 by
+// default, committed as it is used, from the lowest row.
 //
 // Thread-safe.
 

@@ -137,7 +137,7 @@ TEST_F(EngineTest, AJobThatWaitsBeyondItsDeadlineIsNotBegun) {
 }
 
 TEST_F(EngineTest, AStreamWaitsForRoomInTheCacheAndAnswersAsAlone) {
-  // Room for one of them at a time.
+  // One page: room for one of them at a time.
   Start({.streams_max = 4, .kv_tokens_max = 40});
   Release();
   const auto first = Job(30), second = Job(30), third = Job(30);
@@ -152,12 +152,13 @@ TEST_F(EngineTest, AStreamWaitsForRoomInTheCacheAndAnswersAsAlone) {
 }
 
 TEST_F(EngineTest, OneThatWaitsForRoomIsNotStarvedByShorterOnesThatFit) {
-  Start({.streams_max = 4, .kv_tokens_max = 40});
-  const auto first = Job(17), waiting = Job(27), small = Job(7);
+  // Two pages: the first takes one, the one that waits needs both.
+  Start({.streams_max = 4, .kv_tokens_max = 2 * trainer::kKeyPage});
+  const auto first = Job(17), waiting = Job(trainer::kKeyPage), small = Job(7);
   for (const auto& job : {first, waiting, small}) ASSERT_TRUE(engine_->Submit(job).ok());
   Release();
   for (const auto& job : {first, waiting, small}) EXPECT_TRUE(Await(*job).ok());
-  // 20 of 40 rows were taken, so the small one had room from the beginning.
+  // One page was free, so the small one had room from the beginning.
   EXPECT_GE(waiting->times.admitted, first->times.last_token);
   EXPECT_GE(small->times.admitted, waiting->times.admitted);
 }

@@ -212,8 +212,8 @@ void CountingBackend::GatherRows(ConstTensorView, ConstTensorView rows, TensorVi
   Count("GatherRows", 0, Bytes({rows, out, out}));
 }
 
-void CountingBackend::ScatterRows(ConstTensorView x, ConstTensorView rows, TensorView out) {
-  Count("ScatterRows", 0, Bytes({x, rows, out}));
+void CountingBackend::ScatterRows(ConstTensorView x, ConstTensorView rows, TensorView) {
+  Count("ScatterRows", 0, Bytes({x, rows, x}));
 }
 
 void CountingBackend::CrossEntropy(const FrozenLinear& output, ConstTensorView x,

@@ -7,11 +7,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <cstring>
 #include <iostream>
 #include <map>
 #include <memory>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,10 +18,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "glog/logging.h"
+#include "tests/gpu/block_of_weights.h"
 #include "tests/gpu/model_shapes.h"
 #include "trainer/backend/cuda/cuda_backend.h"
 #include "trainer/base/json.h"
-#include "trainer/model/llama_tensors.h"
 #include "trainer/train/cohort.h"
 
 namespace deltaworks::trainer {
@@ -34,47 +32,6 @@ using Clock = std::chrono::steady_clock;
 double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
-
-// Weights of deviation 0.02, all of them pieces of one block of memory that repeats itself.
-class BlockOfWeights {
- public:
-  explicit BlockOfWeights(const ModelConfig& config)
-      : block_(config.vocab_size * config.hidden_size + kPeriod), ones_(config.hidden_size, 1.0f) {
-    std::mt19937 random(1);
-    std::normal_distribution<float> normal(0, 0.02f);
-    for (int64_t i = 0; i < kPeriod; ++i) block_[i] = BFloat16(normal(random));
-    for (size_t i = kPeriod; i < block_.size(); i += kPeriod) {
-      std::copy_n(block_.begin(), std::min<size_t>(kPeriod, block_.size() - i), &block_[i]);
-    }
-    for (const LinearModule& module : LlamaModules(config)) {
-      Add(absl::StrCat(module.name, ".weight"), {module.n, module.k});
-    }
-    Add(kEmbeddingTensor, {config.vocab_size, config.hidden_size});
-    if (!config.tie_word_embeddings) Add(kOutputTensor, {config.vocab_size, config.hidden_size});
-    for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
-      AddNorm(LayerTensor(i, "input_layernorm"));
-      AddNorm(LayerTensor(i, "post_attention_layernorm"));
-    }
-    AddNorm(kFinalNormTensor);
-  }
-  const TensorMap& tensors() const { return tensors_; }
-
- private:
-  static constexpr int64_t kPeriod = 4'000'037;
-
-  void Add(const std::string& name, std::vector<int64_t> shape) {
-    tensors_[name] =
-        ConstTensorView(&block_[tensors_.size() * 7919 % kPeriod], DType::kBF16, std::move(shape));
-  }
-  void AddNorm(const std::string& name) {
-    tensors_[name] =
-        ConstTensorView(ones_.data(), DType::kF32, {static_cast<int64_t>(ones_.size())});
-  }
-
-  std::vector<BFloat16> block_;
-  std::vector<float> ones_;
-  TensorMap tensors_;
-};
 
 struct Settings {
   std::string model = "llama-8b";

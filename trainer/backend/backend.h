@@ -6,8 +6,7 @@
 //
 //   ReferenceBackend  plain loops, f64 or f32. The definition of correct; tests only.
 //   CpuBackend        SIMD kernels; f32 or bf16.
-//   CudaBackend       cuBLASLt and kernels for one NVIDIA GPU; f32, bf16, or bf16 over a base in
-//   fp8.
+//   CudaBackend       cuBLASLt and kernels for one NVIDIA GPU; f32, bf16, or bf16 over fp8.
 //
 // Notation, the same in every comment and kernel of trainer/:
 //   T  rows (tokens) of the packed batch   K  input features    D  width of the residual stream
@@ -33,6 +32,7 @@
 #ifndef DELTAWORKS_TRAINER_BACKEND_BACKEND_H_
 #define DELTAWORKS_TRAINER_BACKEND_BACKEND_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -106,6 +106,9 @@ struct Segment {
 // the two may differ from each other by rounding.
 enum class ProductPath { kBatch, kDecode };
 
+// Rows of a page of keys: what the kernels of every backend read at a time.
+inline constexpr int64_t kKeyPage = 64;
+
 // Queries [query_begin, query_end) attend to keys [key_begin, key_end); the last query stands at
 // the last key, and with `causal` each query sees the keys up to its own place.
 struct AttentionSpan {
@@ -113,6 +116,25 @@ struct AttentionSpan {
   int64_t query_end = 0;
   int64_t key_begin = 0;
   int64_t key_end = 0;
+  // If set, in the host's memory: keys lie in pages, which need not be adjacent (Kwon et al. 2023,
+  // PagedAttention). key_begin is 0 and key i is row pages[i / kKeyPage] * kKeyPage + i % kKeyPage
+  // of k and v. Forward only; no bit of a result depends on where pages are.
+  const int32_t* pages = nullptr;
+
+  int64_t queries() const { return query_end - query_begin; }
+  int64_t keys() const { return key_end - key_begin; }
+  // The row of key `i`, counted from the span's first; those up to the end of its page follow.
+  int64_t KeyRow(int64_t i) const {
+    return pages == nullptr ? key_begin + i : pages[i / kKeyPage] * kKeyPage + i % kKeyPage;
+  }
+  // One behind the highest row of a key; 0 without keys.
+  int64_t KeyRowEnd() const {
+    int64_t end = 0;
+    for (int64_t i = 0; i < keys(); i += kKeyPage) {
+      end = std::max(end, KeyRow(std::min(i + kKeyPage, keys()) - 1) + 1);
+    }
+    return end;
+  }
 };
 
 struct AttentionShape {
@@ -250,7 +272,8 @@ class Backend {
 
   // out[i] = x[rows[i]].   x [T,D] compute, rows [L] i32, out [L,D] compute.
   virtual void GatherRows(ConstTensorView x, ConstTensorView rows, TensorView out) = 0;
-  // out = 0 except out[rows[i]] = x[i]; rows are distinct.   x [L,D] compute, out [T,D] compute.
+  // out[rows[i]] = x[i]; rows are distinct, the others left as they are.   x [L,D] compute,
+  // out [T,D] compute.
   virtual void ScatterRows(ConstTensorView x, ConstTensorView rows, TensorView out) = 0;
 
   // Output layer, cross entropy and its gradient in one, in chunks: the [L,V] logits are never

@@ -174,7 +174,7 @@ TEST_P(GenerationParityTest, AStreamsTokensDependOnTheStreamAlone) {
   for (int i = 0; i < 4; ++i) alone.push_back(Alone(served_.Request(i, /*new_tokens=*/6)));
   for (const int64_t rows : {1, 5, 64}) {
     SCOPED_TRACE(rows);
-    const auto pool = *KvPool::Create(served_.backend(), weights_.config(), 160);
+    const auto pool = *KvPool::Create(served_.backend(), weights_.config(), 4 * kKeyPage);
     const auto generator =
         Generator::CreateOn(served_.model(), *pool, {.streams_max = 4, .prompt_rows_max = rows});
     std::vector<int64_t> streams;

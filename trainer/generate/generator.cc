@@ -1,7 +1,6 @@
 #include "trainer/generate/generator.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,7 +13,8 @@ absl::StatusOr<std::unique_ptr<Generator>> Generator::Create(const Llama& model,
   // Every stream takes as many rows, so that a place that is free has its room.
   DW_ASSIGN_OR_RETURN(
       std::unique_ptr<KvPool> pool,
-      KvPool::Create(model.backend(), model.config(), streams_max * model.positions_max()));
+      KvPool::Create(model.backend(), model.config(),
+                     streams_max * ((model.positions_max() + kKeyPage - 1) / kKeyPage * kKeyPage)));
   std::unique_ptr<Generator> generator = CreateOn(model, *pool, {.streams_max = streams_max});
   generator->own_pool_ = std::move(pool);
   return generator;
@@ -32,7 +32,7 @@ Generator::~Generator() {
 }
 
 void Generator::Drop(std::unique_ptr<Stream>& stream) {
-  pool_.Give(stream->first_row);
+  pool_.Give(stream->pages);
   stream.reset();
 }
 
@@ -67,15 +67,15 @@ absl::StatusOr<int64_t> Generator::Add(GenerationRequest request) {
   }
   const int64_t tokens = static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens;
   const int64_t rows = own_pool_ == nullptr ? tokens : model_.positions_max();
-  const std::optional<int64_t> first_row = pool_.Take(rows);
-  if (!first_row.has_value()) {
+  std::vector<int32_t> pages = pool_.Take(rows);
+  if (pages.empty()) {
     return absl::ResourceExhaustedError(absl::StrCat("the stream needs ", rows,
                                                      " tokens of the cache, ", pool_.rows_taken(),
                                                      " of ", pool_.rows(), " are taken"));
   }
   auto stream = std::make_unique<Stream>();
   stream->number = next_number_++;
-  stream->first_row = *first_row;
+  stream->pages = std::move(pages);
   stream->request = std::move(request);
   *place = std::move(stream);
   return (*place)->number;
@@ -94,8 +94,10 @@ void Generator::Append(Stream& stream, int64_t rows_max, PackedBatch* batch) {
     batch->ids.push_back(reading > 0 ? stream.request.prompt[stream.cached] : stream.last);
     batch->positions.push_back(static_cast<int32_t>(stream.cached++));
   }
-  batch->spans.push_back(
-      {begin, batch->rows(), stream.first_row, stream.first_row + stream.cached});
+  batch->spans.push_back({.query_begin = begin,
+                          .query_end = batch->rows(),
+                          .key_end = stream.cached,
+                          .pages = stream.pages.data()});
   batch->segments.push_back({begin, batch->rows(), stream.request.adapter, DropoutKey()});
 }
 

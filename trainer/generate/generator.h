@@ -75,9 +75,9 @@ class Generator {
   struct Stream {
     int64_t number = 0;
     GenerationRequest request;
-    int64_t first_row = 0;  // In the cache.
-    int64_t cached = 0;     // Tokens whose keys are there.
-    int32_t last = -1;      // The token generated last, whose keys are not.
+    std::vector<int32_t> pages;  // Of the pool.
+    int64_t cached = 0;          // Tokens whose keys are there.
+    int32_t last = -1;           // The token generated last, whose keys are not.
     int64_t generated = 0;
 
     int64_t prompt_left() const {

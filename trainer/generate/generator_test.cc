@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "glog/logging.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "trainer/backend/cpu/cpu_backend.h"
 #include "trainer/backend/reference/reference_backend.h"
@@ -146,7 +147,7 @@ TEST_P(GeneratorCutTest, HowAPromptIsCutDoesNotChangeTheTokens) {
   const GenerationRequest request{.prompt = prompt, .adapter = adapter_.get(), .max_new_tokens = 6};
   const Ids whole = Alone(request);
   for (const int64_t rows : {1, 4, 22, 23}) {
-    const auto pool = *KvPool::Create(*backend_, model_->config(), 120);
+    const auto pool = *KvPool::Create(*backend_, model_->config(), 3 * kKeyPage);
     const auto generator =
         Generator::CreateOn(*model_, *pool, {.streams_max = 3, .prompt_rows_max = rows});
     const int64_t neighbour = *generator->Add({.prompt = {9, 9}, .max_new_tokens = 12});
@@ -167,7 +168,7 @@ INSTANTIATE_TEST_SUITE_P(Backends, GeneratorCutTest, ::testing::Range(0, 3),
                          [](const auto& info) { return kBackends[info.param].name; });
 
 TEST_F(GeneratorTest, ALongPromptDoesNotHoldUpAStreamThatIsBeingContinued) {
-  const auto pool = *KvPool::Create(*backend_, model_->config(), 80);
+  const auto pool = *KvPool::Create(*backend_, model_->config(), 2 * kKeyPage);
   const auto generator =
       Generator::CreateOn(*model_, *pool, {.streams_max = 2, .prompt_rows_max = 4});
   const int64_t first = *generator->Add({.prompt = {5}, .max_new_tokens = 20});
@@ -181,7 +182,7 @@ TEST_F(GeneratorTest, ALongPromptDoesNotHoldUpAStreamThatIsBeingContinued) {
 }
 
 TEST_F(GeneratorTest, StreamsTakeTheRowsTheyMayNeedAndGiveThemBack) {
-  const auto pool = *KvPool::Create(*backend_, model_->config(), 20);
+  const auto pool = *KvPool::Create(*backend_, model_->config(), 2 * kKeyPage);
   const auto base = Generator::CreateOn(*model_, *pool, {.streams_max = 8});
   const auto other = Generator::CreateOn(*model_, *pool, {.streams_max = 8});
   const GenerationRequest request{.prompt = {1, 2, 3}, .max_new_tokens = 5};
@@ -189,28 +190,34 @@ TEST_F(GeneratorTest, StreamsTakeTheRowsTheyMayNeedAndGiveThemBack) {
   const int64_t second = *other->Add(request);
   const absl::Status full = base->Add(request).status();
   EXPECT_TRUE(absl::IsResourceExhausted(full));
-  EXPECT_EQ(full.message(), "the stream needs 8 tokens of the cache, 16 of 20 are taken");
+  EXPECT_EQ(full.message(), "the stream needs 8 tokens of the cache, 128 of 128 are taken");
   ASSERT_TRUE(other->Remove(second).ok());
   const int64_t third = *base->Add(request);
   EXPECT_EQ(Drain(*base)[third], Alone(request));
   EXPECT_EQ(pool->rows_taken(), 0);
 }
 
-TEST(KvPoolTest, TheLowestGapThatIsLongEnoughIsTaken) {
+TEST(KvPoolTest, AnyPagesThatAreFreeAreTakenTheLowestFirst) {
+  using ::testing::ElementsAre;
+  using ::testing::IsEmpty;
   const std::unique_ptr<Backend> backend = NewReferenceBackend(DType::kF32);
-  const auto pool = *KvPool::Create(*backend, SmallConfig(), 10);
-  EXPECT_EQ(pool->Take(3), 0);
-  EXPECT_EQ(pool->Take(2), 3);
-  EXPECT_EQ(pool->Take(5), 5);
-  EXPECT_EQ(pool->Take(1), std::nullopt);
+  const auto pool = *KvPool::Create(*backend, SmallConfig(), 4 * kKeyPage + 1);
+  EXPECT_EQ(pool->rows(), 5 * kKeyPage);
+  const std::vector<int32_t> first = pool->Take(1), second = pool->Take(kKeyPage + 1);
+  EXPECT_THAT(first, ElementsAre(0));
+  EXPECT_THAT(second, ElementsAre(1, 2));
+  EXPECT_THAT(pool->Take(kKeyPage), ElementsAre(3));
+  EXPECT_EQ(pool->rows_taken(), 4 * kKeyPage);
+  EXPECT_FALSE(pool->Fits(kKeyPage + 1));
+  EXPECT_THAT(pool->Take(kKeyPage + 1), IsEmpty());
+  pool->Give(first);
+  // Not adjacent.
+  EXPECT_TRUE(pool->Fits(2 * kKeyPage));
+  EXPECT_THAT(pool->Take(2 * kKeyPage), ElementsAre(0, 4));
   EXPECT_FALSE(pool->Fits(1));
-  pool->Give(0);
-  pool->Give(5);
-  EXPECT_TRUE(pool->Fits(5));
-  EXPECT_FALSE(pool->Fits(6));
-  EXPECT_EQ(pool->Take(4), 5);
-  EXPECT_EQ(pool->Take(2), 0);
-  EXPECT_EQ(pool->rows_taken(), 8);
+  pool->Give(second);
+  EXPECT_EQ(pool->rows_taken(), 3 * kKeyPage);
+  EXPECT_DEATH(pool->Give({2}), "page 2 was not taken");
 }
 
 TEST_F(GeneratorTest, ARequestOutOfBoundsIsNamed) {

@@ -1,5 +1,5 @@
 // KvCache: keys and values of tokens that were processed, for generation. A flat table of rows;
-// whoever generates gives each stream a run of adjacent rows.
+// whoever generates gives each stream pages of them (AttentionSpan).
 // Thread-compatible. `backend` must outlive it.
 
 #ifndef DELTAWORKS_TRAINER_MODEL_KV_CACHE_H_

@@ -229,6 +229,7 @@ class LlamaPass {
     CheckBatch(cache);
     Upload(batch_.ids, workspace_.ids);
     Upload(batch_.positions, workspace_.positions);
+    if (cache != nullptr) Upload(CacheRows(), workspace_.cache_rows);
     backend_.Embed(*model_.embedding_, View(workspace_.ids), View(workspace_.layer(0).x_in));
     for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
       ForwardAttention(i, path, cache, training);
@@ -263,6 +264,7 @@ class LlamaPass {
 
   void Backward() {
     const int64_t count = static_cast<int64_t>(batch_.label_rows.size());
+    backend_.Fill(View(workspace_.dnormed), 0);
     backend_.ScatterRows(Rows(workspace_.dlabelled, count), Rows(workspace_.label_rows, count),
                          View(workspace_.dnormed));
     backend_.Fill(View(workspace_.dx), 0);
@@ -282,6 +284,19 @@ class LlamaPass {
   // The first T rows.
   TensorView View(const TensorView& view) const { return Rows(view, rows_); }
 
+  // Where each row's key lies in the cache: a span's new rows are the last ones of its keys.
+  std::vector<int32_t> CacheRows() const {
+    std::vector<int32_t> rows(rows_, -1);
+    for (const AttentionSpan& span : batch_.spans) {
+      for (int64_t i = 0; i < span.queries(); ++i) {
+        rows[span.query_begin + i] =
+            static_cast<int32_t>(span.KeyRow(span.keys() - span.queries() + i));
+      }
+    }
+    CHECK_EQ(std::count(rows.begin(), rows.end(), -1), 0) << "rows of no span";
+    return rows;
+  }
+
   void Upload(const std::vector<int32_t>& values, const TensorView& view) {
     backend_.CopyToDevice(values.data(), View(view));
   }
@@ -296,7 +311,7 @@ class LlamaPass {
     }
     const int64_t key_rows = cache == nullptr ? rows_ : cache->rows();
     for (const AttentionSpan& span : batch_.spans) {
-      CHECK(span.query_begin >= 0 && span.query_end <= rows_ && span.key_end <= key_rows);
+      CHECK(span.query_begin >= 0 && span.query_end <= rows_ && span.KeyRowEnd() <= key_rows);
       CHECK_LE(span.query_end - span.query_begin, span.key_end - span.key_begin);
     }
   }
@@ -364,8 +379,8 @@ class LlamaPass {
     Rope(View(layer.k), config_.num_key_value_heads, /*inverse=*/false);
     TensorView keys = View(layer.k), values = View(layer.v);
     if (cache != nullptr) {
-      StoreInCache(keys, cache->keys(i));
-      StoreInCache(values, cache->values(i));
+      backend_.ScatterRows(keys, View(workspace_.cache_rows), cache->keys(i));
+      backend_.ScatterRows(values, View(workspace_.cache_rows), cache->values(i));
       keys = cache->keys(i);
       values = cache->values(i);
     }
@@ -374,21 +389,6 @@ class LlamaPass {
                               path);
     ForwardGroup(i, kOutGroup, View(layer.attended), {View(workspace_.branch)}, path);
     backend_.AddResidual(View(layer.x_in), View(workspace_.branch), View(layer.x_mid));
-  }
-
-  // A span's new rows are the last ones of its keys.
-  void StoreInCache(const TensorView& from, const TensorView& cache) {
-    const int64_t row_bytes = from.dim(1) * SizeOf(from.dtype);
-    for (const AttentionSpan& span : batch_.spans) {
-      const int64_t count = span.query_end - span.query_begin;
-      const TensorView source{static_cast<char*>(from.data) + span.query_begin * row_bytes,
-                              from.dtype,
-                              {count, from.dim(1)}};
-      const TensorView target{static_cast<char*>(cache.data) + (span.key_end - count) * row_bytes,
-                              from.dtype,
-                              {count, from.dim(1)}};
-      backend_.Copy(source, target);
-    }
   }
 
   TensorView Next(int64_t i) const {

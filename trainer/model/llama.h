@@ -67,9 +67,9 @@ class Llama {
   absl::StatusOr<std::vector<double>> LossesAndGradients(const PackedBatch& batch,
                                                          Workspace& workspace) const;
 
-  // Logits [rows.size(), V] of the given rows, which may be none. With a `cache`, the spans' key
-  // rows are rows of the cache; each span's new keys and values are stored at its last rows there
-  // first.
+  // Logits [rows.size(), V] of the given rows, which may be none. With a `cache`, every row is in a
+  // span, and the spans' key rows are rows of the cache; each span's new keys and values are stored
+  // at its last rows there first.
   absl::StatusOr<std::vector<float>> Logits(const PackedBatch& batch,
                                             absl::Span<const int32_t> rows, Workspace& workspace,
                                             ProductPath path = ProductPath::kBatch,

@@ -82,6 +82,7 @@ void Workspace::Plan(Planner& planner, const WorkspaceSize& size) {
   }
   ids = planner.Take(DType::kI32, {rows});
   positions = planner.Take(DType::kI32, {rows});
+  cache_rows = planner.Take(DType::kI32, {rows});
   x_out = planner.Take(wide, {rows, d});
   rstd_out = planner.Take(wide, {rows});
   normed = planner.Take(compute, {rows, d});

@@ -70,6 +70,7 @@ class Workspace {
   }
 
   TensorView ids, positions;         // [T] i32.
+  TensorView cache_rows;             // [T] i32: where a KvCache keeps each row's key and value.
   TensorView x_out;                  // [T,D] wide: after the last layer.
   TensorView rstd_out;               // [T] wide.
   TensorView normed, branch;         // [T,D] compute.

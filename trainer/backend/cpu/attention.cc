@@ -5,8 +5,10 @@ namespace {
 
 int64_t Width(const AttentionShape& shape) { return CeilDiv(shape.head_dim, 16) * 16; }
 
-int64_t Queries(const AttentionSpan& span) { return span.query_end - span.query_begin; }
-int64_t Keys(const AttentionSpan& span) { return span.key_end - span.key_begin; }
+static_assert(kKeyBlock == kKeyPage, "a block of keys is packed from one page");
+
+int64_t Queries(const AttentionSpan& span) { return span.queries(); }
+int64_t Keys(const AttentionSpan& span) { return span.keys(); }
 
 void CheckInputs(const CpuContext& context, const AttentionInputs& in) {
   const AttentionShape& shape = in.shape;
@@ -20,8 +22,9 @@ void CheckInputs(const CpuContext& context, const AttentionInputs& in) {
     CHECK(0 <= span.query_begin && span.query_begin <= span.query_end &&
           span.query_end <= in.q.dim(0))
         << "queries " << span.query_begin << " to " << span.query_end << " of " << in.q.dim(0);
-    CHECK(0 <= span.key_begin && span.key_begin <= span.key_end && span.key_end <= in.k.dim(0))
-        << "keys " << span.key_begin << " to " << span.key_end << " of " << in.k.dim(0);
+    CHECK(0 <= span.key_begin && span.key_begin <= span.key_end && span.KeyRowEnd() <= in.k.dim(0))
+        << "keys " << span.key_begin << " to " << span.key_end << ", rows to " << span.KeyRowEnd()
+        << " of " << in.k.dim(0);
     CHECK(Queries(span) == 0 || Keys(span) >= (shape.causal ? Queries(span) : 1))
         << Keys(span) << " keys for " << Queries(span) << " queries";
   }
@@ -93,13 +96,13 @@ PackedHeads PackHeads(CpuContext& context, const AttentionInputs& in, Direction 
     const Block& place = places[task];
     const auto pack_rows = [&](const ConstTensorView& x, int64_t begin, int64_t rows, float* to) {
       if (to == nullptr) return;
-      context.kernels.pack_rows(ElementAt(x, span.key_begin + begin, column), x.dim(1), rows,
+      context.kernels.pack_rows(ElementAt(x, span.KeyRow(begin), column), x.dim(1), rows,
                                 in.shape.head_dim, 1.0f, to + begin * width, width);
     };
     const auto pack_transposed = [&](const ConstTensorView& x, int64_t begin, int64_t rows,
                                      float* to) {
       if (to == nullptr) return;
-      context.kernels.pack_transposed(ElementAt(x, span.key_begin + begin, column), x.dim(1), rows,
+      context.kernels.pack_transposed(ElementAt(x, span.KeyRow(begin), column), x.dim(1), rows,
                                       in.shape.head_dim, to + begin * width, kKeyBlock, width);
     };
     for (int64_t begin = 0; begin < Keys(span); begin += kKeyBlock) {
@@ -141,7 +144,7 @@ void AttendSingle(CpuContext& context, const AttentionInputs& in, const TensorVi
                               group, shape.head_dim, shape.scale, q, width);
     context.kernels.attention_single(
         q, group, shape.head_dim, width, ElementAt(in.k, span.key_begin, kv_column),
-        ElementAt(in.v, span.key_begin, kv_column), in.k.dim(1), Keys(span),
+        ElementAt(in.v, span.key_begin, kv_column), in.k.dim(1), span.pages, Keys(span),
         scratch.Get<float>(group * CeilDiv(Keys(span), 16) * 16), result, sums);
     for (int64_t i = 0; i < group; ++i) {
       context.kernels.round(result + i * width,

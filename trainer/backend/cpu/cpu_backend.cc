@@ -245,7 +245,7 @@ class CpuBackend final : public Backend {
   void ScatterRows(ConstTensorView x, ConstTensorView rows, TensorView out) override {
     const KernelScope scope = Begin();
     CheckTensor(x, compute_type(), {rows.dim(0), out.dim(1)}, "x");
-    std::memset(out.data, 0, out.bytes());
+    CheckTensor(out, compute_type(), {out.dim(0), out.dim(1)}, "out");
     const int32_t* row = rows.as<const int32_t>();
     for (int64_t i = 0; i < rows.dim(0); ++i) {
       CHECK(row[i] >= 0 && row[i] < out.dim(0)) << "row is " << row[i];

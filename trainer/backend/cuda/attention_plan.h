@@ -23,6 +23,8 @@ struct Span {
   int32_t query_end;
   int32_t key_begin;
   int32_t key_end;
+  // Where the span's pages begin among those of all spans; -1: its keys are adjacent.
+  int32_t page_begin = -1;
 };
 
 struct Piece {

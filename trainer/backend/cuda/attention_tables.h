@@ -28,22 +28,26 @@ class AttentionTables {
   void Use(absl::Span<const AttentionSpan> spans, bool causal);
 
   const Span* spans() const { return spans_; }
+  const int32_t* pages() const { return pages_; }
   const Pieces& queries() const { return queries_; }
   const Pieces& keys() const { return keys_; }
   const Pieces& single_queries() const { return single_queries_; }
   int64_t longest_keys() const { return longest_keys_; }
 
-  // Room for so many rows, each a span in the worst case; 0 gives all back.
-  absl::Status Reserve(int64_t rows);
-  static int64_t Bytes(int64_t rows);
+  // Room for so many rows, each a span with so many keys in pages in the worst case (0: no pages);
+  // 0 rows give all back.
+  absl::Status Reserve(int64_t rows, int64_t paged_keys);
+  static int64_t Bytes(int64_t rows, int64_t paged_keys);
   int64_t bytes() const { return memory_.bytes(); }
 
  private:
   Gpu& gpu_;
   Scratch memory_;
   std::vector<Span> uploaded_;
+  std::vector<int32_t> uploaded_pages_;
   bool causal_ = false;
   const Span* spans_ = nullptr;
+  const int32_t* pages_ = nullptr;
   Pieces queries_, keys_, single_queries_;
   int64_t longest_keys_ = 0;
 };

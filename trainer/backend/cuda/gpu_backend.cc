@@ -80,14 +80,14 @@ class GpuBackend final : public Backend {
   }
 
   int64_t ScratchBytes(const PassShape& pass) const override {
-    return OperationBytes(pass) + cuda::AttentionTables::Bytes(pass.rows);
+    return OperationBytes(pass) + cuda::AttentionTables::Bytes(pass.rows, PagedKeys(pass));
   }
   absl::Status ReserveScratch(const PassShape& pass) override {
     absl::Status status = scratch_.Reserve(pass.rows == 0 ? 0 : OperationBytes(pass));
-    if (status.ok()) status = tables_.Reserve(pass.rows);
+    if (status.ok()) status = tables_.Reserve(pass.rows, PagedKeys(pass));
     if (status.ok()) return status;
     scratch_.Reserve(0).IgnoreError();
-    tables_.Reserve(0).IgnoreError();
+    tables_.Reserve(0, 0).IgnoreError();
     return status;
   }
   int64_t ScratchHeld() const { return scratch_.bytes() + tables_.bytes(); }
@@ -283,7 +283,6 @@ class GpuBackend final : public Backend {
   void ScatterRows(ConstTensorView x, ConstTensorView rows, TensorView out) override {
     CheckTensor(x, compute_type(), {rows.dim(0), out.dim(1)}, "x");
     CheckTensor(out, compute_type(), {out.dim(0), out.dim(1)}, "out");
-    if (out.bytes() > 0) gpu_->Zero(out.data, out.bytes());
     cuda::ScatterRows<T>(stream(), Elements(x), rows.as<const int32_t>(), rows.dim(0), x.dim(1),
                          Elements(out));
     Issued("ScatterRows");
@@ -411,9 +410,12 @@ class GpuBackend final : public Backend {
             .head_dim = static_cast<int>(shape.head_dim),
             .scale = shape.scale,
             .causal = shape.causal,
-            .spans = tables_.spans()};
+            .spans = tables_.spans(),
+            .pages = tables_.pages()};
   }
 
+  // Keys that were processed before may lie in pages.
+  static int64_t PagedKeys(const PassShape& pass) { return pass.training ? 0 : pass.keys; }
   static int64_t DeltaBytes(int64_t queries, int64_t heads) {
     return queries * heads * static_cast<int64_t>(sizeof(float));
   }

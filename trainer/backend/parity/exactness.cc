@@ -437,6 +437,70 @@ TEST_P(ExactnessTest, ADecodingStepIsTheSameInAnyCompany) {
   }
 }
 
+// Keys in pages, in any order and between the pages of others, which are NaN: the bytes of the same
+// keys side by side.
+TEST_P(ExactnessTest, WhereThePagesOfKeysLieDoesNotMatter) {
+  const auto backends = BackendsOfAllThreads();
+  const DType type = backends[0]->compute_type();
+  std::mt19937_64 random(12);
+  for (const int64_t head_dim : {40, 6}) {
+    const AttentionShape shape = {6, 2, head_dim, 0.2f, true};
+    constexpr int64_t kPages = 12, kCacheRows = kPages * kKeyPage;
+    std::vector<int32_t> free(kPages);
+    std::iota(free.begin(), free.end(), 0);
+    std::shuffle(free.begin(), free.end(), random);
+    HostTensor paged_k(*backends[0], type, {kCacheRows, 2 * head_dim});
+    HostTensor paged_v(*backends[0], type, {kCacheRows, 2 * head_dim});
+    // Keys of a stream, and its queries in this pass: the last ones.
+    const std::vector<std::pair<int64_t, int64_t>> streams = {{1, 1}, {64, 20}, {65, 1}, {200, 70}};
+    for (const ProductPath path : {ProductPath::kBatch, ProductPath::kDecode}) {
+      std::vector<std::vector<int32_t>> pages(streams.size());
+      std::vector<AttentionSpan> spans;
+      std::vector<std::string> alone;
+      std::vector<int32_t> left = free;
+      int64_t rows = 0;
+      HostTensor q(*backends[0], type, {100, 6 * head_dim});
+      for (size_t s = 0; s < streams.size(); ++s) {
+        const int64_t keys = streams[s].first;
+        const int64_t queries = path == ProductPath::kDecode ? 1 : streams[s].second;
+        HostTensor own_q(*backends[0], type, {queries, 6 * head_dim});
+        HostTensor k(*backends[0], type, {keys, 2 * head_dim});
+        HostTensor v(*backends[0], type, {keys, 2 * head_dim});
+        for (HostTensor* tensor : {&own_q, &k, &v}) tensor->FillRandom(random);
+        HostTensor out(*backends[0], type, own_q.view.shape);
+        HostTensor lse(*backends[0], DType::kF32, {queries, 6});
+        backends[0]->AttentionForward(shape, {{0, queries, 0, keys}}, own_q.view, k.view, v.view,
+                                      out.view, lse.view, path);
+        alone.push_back(out.Bytes() + lse.Bytes());
+        for (int64_t key = 0; key < keys; ++key) {
+          if (key % kKeyPage == 0) pages[s].push_back(left.back()), left.pop_back();
+          const int64_t row = pages[s].back() * kKeyPage + key % kKeyPage;
+          paged_k.CopyRow(k, key, row), paged_v.CopyRow(v, key, row);
+        }
+        q.CopyRows(own_q, rows);
+        spans.push_back({.query_begin = rows,
+                         .query_end = rows + queries,
+                         .key_end = keys,
+                         .pages = pages[s].data()});
+        rows += queries;
+      }
+      for (const auto& backend : backends) {
+        HostTensor out(*backend, type, {100, 6 * head_dim});
+        HostTensor lse(*backend, DType::kF32, {100, 6});
+        backend->AttentionForward(shape, spans, q.view, paged_k.view, paged_v.view, out.view,
+                                  lse.view, path);
+        for (size_t s = 0; s < spans.size(); ++s) {
+          EXPECT_EQ(out.RowBytes(spans[s].query_begin, spans[s].query_end) +
+                        lse.RowBytes(spans[s].query_begin, spans[s].query_end),
+                    alone[s])
+              << streams[s].first << " keys, heads of " << head_dim;
+        }
+      }
+      paged_k.FillWithNaN(), paged_v.FillWithNaN();
+    }
+  }
+}
+
 TEST_P(ExactnessTest, ALossIsTheSameAmongAnyRows) {
   const auto backends = BackendsOfAllThreads();
   const DType type = backends[0]->compute_type();

@@ -272,7 +272,7 @@ class ReferenceBackend : public Backend {
           Real* row = out.as<Real>() + (t * shape.query_heads + head) * dim;
           std::fill(row, row + dim, Real{0});
           for (int64_t j = 0; j < keys; ++j) {
-            Axpy(p[j], Row(v, shape.kv_heads, span.key_begin + j, head / group, dim), row, dim);
+            Axpy(p[j], Row(v, shape.kv_heads, span.KeyRow(j), head / group, dim), row, dim);
           }
         }
       }
@@ -346,7 +346,6 @@ class ReferenceBackend : public Backend {
 
   void ScatterRows(ConstTensorView x, ConstTensorView rows, TensorView out) override {
     const int64_t width = x.dim(1);
-    Fill(out, 0);
     for (int64_t i = 0; i < rows.dim(0); ++i) {
       std::copy_n(x.as<const Real>() + i * width, width,
                   out.as<Real>() + rows.as<const int32_t>()[i] * width);
@@ -471,9 +470,9 @@ class ReferenceBackend : public Backend {
     const int64_t dim = shape.head_dim, group = shape.query_heads / shape.kv_heads;
     std::vector<Real> p(keys);
     for (int64_t j = 0; j < keys; ++j) {
-      p[j] = Real{shape.scale} * Dot(Row(q, shape.query_heads, t, head, dim),
-                                     Row(k, shape.kv_heads, span.key_begin + j, head / group, dim),
-                                     dim);
+      p[j] =
+          Real{shape.scale} * Dot(Row(q, shape.query_heads, t, head, dim),
+                                  Row(k, shape.kv_heads, span.KeyRow(j), head / group, dim), dim);
     }
     *log_sum = SoftmaxInPlace(&p);
     return p;

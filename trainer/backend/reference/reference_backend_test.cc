@@ -135,7 +135,7 @@ TEST_F(GradientTest, RmsNormOnAResidualBranch) {
 }
 
 TEST_F(GradientTest, ScatterRowsIsTheTransposeOfGatherRows) {
-  Tensor x = Random(5 * 3), gathered(2 * 3), dx(5 * 3, 7.0);
+  Tensor x = Random(5 * 3), gathered(2 * 3), dx(5 * 3);
   Tensor dout = Random(2 * 3);
   const int32_t rows[] = {4, 1};
   const ConstTensorView row_view(rows, DType::kI32, {2});
@@ -144,6 +144,11 @@ TEST_F(GradientTest, ScatterRowsIsTheTransposeOfGatherRows) {
     backend_->GatherRows(View(x, {5, 3}), row_view, View(gathered, {2, 3}));
     return Dot(gathered, dout);
   });
+  // The others are left.
+  Tensor kept(5 * 3, 7.0);
+  backend_->ScatterRows(View(dout, {2, 3}), row_view, View(kept, {5, 3}));
+  for (const int row : {0, 2, 3}) EXPECT_EQ(kept[row * 3 + 1], 7.0);
+  EXPECT_EQ(kept[4 * 3 + 1], dout[1]);
 }
 
 TEST_F(GradientTest, Swiglu) {

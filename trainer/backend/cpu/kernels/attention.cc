@@ -193,33 +193,52 @@ void Backward(const QueryBlock& block, const float* q, const float* dout, const 
   Multiply(product);
 }
 
+// Rows of keys or values, `row` elements apart, in pages of kKeyBlock if there are any.
+template <typename T>
+struct KeyRows {
+  const T* first;
+  int64_t row;
+  const int32_t* pages;
+
+  // use(key, row) for each of the first `count`, in order.
+  template <typename Use>
+  DW_INLINE void ForEach(int64_t count, const Use& use) const {
+    for (int64_t begin = 0; begin < count; begin += kKeyBlock) {
+      const int64_t place = pages == nullptr ? begin : pages[begin / kKeyBlock] * kKeyBlock;
+      const T* const page = first + place * row;
+      const int64_t end = Smaller(kKeyBlock, count - begin);
+      for (int64_t j = 0; j < end; ++j) use(begin + j, page + j * row);
+    }
+  }
+};
+
 // out[c] = factor * sum_j p[j] * values[j][c] for kChunks chunks of 16 columns, the last of which
 // may be partial.
 template <typename T, int kChunks>
-DW_INLINE void WeightedSum(const float* p, const T* values, int64_t row, int64_t count,
+DW_INLINE void WeightedSum(const float* p, const KeyRows<T>& values, int64_t column, int64_t count,
                            int64_t last_lanes, F32 factor, float* out) {
   F32 sums[kChunks];
 #pragma GCC unroll 4
   for (int c = 0; c < kChunks; ++c) sums[c] = Zero();
-  for (int64_t j = 0; j < count; ++j) {
+  values.ForEach(count, [&](int64_t j, const T* value) {
     const F32 weight = Broadcast(p[j]);
 #pragma GCC unroll 4
     for (int c = 0; c < kChunks; ++c) {
       const int64_t lanes = c + 1 < kChunks ? kLanes : last_lanes;
-      sums[c] = Fma(weight, LoadChunk(values + j * row + c * kLanes, lanes), sums[c]);
+      sums[c] = Fma(weight, LoadChunk(value + column + c * kLanes, lanes), sums[c]);
     }
-  }
+  });
 #pragma GCC unroll 4
   for (int c = 0; c < kChunks; ++c) Store(out + c * kLanes, sums[c] * factor);
 }
 
 template <typename T>
 void Single(const float* q, int64_t rows, int64_t head_dim, int64_t width, const void* compute_keys,
-            const void* compute_values, int64_t row, int64_t count, float* scores, float* out,
-            float* lse) {
+            const void* compute_values, int64_t row, const int32_t* pages, int64_t count,
+            float* scores, float* out, float* lse) {
   const int64_t columns = RoundUpToLanes(count);
-  for (int64_t j = 0; j < count; ++j) {
-    const T* const key = static_cast<const T*>(compute_keys) + j * row;
+  const KeyRows<T> keys = {static_cast<const T*>(compute_keys), row, pages};
+  keys.ForEach(count, [&](int64_t j, const T* key) {
     for (int64_t i = 0; i < rows; ++i) {
       F32 sum = Zero();
       ForChunks(head_dim, [&](int64_t d, int64_t lanes) {
@@ -227,8 +246,8 @@ void Single(const float* q, int64_t rows, int64_t head_dim, int64_t width, const
       });
       scores[i * columns + j] = ReduceSum(sum);
     }
-  }
-  const T* const values = static_cast<const T*>(compute_values);
+  });
+  const KeyRows<T> values = {static_cast<const T*>(compute_values), row, pages};
   for (int64_t i = 0; i < rows; ++i) {
     float* const p = scores + i * columns;
     float max = kLowest;
@@ -238,10 +257,10 @@ void Single(const float* q, int64_t rows, int64_t head_dim, int64_t width, const
     const F32 factor = Broadcast(1.0f / sum);
     int64_t d = 0;
     for (; d + 4 * kLanes <= head_dim; d += 4 * kLanes) {
-      WeightedSum<T, 4>(p, values + d, row, count, kLanes, factor, out + i * width + d);
+      WeightedSum<T, 4>(p, values, d, count, kLanes, factor, out + i * width + d);
     }
     for (; d < head_dim; d += kLanes) {
-      WeightedSum<T, 1>(p, values + d, row, count, Smaller(kLanes, head_dim - d), factor,
+      WeightedSum<T, 1>(p, values, d, count, Smaller(kLanes, head_dim - d), factor,
                         out + i * width + d);
     }
   }

@@ -155,11 +155,13 @@ struct KernelSet {
   void (*attention_forward)(const QueryBlock& block, const float* q, const PackedHead& head,
                             int64_t width, float* scratch, float* out, float* lse);
   // One query that sees all keys, for `rows` heads q [rows, width], scaled, of one kv head. Keys
-  // and values [count, head_dim] are read in place, once; rows are `row` elements apart. scores:
-  // scratch of rows * count floats, count rounded up to 16. out [rows, width], lse [rows].
+  // and values [count, head_dim] are read in place, once; rows are `row` elements apart, in pages
+  // as an AttentionSpan's if there are any. scores: scratch of rows * count floats, count rounded
+  // up to 16. out [rows, width], lse [rows].
   void (*attention_single)(const float* q, int64_t rows, int64_t head_dim, int64_t width,
                            const void* compute_keys, const void* compute_values, int64_t row,
-                           int64_t count, float* scores, float* out, float* lse);
+                           const int32_t* pages, int64_t count, float* scores, float* out,
+                           float* lse);
   // The part of one block of keys: dq, dkeys and dvalues are accumulated. q is scaled, so dkeys is
   // complete and dq lacks the scale. delta[i] = dout_i . out_i.
   // scratch: 2 * kQueryBlock * kKeyBlock floats.

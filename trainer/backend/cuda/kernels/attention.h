@@ -35,7 +35,9 @@ struct AttentionArguments {
   int head_dim = 0;  // 1..256.
   float scale = 0;   // Above 0.
   bool causal = true;
-  const Span* spans = nullptr;  // On the device.
+  // On the device.
+  const Span* spans = nullptr;
+  const int32_t* pages = nullptr;  // Of all spans that have any; kKeyTile rows each.
 };
 
 // Lists of pieces are made by attention_plan.h and copied to the device; `count` of 0 does nothing.

@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(QueryGradients<kWidth>::kThreads, QueryGradien
   const int head_dim = arguments.head_dim;
   const int head = blockIdx.x % heads;
   const Piece piece = pieces[blockIdx.x / heads];
-  const Places places(arguments.spans[piece.span], arguments.causal);
+  const Places places(arguments, piece.span);
   const int first = piece.tile * kQueryTile;
   const int rows = min(kQueryTile, places.queries - first);
   if (rows <= 0) return;
@@ -203,7 +203,7 @@ __global__ void __launch_bounds__(KeyGradients<kWidth>::kThreads, KeyGradients<k
   const int index = blockIdx.x / Shape::kParts;
   const int kv_head = index % arguments.kv_heads;
   const Piece piece = pieces[index / arguments.kv_heads];
-  const Places places(arguments.spans[piece.span], arguments.causal);
+  const Places places(arguments, piece.span);
   const int first = piece.tile * kKeyTile;
   const int rows = min(kKeyTile, places.keys - first);
   if (rows <= 0) return;

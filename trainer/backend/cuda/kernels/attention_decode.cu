@@ -19,7 +19,7 @@ constexpr int kColumns = 256 / kThreads;     // Of a thread, at most.
 constexpr int kHalves = kThreads / kKeys;    // Threads to a key.
 constexpr int kOwnHeads = kHeads / kHalves;  // Of each of them.
 constexpr int kOwnSums = kHeads / kWarps;    // Heads whose softmax is a warp's.
-static_assert(kKeys == 2 * kWarp && kDecodeChunk % kKeys == 0);
+static_assert(kKeys == 2 * kWarp && kDecodeChunk % kKeys == 0 && kKeyTile % kKeys == 0);
 
 // A row of keys or values in shared memory is units of 16 bytes, an odd number of them, so that a
 // thread for each key reads from all banks.
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kThreads)
   const int kv_head = blockIdx.x / chunks / batches % arguments.kv_heads;
   const int64_t item = blockIdx.x / chunks / batches / arguments.kv_heads;
   const Piece piece = pieces[item];
-  const Places places(arguments.spans[piece.span], arguments.causal);
+  const Places places(arguments, piece.span);
   const int begin = chunk * kDecodeChunk;
   const int end = min(begin + kDecodeChunk, min(places.Seen(piece.tile), places.keys));
   if (begin >= end) return;
@@ -113,7 +113,8 @@ __global__ void __launch_bounds__(kThreads)
   float* const corrections = p + kHeads * kKeys;
 
   const int64_t k_stride = static_cast<int64_t>(arguments.kv_heads) * head_dim;
-  const int64_t k_offset = places.key_begin * k_stride + static_cast<int64_t>(kv_head) * head_dim;
+  k += static_cast<int64_t>(kv_head) * head_dim;
+  v += static_cast<int64_t>(kv_head) * head_dim;
   q +=
       (static_cast<int64_t>(places.query_begin + piece.tile) * arguments.query_heads + first_head) *
       head_dim;
@@ -134,10 +135,11 @@ __global__ void __launch_bounds__(kThreads)
   float sums[kHeads][kColumns] = {};
   for (int first = begin; first < end; first += kKeys) {
     const int count = min(kKeys, end - first);
+    const int64_t offset = places.KeyRow(first) * k_stride;
     __syncthreads();
-    CopyRows(keys, k + k_offset + first * k_stride, k_stride, count, head_dim);
+    CopyRows(keys, k + offset, k_stride, count, head_dim);
     CommitCopies();
-    CopyRows(values, v + k_offset + first * k_stride, k_stride, count, head_dim);
+    CopyRows(values, v + offset, k_stride, count, head_dim);
     CommitCopies();
     WaitForCopies<1>();
     __syncthreads();
@@ -242,7 +244,7 @@ __global__ void __launch_bounds__(kThreads)
   const int head_dim = arguments.head_dim;
   const int head = blockIdx.x % arguments.query_heads;
   const Piece piece = pieces[blockIdx.x / arguments.query_heads];
-  const Places places(arguments.spans[piece.span], arguments.causal);
+  const Places places(arguments, piece.span);
   const int seen = max(min(places.Seen(piece.tile), places.keys), 0);
   const int count = (seen + kDecodeChunk - 1) / kDecodeChunk;
   const int64_t size = PartialSize(head_dim);

@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(Forward<kWidth>::kThreads, Forward<kWidth>::kB
   const int head_dim = arguments.head_dim;
   const int head = blockIdx.x % heads;
   const Piece piece = pieces[blockIdx.x / heads];
-  const Places places(arguments.spans[piece.span], arguments.causal);
+  const Places places(arguments, piece.span);
   const int first = piece.tile * kQueryTile;
   const int rows = min(kQueryTile, places.queries - first);
   if (rows <= 0) return;
@@ -103,10 +103,8 @@ __global__ void __launch_bounds__(Forward<kWidth>::kThreads, Forward<kWidth>::kB
   const int k_stride = arguments.kv_heads * head_dim;
   const int64_t q_offset =
       static_cast<int64_t>(places.query_begin + first) * q_stride + head * head_dim;
-  const int64_t k_offset = static_cast<int64_t>(places.key_begin) * k_stride +
-                           head / (heads / arguments.kv_heads) * head_dim;
-  k += k_offset;
-  v += k_offset;
+  k += head / (heads / arguments.kv_heads) * head_dim;
+  v += head / (heads / arguments.kv_heads) * head_dim;
 
   const int warp_first = static_cast<int>(threadIdx.x) / kWarp * 16 * kM;
   const int lane = threadIdx.x % kWarp;
@@ -118,7 +116,7 @@ __global__ void __launch_bounds__(Forward<kWidth>::kThreads, Forward<kWidth>::kB
   const int steps = (max(seen_by_block, 0) + kKeyTile - 1) / kKeyTile;
 
   const auto copy_step = [&](int step) {
-    const int64_t offset = static_cast<int64_t>(step) * kKeyTile * k_stride;
+    const int64_t offset = places.KeyRow(step * kKeyTile) * k_stride;
     const int count = places.keys - step * kKeyTile;
     const int buffer = step % 2 * Shape::kKeyElements;
     CopyTile<kWidth, kKeyTile, kThreads>(keys + buffer, k + offset, k_stride, count, head_dim);
@@ -211,7 +209,7 @@ __global__ void __launch_bounds__(Forward<kWidth>::kThreads, Forward<kWidth>::kB
     }
     MultiplyRounded<kWidth, kM, kKeyTile / 16>(output, p, values + buffer);
     if (masked && places.causal && *sick != 0) {
-      AddSickValues(output, v + static_cast<int64_t>(step_begin) * k_stride, k_stride,
+      AddSickValues(output, v + places.KeyRow(step_begin) * k_stride, k_stride,
                     min(kKeyTile, places.keys - step_begin), head_dim, seen, more);
     }
   }

@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kThreads)
   const int heads = arguments.query_heads;
   const int head_dim = arguments.head_dim;
   const Part part = Part::Of<kQueryTile>(pieces, heads);
-  const Places places(arguments.spans[part.piece.span], arguments.causal);
+  const Places places(arguments, part.piece.span);
   const int rows = min(kRows, places.queries - part.first);
   if (rows <= 0) return;
   const int tile_size = kRows * PlainPitch(head_dim);
@@ -122,8 +122,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t k_stride = static_cast<int64_t>(arguments.kv_heads) * head_dim;
   const int64_t q_offset =
       (places.query_begin + part.first) * q_stride + static_cast<int64_t>(part.head) * head_dim;
-  const int64_t k_offset =
-      places.key_begin * k_stride + part.head / (heads / arguments.kv_heads) * head_dim;
+  const int64_t k_offset = part.head / (heads / arguments.kv_heads) * head_dim;
   const int warp_first = static_cast<int>(threadIdx.x) / kWarp * kEach;
   const int lane = threadIdx.x % kWarp;
 
@@ -139,7 +138,7 @@ __global__ void __launch_bounds__(kThreads)
   const int seen_by_block = places.Seen(part.first + rows - 1);
   for (int begin = 0; begin < seen_by_block; begin += kWarp) {
     __syncthreads();
-    const int64_t offset = k_offset + begin * k_stride;
+    const int64_t offset = k_offset + places.KeyRow(begin) * k_stride;
     LoadRows(keys, k + offset, k_stride, places.keys - begin, head_dim);
     LoadRows(values, v + offset, k_stride, places.keys - begin, head_dim);
     __syncthreads();
@@ -182,7 +181,7 @@ __global__ void __launch_bounds__(kThreads)
   const int heads = arguments.query_heads;
   const int head_dim = arguments.head_dim;
   const Part part = Part::Of<kQueryTile>(pieces, heads);
-  const Places places(arguments.spans[part.piece.span], arguments.causal);
+  const Places places(arguments, part.piece.span);
   const int rows = min(kRows, places.queries - part.first);
   if (rows <= 0) return;
   const int tile_size = kRows * PlainPitch(head_dim);
@@ -245,7 +244,7 @@ __global__ void __launch_bounds__(kThreads)
   const int group = heads / arguments.kv_heads;
   const int head_dim = arguments.head_dim;
   const Part part = Part::Of<kKeyTile>(pieces, arguments.kv_heads);
-  const Places places(arguments.spans[part.piece.span], arguments.causal);
+  const Places places(arguments, part.piece.span);
   const int rows = min(kRows, places.keys - part.first);
   if (rows <= 0) return;
   const int tile_size = kRows * PlainPitch(head_dim);

@@ -47,12 +47,16 @@ struct Places {
   int keys;
   bool causal;
 
-  __device__ __forceinline__ Places(const Span& span, bool causal)
-      : query_begin(span.query_begin),
-        key_begin(span.key_begin),
-        queries(span.query_end - span.query_begin),
-        keys(span.key_end - span.key_begin),
-        causal(causal) {}
+  const int32_t* pages;  // nullptr: keys are adjacent.
+
+  __device__ __forceinline__ Places(const AttentionArguments& arguments, int index)
+      : Places(arguments.spans[index], arguments) {}
+
+  // The row of a key; those of its tile follow.
+  __device__ __forceinline__ int64_t KeyRow(int key) const {
+    if (pages == nullptr) return static_cast<int64_t>(key_begin) + key;
+    return static_cast<int64_t>(pages[key / kKeyTile]) * kKeyTile + key % kKeyTile;
+  }
 
   // Keys that a query sees: the first so many.
   __device__ __forceinline__ int Seen(int query) const {
@@ -62,6 +66,15 @@ struct Places {
   __device__ __forceinline__ int FirstQuery(int key) const {
     return causal ? max(0, key - (keys - queries)) : 0;
   }
+
+ private:
+  __device__ __forceinline__ Places(const Span& span, const AttentionArguments& arguments)
+      : query_begin(span.query_begin),
+        key_begin(span.key_begin),
+        queries(span.query_end - span.query_begin),
+        keys(span.key_end - span.key_begin),
+        causal(arguments.causal),
+        pages(span.page_begin < 0 ? nullptr : arguments.pages + span.page_begin) {}
 };
 
 __host__ __device__ constexpr int Pitch(int width) { return width + 8; }
