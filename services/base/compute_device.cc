@@ -45,7 +45,7 @@ std::string ProcessorName() {
   return "CPU";
 }
 
-absl::StatusOr<ComputeDevice> FindCard(const std::string& name, int number) {
+absl::StatusOr<ComputeDevice> FindCard(const std::string& name, int number, bool graphs) {
   const absl::StatusOr<std::vector<trainer::CudaDevice>> cards = trainer::FindCudaDevices();
   if (!cards.ok()) {
     return absl::UnavailableError(
@@ -61,8 +61,9 @@ absl::StatusOr<ComputeDevice> FindCard(const std::string& name, int number) {
       .description = card.name,
       .memory_bytes = card.memory_bytes - kCardReserveBytes,
       .new_backend =
-          [number](trainer::DType type) {
-            return trainer::NewCudaBackend({.compute_type = type, .device = number});
+          [number, graphs](trainer::DType type) {
+            return trainer::NewCudaBackend(
+                {.compute_type = type, .device = number, .graphs = graphs});
           },
       .new_collective = [number] { return trainer::NewCudaCollectiveDevice(number); },
   };
@@ -79,13 +80,13 @@ std::string ChooseDevice(const std::string& device) {
   return "cpu:0";
 }
 
-absl::StatusOr<ComputeDevice> FindComputeDevice(const std::string& device, int64_t threads,
-                                                const std::vector<int>& cores) {
+absl::StatusOr<ComputeDevice> FindComputeDevice(const ComputeDeviceSettings& settings) {
+  const auto& [device, threads, cores, graphs] = settings;
   if (threads < 0 || threads > kThreadsMax) {
     return absl::InvalidArgumentError(
         absl::StrCat("threads is ", threads, ", want 0..", kThreadsMax));
   }
-  if (const std::optional<int> card = CardNumber(device)) return FindCard(device, *card);
+  if (const std::optional<int> card = CardNumber(device)) return FindCard(device, *card, graphs);
   if (!absl::StartsWith(device, "cpu:")) {
     return absl::InvalidArgumentError(
         absl::StrCat("device is \"", device, "\", want cpu:N or cuda:N"));
@@ -96,7 +97,7 @@ absl::StatusOr<ComputeDevice> FindComputeDevice(const std::string& device, int64
       .description = absl::StrCat(ProcessorName(), ", ", count, " threads"),
       .memory_bytes = MemoryOfThisProcess() / 4 * 3,
       .new_backend =
-          [count, cores](trainer::DType type) {
+          [count, cores = settings.cores](trainer::DType type) {
             return trainer::NewCpuBackend({.compute_type = type, .threads = count, .cores = cores});
           },
       .new_collective = nullptr,

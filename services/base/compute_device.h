@@ -29,16 +29,27 @@ struct ComputeDevice {
   std::function<absl::StatusOr<std::unique_ptr<trainer::CollectiveDevice>>()> new_collective;
 };
 
+// Of the flag --cuda_graphs of those who have one.
+inline constexpr char kCudaGraphsHelp[] =
+    "of cuda:N: issue what repeats as CUDA graphs; the same bytes; not yet run on a GPU";
+
+struct ComputeDeviceSettings {
+  std::string device = "cpu:0";
+  // Of cpu:N. 0: as many as `cores`, or as this process may use; at most 1,024.
+  int64_t threads = 0;
+  // Of cpu:N: those that the threads run on; none: any.
+  std::vector<int> cores;
+  // Of cuda:N: CudaOptions::graphs.
+  bool cuda_graphs = false;
+};
+
 // "auto" becomes "cuda:0" if this build and machine can use one, else "cpu:0", and the log says
 // why; anything else stays.
 std::string ChooseDevice(const std::string& device);
 
-// `threads` (0: as many as `cores`, or as this process may use; at most 1,024) and `cores` are of
-// cpu:N.
 //   InvalidArgument  a name or setting that is wrong, "auto" among them.
 //   Unavailable      a GPU that this build or machine cannot use; says why.
-absl::StatusOr<ComputeDevice> FindComputeDevice(const std::string& device, int64_t threads,
-                                                const std::vector<int>& cores);
+absl::StatusOr<ComputeDevice> FindComputeDevice(const ComputeDeviceSettings& settings);
 
 }  // namespace deltaworks::services
 

@@ -46,12 +46,13 @@ absl::StatusOr<std::unique_ptr<InferenceServer>> InferenceServer::Start(
     return absl::InvalidArgumentError("--cache_folder is empty, want a folder");
   }
   DW_RETURN_IF_ERROR(CheckOptions(options));
-  const std::string name = ChooseDevice(options.device);
-  DW_ASSIGN_OR_RETURN(ComputeDevice device,
-                      FindComputeDevice(name, options.threads, options.cores));
+  ComputeDeviceSettings compute = options.compute;
+  compute.device = ChooseDevice(compute.device);
+  DW_ASSIGN_OR_RETURN(ComputeDevice device, FindComputeDevice(compute));
   // A backend that cannot be made should be known now, not at the first request.
   DW_RETURN_IF_ERROR(device.new_backend(trainer::DType::kF32).status());
-  LogInfo("answers are computed here", {{"device", name}, {"description", device.description}});
+  LogInfo("answers are computed here",
+          {{"device", compute.device}, {"description", device.description}});
   DW_RETURN_IF_ERROR(MakeDirectories(options.cache_folder));
   return std::unique_ptr<InferenceServer>(
       new InferenceServer(options, std::move(device.new_backend), std::move(store),

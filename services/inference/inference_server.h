@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "services/base/authenticator.h"
 #include "services/base/clock.h"
+#include "services/base/compute_device.h"
 #include "services/base/metrics.h"
 #include "services/clients/base_cache.h"
 #include "services/clients/registry_client.h"
@@ -26,11 +27,8 @@ namespace deltaworks::services {
 class InferenceServer {
  public:
   struct Options {
-    std::string cache_folder;  // Of the node's base models; made if it is missing.
-    // What answers are computed on, see compute_device.h; threads and cores are of cpu:N.
-    std::string device = "cpu:0";
-    int64_t threads = 0;
-    std::vector<int> cores;
+    std::string cache_folder;       // Of the node's base models; made if it is missing.
+    ComputeDeviceSettings compute;  // What answers are computed on; `device` may be "auto".
     InferenceCore::Options core;
   };
 

@@ -243,9 +243,9 @@ TEST_F(InferenceServiceTest, AServerIsMadeOfItsOptionsOrSaysWhatIsWrongWithThem)
          [](auto&, auto& l) { l.merged_bytes_max = 0; });
   options.core.engine.streams_max = 28;
   options.core.engine.queue_max = 100;
-  options.cores = {123456};
+  options.compute.cores = {123456};
   EXPECT_THAT(std::string(start(options).status().message()), HasSubstr("123456"));
-  options.cores = {};
+  options.compute.cores = {};
   auto server = start(options);
   ASSERT_TRUE(server.ok()) << server.status();
   server_.reset();

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "services/base/address.h"
+#include "services/base/compute_device.h"
 #include "services/base/flags.h"
 #include "services/base/machine.h"
 #include "services/base/service_main.h"
@@ -45,11 +46,12 @@ class InferenceProgram final : public ServiceProgram {
     flags.Add("token_file", &token_file_, "mode 0600, the token shown to store and registry");
     flags.Add("cache_folder", &options_.cache_folder,
               "the base models of this machine, shared with its workers; made if it is missing");
-    flags.Add("device", &options_.device,
+    flags.Add("device", &options_.compute.device,
               "cpu:0, this machine's cores; cuda:N, one of its GPUs; auto");
-    flags.Add("threads", &options_.threads,
+    flags.Add("threads", &options_.compute.threads,
               "of cpu:0; 0: one for each core given, or of the machine");
     flags.Add("cores", &cores_, "numbers of the cores that its threads may run on; none: any");
+    flags.Add("cuda_graphs", &options_.compute.cuda_graphs, kCudaGraphsHelp);
     flags.Add("streams_max", &engine.streams_max, "Generate calls answered at the same time");
     flags.Add("queue_max", &engine.queue_max, "calls beside those before one is refused");
     flags.Add("context_max", &engine.context_max,
@@ -69,7 +71,7 @@ class InferenceProgram final : public ServiceProgram {
   absl::Status Start(const ServiceEnvironment& environment) override {
     DW_RETURN_IF_ERROR(ParseHostPort("--store_address", store_address_).status());
     DW_RETURN_IF_ERROR(ParseHostPort("--registry_address", registry_address_).status());
-    DW_ASSIGN_OR_RETURN(options_.cores, ParseCores(cores_));
+    DW_ASSIGN_OR_RETURN(options_.compute.cores, ParseCores(cores_));
     DW_ASSIGN_OR_RETURN(const std::string token, ReadSecretFile(token_file_));
     Channel store = MakeChannel(store_address_, token);
     Channel registry = MakeChannel(registry_address_, token);

@@ -59,7 +59,10 @@ absl::StatusOr<Device> OpenDevice(const DeviceSettings& settings) {
   }
   DW_ASSIGN_OR_RETURN(const std::vector<int> cores, ParseCores(settings.cores));
   Device device;
-  DW_ASSIGN_OR_RETURN(device.compute, FindComputeDevice(settings.device, settings.threads, cores));
+  DW_ASSIGN_OR_RETURN(device.compute, FindComputeDevice({.device = settings.device,
+                                                         .threads = settings.threads,
+                                                         .cores = cores,
+                                                         .cuda_graphs = settings.cuda_graphs}));
   v1::WorkerEnvironment& environment = device.environment;
   environment.set_device(settings.device);
   environment.set_device_kind(device.compute.kind);

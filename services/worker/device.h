@@ -20,6 +20,7 @@ struct DeviceSettings {
   int64_t threads = 0;
   // Numbers of the cores that the threads are bound to; none: any.
   std::vector<std::string> cores;
+  bool cuda_graphs = false;  // Of cuda:N: CudaOptions::graphs.
   // What jobs may use; 0: three quarters of what this process may have, or nearly all of a GPU.
   int64_t memory_bytes = 0;
   // KEY=VALUE; at most 64, values at most 256 bytes.

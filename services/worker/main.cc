@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "services/base/address.h"
+#include "services/base/compute_device.h"
 #include "services/base/flags.h"
 #include "services/base/service_main.h"
 #include "services/base/token_file.h"
@@ -45,6 +46,7 @@ class WorkerProgram final : public ServiceProgram {
               "threads that compute; 0: as many as --cores, or as the machine has");
     flags.Add("cores", &options_.device.cores,
               "core numbers that the threads are bound to; none: any");
+    flags.Add("cuda_graphs", &options_.device.cuda_graphs, kCudaGraphsHelp);
     flags.Add("memory_bytes", &options_.device.memory_bytes,
               "that jobs may use; 0: three quarters of what this process may have, "
               "or nearly all of a GPU");

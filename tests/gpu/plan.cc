@@ -70,7 +70,7 @@ void PrintBytes(const std::string& what, int64_t bytes) {
 void PrintMemory(const MemoryPlan& plan, const Card& card, const std::string& card_name) {
   std::cout << "memory\n";
   PrintBytes(absl::StrCat("frozen weights, ", plan.parameters, " x 2"), plan.weight_bytes);
-  PrintBytes("their room for adapters, f32 norms, RoPE tables", plan.room_bytes);
+  PrintBytes("their room for adapters or scales, norms, RoPE", plan.room_bytes);
   PrintBytes("adapters, gradients, moments, rounded copies", plan.adapter_bytes);
   PrintBytes("activations kept for backward", plan.activation_bytes);
   PrintBytes("what layers share while they run", plan.layer_bytes);
@@ -119,11 +119,11 @@ void Run(const Settings& settings) {
   const ModelConfig config = ConfigNamed(settings.model, settings.layers);
   const Card card = CardNamed(settings);
   const std::vector<JobShape> jobs = ParseJobs(settings.jobs);
-  const MemoryPlan plan = PlanMemory(config, jobs, settings.tokens);
+  const MemoryPlan plan =
+      PlanMemory(config, jobs, settings.tokens, settings.fp8 ? DType::kF8E4M3 : DType::kBF16);
   std::cout << absl::StrFormat("%s, %d layers, jobs %s, examples of %d tokens, %s\n\n",
                                settings.model, config.num_hidden_layers,
                                absl::StrJoin(settings.jobs, " "), settings.tokens, settings.card);
-  // A base in fp8 is kept twice: as many bytes.
   PrintMemory(plan, card, settings.card);
   const CountedPass pass =
       CountPass(config, jobs, settings.tokens, settings.dropout,

@@ -87,13 +87,8 @@ void GpuMemory::Remove(const void* address) {
   pieces_.erase(piece);
 }
 
-NullGpu::NullGpu(GpuMemory& memory) : memory_(memory), next_(kNowhere) {}
-
-cuda::Stream NullGpu::stream() const { LOG(FATAL) << "a kernel for a card that is not there"; }
-
-void NullGpu::Multiply(const cuda::Product&) {
-  LOG(FATAL) << "a product for a card that is not there";
-}
+NullGpu::NullGpu(GpuMemory& memory, GpuCalls* calls)
+    : memory_(memory), calls_(calls == nullptr ? own_calls_ : *calls), next_(kNowhere) {}
 
 absl::StatusOr<void*> NullGpu::Allocate(int64_t bytes) {
   void* address = reinterpret_cast<void*>(next_);
@@ -102,7 +97,21 @@ absl::StatusOr<void*> NullGpu::Allocate(int64_t bytes) {
   return address;
 }
 
-void NullGpu::CopyToHost(const void*, void* host, int64_t bytes) { std::memset(host, 0, bytes); }
+void NullGpu::CopyToHost(const void*, void* host, int64_t bytes) {
+  ++calls_.copies;
+  ++calls_.waits;
+  std::memset(host, 0, bytes);
+}
+
+absl::Status NullGpu::Synchronize() {
+  ++calls_.waits;
+  return absl::OkStatus();
+}
+
+std::unique_ptr<cuda::Graph> NullGpu::EndGraph() {
+  calls_ = before_graph_;
+  return std::make_unique<cuda::Graph>();
+}
 
 TensorMap AbsentWeights(const ModelConfig& config) {
   TensorMap tensors;
@@ -113,10 +122,11 @@ TensorMap AbsentWeights(const ModelConfig& config) {
   return tensors;
 }
 
-MemoryPlan PlanMemory(const ModelConfig& config, absl::Span<const JobShape> jobs, int64_t tokens) {
+MemoryPlan PlanMemory(const ModelConfig& config, absl::Span<const JobShape> jobs, int64_t tokens,
+                      DType compute_type) {
   GpuMemory memory;
   const auto backend =
-      NewGpuBackend(std::make_unique<NullGpu>(memory), DType::kBF16, /*finished=*/nullptr);
+      NewGpuBackend(std::make_unique<NullGpu>(memory), compute_type, /*finished=*/nullptr);
   MemoryPlan plan;
   plan.parameters = LlamaParameters(config);
   plan.weight_bytes = plan.parameters * SizeOf(DType::kBF16);

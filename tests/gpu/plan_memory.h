@@ -8,7 +8,9 @@
 #define DELTAWORKS_TESTS_GPU_PLAN_MEMORY_H_
 
 #include <cstdint>
+#include <cstdlib>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -48,30 +50,52 @@ class GpuMemory {
   int64_t page_waste_bytes_ = 0;
 };
 
-// A Gpu without memory: the addresses it gives exist on no machine, copies go nowhere, products and
-// kernels must not be asked for. `memory` must outlive it.
-class NullGpu final : public cuda::Gpu {
+// What a NullGpu did not do.
+struct GpuCalls {
+  int64_t launches = 0;
+  int64_t products = 0;
+  int64_t copies = 0;  // And zeros.
+  int64_t graphs = 0;  // Runs of them; what is in them is not counted again.
+  int64_t waits = 0;
+
+  int64_t sum() const { return launches + products + copies + graphs; }
+};
+
+// A Gpu without memory that does nothing: the addresses it gives exist on no machine, what is
+// copied to the host is zeros. `memory` and `calls` must outlive it.
+class NullGpu final : public cuda::GraphGpu, private cuda::Launcher {
  public:
-  explicit NullGpu(GpuMemory& memory);
+  explicit NullGpu(GpuMemory& memory, GpuCalls* calls = nullptr);
 
   std::string numerics() const override { return "none"; }
-  // Only who launches a kernel asks for it: a CHECK failure, as are products.
-  cuda::Stream stream() const override;
-  void Multiply(const cuda::Product& product) override;
+  cuda::Stream stream() override { return this; }
+  void Multiply(const cuda::Product&) override { ++calls_.products; }
 
   absl::StatusOr<void*> Allocate(int64_t bytes) override;
   void Free(void* memory) override { memory_.Remove(memory); }
-  void CopyToDevice(const void*, void*, int64_t) override {}
-  void CopyRowsToDevice(const void*, int64_t, int64_t, void*, int64_t) override {}
+  void CopyToDevice(const void*, void*, int64_t) override { ++calls_.copies; }
+  void CopyRowsToDevice(const void*, int64_t, int64_t, void*, int64_t) override { ++calls_.copies; }
   void CopyToHost(const void* device, void* host, int64_t bytes) override;
-  void CopyOnDevice(const void*, void*, int64_t) override {}
-  void Zero(void*, int64_t) override {}
+  void CopyOnDevice(const void*, void*, int64_t) override { ++calls_.copies; }
+  void Zero(void*, int64_t) override { ++calls_.copies; }
   void Issued(const char*) override {}
-  void Wait() override {}
-  absl::Status Synchronize() override { return absl::OkStatus(); }
+  void Wait() override { ++calls_.waits; }
+  absl::Status Synchronize() override;
+
+  absl::StatusOr<void*> AllocatePinned(int64_t bytes) override { return std::malloc(bytes); }
+  void FreePinned(void* memory) override { std::free(memory); }
+  void CopyPinnedToDevice(const void*, void*, int64_t) override { ++calls_.copies; }
+  void BeginGraph() override { before_graph_ = calls_; }
+  std::unique_ptr<cuda::Graph> EndGraph() override;
+  void Run(const cuda::Graph&) override { ++calls_.graphs; }
 
  private:
+  void Launch(const cuda::KernelLaunch&) override { ++calls_.launches; }
+
   GpuMemory& memory_;
+  GpuCalls own_calls_;
+  GpuCalls& calls_;
+  GpuCalls before_graph_;
   uintptr_t next_;
 };
 
@@ -80,8 +104,9 @@ TensorMap AbsentWeights(const ModelConfig& config);
 
 struct MemoryPlan {
   int64_t parameters = 0;
-  int64_t weight_bytes = 0;      // 2 for each parameter.
-  int64_t room_bytes = 0;        // For adapters in packed weights; norms' other half, RoPE tables.
+  int64_t weight_bytes = 0;  // 2 for each parameter.
+  // For adapters in packed weights, or scales of rows of fp8; norms' other half, RoPE tables.
+  int64_t room_bytes = 0;
   int64_t adapter_bytes = 0;     // Masters, gradients, moments, rounded copies.
   int64_t activation_bytes = 0;  // Kept by each layer for backward.
   int64_t layer_bytes = 0;       // What the layers share while they run.
@@ -101,7 +126,9 @@ struct MemoryPlan {
 };
 
 // Of jobs that train together, one step of each in one pass; examples of `tokens` rows.
-MemoryPlan PlanMemory(const ModelConfig& config, absl::Span<const JobShape> jobs, int64_t tokens);
+// compute_type: kBF16, or kF8E4M3: over a base in fp8.
+MemoryPlan PlanMemory(const ModelConfig& config, absl::Span<const JobShape> jobs, int64_t tokens,
+                      DType compute_type);
 
 }  // namespace deltaworks::trainer
 

@@ -14,7 +14,9 @@ CountedPass CountPass(const ModelConfig& config, absl::Span<const JobShape> jobs
                       double dropout, const CardPeaks& peaks) {
   GpuMemory memory;
   const auto gpu_backend =
-      NewGpuBackend(std::make_unique<NullGpu>(memory), DType::kBF16, /*finished=*/nullptr);
+      NewGpuBackend(std::make_unique<NullGpu>(memory),
+                    peaks.fp8_flops_per_second > 0 ? DType::kF8E4M3 : DType::kBF16,
+                    /*finished=*/nullptr);
   CountingBackend backend(*gpu_backend, peaks);
   const auto model =
       Llama::Create(backend, config, AbsentWeights(config), {.positions_max = tokens + 1});

@@ -45,7 +45,7 @@ class CountingGpu final : public cuda::Gpu {
       : gpu_(std::move(gpu)), memory_(memory) {}
 
   std::string numerics() const override { return gpu_->numerics(); }
-  cuda::Stream stream() const override { return gpu_->stream(); }
+  cuda::Stream stream() override { return gpu_->stream(); }
   absl::StatusOr<void*> Allocate(int64_t bytes) override {
     auto address = gpu_->Allocate(bytes);
     if (address.ok()) memory_.Add(*address, bytes);
@@ -107,12 +107,12 @@ int64_t TrainOn(Backend& backend, const ModelConfig& config, const std::vector<J
 
 // The same on the emulated GPU.
 RealPass TrainEmulated(const ModelConfig& config, const std::vector<JobShape>& jobs, int64_t tokens,
-                       double dropout) {
+                       double dropout, DType type = DType::kBF16) {
   RealPass real;
   GpuMemory memory;
   const auto backend = NewGpuBackend(
       std::make_unique<CountingGpu>(cuda::NewEmulatedGpu(cuda::ThreadOrder::kForward), memory),
-      DType::kBF16, [&real](const char* operation) { ++real.calls[operation]; });
+      type, [&real](const char* operation) { ++real.calls[operation]; });
   real.tokens =
       TrainOn(*backend, config, jobs, tokens, dropout, /*ready=*/[&] { real.calls.clear(); });
   real.peak_bytes = memory.peak_bytes();
@@ -146,12 +146,15 @@ INSTANTIATE_TEST_SUITE_P(Jobs, PlanTest,
 
 TEST_P(PlanTest, MemoryIsWhatATrainingAllocatesAndNeverLess) {
   const ModelConfig config = SmallConfig();
-  const MemoryPlan plan = PlanMemory(config, GetParam().jobs, GetParam().tokens);
-  const RealPass real =
-      TrainEmulated(config, GetParam().jobs, GetParam().tokens, GetParam().dropout);
-  EXPECT_GE(plan.allocated_bytes(), real.peak_bytes);
-  EXPECT_LE(static_cast<double>(plan.allocated_bytes()),
-            1.05 * static_cast<double>(real.peak_bytes));
+  for (const DType type : {DType::kBF16, DType::kF8E4M3}) {
+    SCOPED_TRACE(NameOf(type));
+    const MemoryPlan plan = PlanMemory(config, GetParam().jobs, GetParam().tokens, type);
+    const RealPass real =
+        TrainEmulated(config, GetParam().jobs, GetParam().tokens, GetParam().dropout, type);
+    EXPECT_GE(plan.allocated_bytes(), real.peak_bytes);
+    EXPECT_LE(static_cast<double>(plan.allocated_bytes()),
+              1.05 * static_cast<double>(real.peak_bytes));
+  }
 }
 
 TEST_P(PlanTest, OperationsAreThoseThatATrainingIssues) {
@@ -173,7 +176,7 @@ TEST_P(PlanTest, ACountedPassHoldsWhatWasPlanned) {
   const ModelConfig config = SmallConfig();
   EXPECT_EQ(CountPass(config, GetParam().jobs, GetParam().tokens, GetParam().dropout, kPeaks)
                 .allocated_bytes,
-            PlanMemory(config, GetParam().jobs, GetParam().tokens).allocated_bytes());
+            PlanMemory(config, GetParam().jobs, GetParam().tokens, DType::kBF16).allocated_bytes());
 }
 
 // Notes what is reserved for passes.
@@ -263,7 +266,7 @@ TEST(ModelShapesTest, ModelsHaveTheirKnownNumbersOfParameters) {
 
 TEST(PlanMemoryTest, PartsOfAnEightBillionModelAreTheKnownOnes) {
   const ModelConfig config = ConfigNamed("llama-8b", 0);
-  const MemoryPlan plan = PlanMemory(config, {{.rank = 16, .examples = 1}}, 4096);
+  const MemoryPlan plan = PlanMemory(config, {{.rank = 16, .examples = 1}}, 4096, DType::kBF16);
   EXPECT_EQ(plan.parameters, 8'030'261'248);
   EXPECT_EQ(plan.weight_bytes, 16'060'522'496);
   // Four f32 arrays and one in bf16.
@@ -279,13 +282,14 @@ TEST(PlanMemoryTest, PartsOfAnEightBillionModelAreTheKnownOnes) {
 TEST(PlanMemoryTest, AFurtherJobOrTokenCostsWhatWasSaid) {
   const ModelConfig config = ConfigNamed("llama-8b", 2);
   const std::vector<JobShape> jobs = {{16, 1}, {32, 2}};
-  const MemoryPlan plan = PlanMemory(config, jobs, 512);
+  const MemoryPlan plan = PlanMemory(config, jobs, 512, DType::kBF16);
   // Two examples more have kFurtherTokens. Scratch is cut into pieces of whole 256 bytes, some ten
   // an operation, so where a token begins a piece it costs a little more or less.
-  const MemoryPlan longer = PlanMemory(config, {{16, 3}, {32, 2}}, 512);
+  const MemoryPlan longer = PlanMemory(config, {{16, 3}, {32, 2}}, 512, DType::kBF16);
   EXPECT_NEAR(longer.allocated_bytes() - plan.allocated_bytes(), kFurtherTokens * plan.token_bytes,
               10 * 256);
-  const MemoryPlan more = PlanMemory(config, {{16, 1}, {32, 2}, {kFurtherRank, 2}}, 512);
+  const MemoryPlan more =
+      PlanMemory(config, {{16, 1}, {32, 2}, {kFurtherRank, 2}}, 512, DType::kBF16);
   EXPECT_EQ(more.allocated_bytes() - longer.allocated_bytes(), plan.job_bytes);
 }
 

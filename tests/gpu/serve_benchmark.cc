@@ -37,6 +37,7 @@ struct Settings {
   int64_t prompt = 512;
   int64_t tokens = 128;
   int64_t rounds = 2;
+  bool graphs = false;
   double bandwidth_gb = 3025;
 };
 
@@ -116,7 +117,7 @@ std::vector<std::unique_ptr<Adapter>> MakeAdapters(const Llama& model, const Set
 }
 
 void Run(const Settings& settings) {
-  const auto backend = NewCudaBackend({});
+  const auto backend = NewCudaBackend({.graphs = settings.graphs});
   CHECK(backend.ok()) << backend.status();
   const ModelConfig config = ConfigNamed(settings.model, settings.layers);
   const BlockOfWeights weights(config);
@@ -134,6 +135,7 @@ void Run(const Settings& settings) {
                                {"ranks", settings.ranks},
                                {"prompt", settings.prompt},
                                {"tokens", settings.tokens},
+                               {"graphs", settings.graphs},
                                {"numerics_class", (*backend)->numerics_class()},
                                {"prompt_tokens_per_second_base", base.prompt_tokens_per_second},
                                {"tokens_per_second_base", base.tokens_per_second},
@@ -164,6 +166,7 @@ int main(int argc, char** argv) {
   app.add_option("--prompt", settings.prompt, "tokens of each")->capture_default_str();
   app.add_option("--tokens", settings.tokens, "to generate for each")->capture_default_str();
   app.add_option("--rounds", settings.rounds, "base and adapters by turns")->capture_default_str();
+  app.add_flag("--graphs", settings.graphs, "issue what repeats as CUDA graphs");
   app.add_option("--gb-per-second", settings.bandwidth_gb, "of the card, read and written")
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);

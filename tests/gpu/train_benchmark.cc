@@ -42,6 +42,7 @@ struct Settings {
   int64_t warmup_steps = 2;
   double dropout = 0;
   bool fp8 = false;
+  bool graphs = false;
   bool profile = false;
 };
 
@@ -78,6 +79,7 @@ void Run(const Settings& settings) {
   Shares shares;
   CudaOptions options;
   if (settings.fp8) options.compute_type = DType::kF8E4M3;
+  options.graphs = settings.graphs;
   if (settings.profile) {
     options.finished = [&shares](const char* operation) {
       shares.seconds[operation] += SecondsSince(shares.last);
@@ -123,6 +125,7 @@ void Run(const Settings& settings) {
                              {"tokens_of_example", settings.tokens},
                              {"dropout", settings.dropout},
                              {"profiled", settings.profile},
+                             {"graphs", settings.graphs},
                              {"numerics_class", (*backend)->numerics_class()},
                              {"load_seconds", load_seconds},
                              {"tokens_per_pass", tokens / timed},
@@ -149,6 +152,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--dropout", settings.dropout)->capture_default_str();
   app.add_flag("--fp8", settings.fp8, "over a base in fp8");
+  app.add_flag("--graphs", settings.graphs, "issue what repeats as CUDA graphs");
   app.add_flag("--profile", settings.profile, "print what each operation takes");
   CLI11_PARSE(app, argc, argv);
   CHECK_GT(settings.steps, settings.warmup_steps);

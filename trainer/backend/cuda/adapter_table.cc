@@ -57,12 +57,12 @@ UploadedPart Upload(Gpu& gpu, const AdapterPart& part, void* device) {
   UploadedPart uploaded;
   uploaded.table = {
       .segments = reinterpret_cast<const SegmentRows*>(base + offsets.segments),
-      .segment_count = static_cast<int32_t>(part.segments.size()),
       .slices = reinterpret_cast<const Slice*>(base + offsets.slices),
-      .slice_count = static_cast<int32_t>(part.slices.size()),
       .group_columns = reinterpret_cast<const Column*>(base + offsets.group_columns),
-      .group_width = static_cast<int32_t>(part.group_width()),
       .flags = reinterpret_cast<int32_t*>(base + offsets.flags),
+      .segment_count = static_cast<int32_t>(part.segments.size()),
+      .slice_count = static_cast<int32_t>(part.slices.size()),
+      .group_width = static_cast<int32_t>(part.group_width()),
   };
   for (const int64_t offset : offsets.linear_columns) {
     uploaded.linear_columns.push_back(reinterpret_cast<const Column*>(base + offset));

@@ -8,9 +8,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "trainer/backend/cuda/card_launcher.h"
 #include "trainer/backend/cuda/cublaslt.h"
 #include "trainer/backend/cuda/cuda_backend.h"
 #include "trainer/backend/cuda/gpu_backend.h"
+#include "trainer/backend/cuda/graphed_gpu.h"
 #include "trainer/base/status_macros.h"
 
 namespace deltaworks::trainer {
@@ -24,7 +26,17 @@ std::string TextOf(cudaError_t error) {
   return absl::StrCat(cudaGetErrorName(error), ": ", cudaGetErrorString(error));
 }
 
-class Card final : public Gpu {
+class CardGraph final : public Graph {
+ public:
+  explicit CardGraph(cudaGraphExec_t graph) : graph_(graph) {}
+  ~CardGraph() override { cudaGraphExecDestroy(graph_); }
+  cudaGraphExec_t get() const { return graph_; }
+
+ private:
+  const cudaGraphExec_t graph_;
+};
+
+class Card final : public GraphGpu, private Launcher {
  public:
   Card(int device, int capability, Memory memory)
       : device_(device), capability_(capability), memory_(memory) {}
@@ -48,11 +60,7 @@ class Card final : public Gpu {
   std::string numerics() const override {
     return absl::StrCat("sm", capability_, "/cublaslt-", cublaslt_->version());
   }
-  // Asked for before each launch, by whichever thread.
-  Stream stream() const override {
-    Use();
-    return stream_;
-  }
+  Stream stream() override { return this; }
 
   absl::StatusOr<void*> Allocate(int64_t bytes) override {
     Use();
@@ -104,6 +112,47 @@ class Card final : public Gpu {
     Note(cudaMemsetAsync(device, 0, bytes, stream_));
   }
 
+  absl::StatusOr<void*> AllocatePinned(int64_t bytes) override {
+    Use();
+    void* memory = nullptr;
+    const cudaError_t error = cudaHostAlloc(&memory, bytes, cudaHostAllocDefault);
+    if (error == cudaSuccess) return memory;
+    cudaGetLastError();  // It is told here.
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no room for ", bytes, " bytes of pinned memory, ", TextOf(error)));
+  }
+  void FreePinned(void* memory) override { Note(cudaFreeHost(memory)); }
+  void CopyPinnedToDevice(const void* pinned, void* device, int64_t bytes) override {
+    Use();
+    Note(cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyDefault, stream_));
+  }
+
+  void BeginGraph() override {
+    Use();
+    Note(cudaGetLastError());
+    fault_before_graph_ = std::exchange(unnamed_fault_, absl::OkStatus());
+    Note(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed));
+  }
+  std::unique_ptr<Graph> EndGraph() override {
+    Use();
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    Note(cudaGetLastError());
+    Note(cudaStreamEndCapture(stream_, &graph));
+    if (unnamed_fault_.ok()) Note(cudaGraphInstantiate(&executable, graph, 0));
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    const absl::Status status = std::exchange(unnamed_fault_, fault_before_graph_);
+    cudaGetLastError();  // It is told here.
+    if (status.ok()) return std::make_unique<CardGraph>(executable);
+    LOG(WARNING) << "cuda:" << device_ << " keeps no graph, so kernels are launched one by one: "
+                 << status.message();
+    return nullptr;
+  }
+  void Run(const Graph& graph) override {
+    Use();
+    Note(cudaGraphLaunch(static_cast<const CardGraph&>(graph).get(), stream_));
+  }
+
   void Multiply(const Product& product) override {
     Use();
     Note(cublaslt_->Multiply(product, stream_));
@@ -134,6 +183,11 @@ class Card final : public Gpu {
   }
 
  private:
+  void Launch(const KernelLaunch& launch) override {
+    Use();
+    CardLauncher(stream_).Launch(launch);
+  }
+  // Whichever thread asks.
   void Use() const { cudaSetDevice(device_); }
 
   // The first fault of the operation that is being issued.
@@ -151,13 +205,14 @@ class Card final : public Gpu {
   std::unique_ptr<CublasLt> cublaslt_;
   const char* last_operation_ = "the start";
   absl::Status unnamed_fault_;
+  absl::Status fault_before_graph_;
   absl::Status fault_;
   bool dead_ = false;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Gpu>> OpenCard(int device, Memory memory) {
+absl::StatusOr<std::unique_ptr<GraphGpu>> OpenCard(int device, Memory memory) {
   DW_ASSIGN_OR_RETURN(const std::vector<CudaDevice> devices, FindCudaDevices());
   if (device < 0 || device >= static_cast<int>(devices.size())) {
     return absl::InvalidArgumentError(
@@ -214,9 +269,13 @@ absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(const CudaOptions& optio
     return absl::InvalidArgumentError(absl::StrCat("compute_type is ", NameOf(options.compute_type),
                                                    ", want F32, BF16 or F8_E4M3"));
   }
-  DW_ASSIGN_OR_RETURN(std::unique_ptr<cuda::Gpu> card,
+  DW_ASSIGN_OR_RETURN(std::unique_ptr<cuda::GraphGpu> card,
                       cuda::OpenCard(options.device, cuda::Memory::kCard));
-  return NewGpuBackend(std::move(card), options.compute_type, options.finished);
+  if (!options.graphs) {
+    return NewGpuBackend(std::move(card), options.compute_type, options.finished);
+  }
+  return NewGpuBackend(std::make_unique<cuda::GraphedGpu>(std::move(card), cuda::GraphOptions()),
+                       options.compute_type, options.finished);
 }
 
 }  // namespace deltaworks::trainer

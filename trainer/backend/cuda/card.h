@@ -18,7 +18,7 @@ enum class Memory {
 
 // InvalidArgument, Unavailable, FailedPrecondition as NewCudaBackend() has them;
 // ResourceExhausted if the card has no room for the workspace of products.
-absl::StatusOr<std::unique_ptr<Gpu>> OpenCard(int device, Memory memory);
+absl::StatusOr<std::unique_ptr<GraphGpu>> OpenCard(int device, Memory memory);
 
 }  // namespace deltaworks::trainer::cuda
 

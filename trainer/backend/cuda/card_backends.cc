@@ -4,6 +4,7 @@
 #include "glog/logging.h"
 #include "trainer/backend/cuda/card.h"
 #include "trainer/backend/cuda/gpu_backend.h"
+#include "trainer/backend/cuda/graphed_gpu.h"
 #include "trainer/backend/parity/backends.h"
 
 namespace deltaworks::trainer {
@@ -14,7 +15,9 @@ std::vector<TestedBackend> TestedBackends() {
     const auto make = [type](int) {
       auto card = cuda::OpenCard(/*device=*/0, cuda::Memory::kHost);
       CHECK(card.ok()) << card.status();
-      return NewGpuBackend(*std::move(card), type, /*finished=*/[](const char*) {});
+      return NewGpuBackend(
+          std::make_unique<cuda::GraphedGpu>(*std::move(card), cuda::GraphOptions()), type,
+          /*finished=*/[](const char*) {});
     };
     backends.push_back({.name = std::string(NameOf(type)) + "card",
                         .type = type == DType::kF32 ? DType::kF32 : DType::kBF16,

@@ -154,18 +154,18 @@ class LoadedCublasLt final : public CublasLt {
 
   int64_t version() const override { return static_cast<int64_t>(lt_.cublasLtGetVersion()); }
 
-  absl::Status Multiply(const Product& product, Stream stream) override {
+  absl::Status Multiply(const Product& product, cudaStream_t stream) override {
     DW_ASSIGN_OR_RETURN(const cublasLtMatmulDesc_t description, DescriptionOf(product));
     DW_ASSIGN_OR_RETURN(const Layouts layouts, LayoutsOf(product));
     DW_ASSIGN_OR_RETURN(const cublasLtMatmulAlgo_t algorithm,
                         AlgorithmOf(product, description, layouts));
     const float one = 1, beta = product.accumulate ? 1 : 0;
-    return Check(
-        lt_.cublasLtMatmul(handle_, description, &one, product.b.data, Layout(layouts.b),
-                           product.a.data, Layout(layouts.a), &beta, product.out.data,
-                           Layout(layouts.out), product.out.data, Layout(layouts.out), &algorithm,
-                           workspace_, kWorkspaceBytes, static_cast<cudaStream_t>(stream)),
-        TextOf(product));
+    const cublasStatus_t status = lt_.cublasLtMatmul(
+        handle_, description, &one, product.b.data, Layout(layouts.b), product.a.data,
+        Layout(layouts.a), &beta, product.out.data, Layout(layouts.out), product.out.data,
+        Layout(layouts.out), &algorithm, workspace_, kWorkspaceBytes, stream);
+    if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
+    return Check(status, TextOf(product));
   }
 
  private:

@@ -10,6 +10,8 @@
 #ifndef DELTAWORKS_TRAINER_BACKEND_CUDA_CUBLASLT_H_
 #define DELTAWORKS_TRAINER_BACKEND_CUDA_CUBLASLT_H_
 
+#include <cuda_runtime.h>
+
 #include <cstdint>
 #include <memory>
 
@@ -32,7 +34,7 @@ class CublasLt {
   // As the library numbers itself: 130100 is 13.1.0.
   virtual int64_t version() const = 0;
   // Internal if the library refuses, with the shape.
-  virtual absl::Status Multiply(const Product& product, Stream stream) = 0;
+  virtual absl::Status Multiply(const Product& product, cudaStream_t stream) = 0;
 };
 
 }  // namespace deltaworks::trainer::cuda

@@ -36,6 +36,8 @@ absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices();
 struct CudaOptions {
   DType compute_type = DType::kBF16;  // kF32, kBF16, or kF8E4M3: bf16 over a base in fp8.
   int device = 0;
+  // What repeats is issued as CUDA graphs (graphed_gpu.h). The same bytes. No card has run it yet.
+  bool graphs = false;
   // If set, each operation waits until the card has finished it and then calls this with its name:
   // for profiles, and to find a fault where it happens. Slow.
   std::function<void(const char* operation)> finished;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "trainer/backend/cuda/card_launcher.h"
 #include "trainer/backend/cuda/cuda_backend.h"
 #include "trainer/backend/cuda/kernels/kernels.h"
 #include "trainer/base/status_macros.h"
@@ -78,7 +79,8 @@ class CardCollective final : public CollectiveDevice {
 
   absl::Status Add(const float* from, float* to, int64_t count) override {
     DW_RETURN_IF_ERROR(MakeCurrent());
-    cuda::AddMatrix(stream_, from, count, 1, count, to, count);
+    cuda::CardLauncher launcher(stream_);
+    cuda::AddMatrix(&launcher, from, count, 1, count, to, count);
     return ErrorOf("AddMatrix", cudaGetLastError());
   }
 

@@ -1,7 +1,7 @@
 // Gpu: what CudaBackend asks of one card: memory, copies, products, and whether all went well.
 // Two of them: the card itself (card.cc: CUDA's runtime, and cuBLASLt loaded at run time), and
 // plain loops in host memory for tests (emulation/emulated_gpu.cc), beside which the kernels run
-// emulated.
+// emulated. graphed_gpu.h stands before either of them.
 //
 // Everything happens in call order on one stream. Thread-compatible.
 
@@ -9,6 +9,7 @@
 #define DELTAWORKS_TRAINER_BACKEND_CUDA_GPU_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -58,7 +59,7 @@ class Gpu {
 
   // What fixes the bits of products and kernels: "sm90/cublaslt-130100".
   virtual std::string numerics() const = 0;
-  virtual Stream stream() const = 0;
+  virtual Stream stream() = 0;
 
   // Zeroed. ResourceExhausted if the card has no room.
   virtual absl::StatusOr<void*> Allocate(int64_t bytes) = 0;
@@ -84,6 +85,30 @@ class Gpu {
   virtual void Wait() = 0;
   // Waits, and tells the first fault as Internal; after one, FailedPrecondition.
   virtual absl::Status Synchronize() = 0;
+};
+
+// Launches, products, copies and zeros that a GraphGpu has kept.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+};
+
+// A Gpu that can keep what it is asked for, to do it as often as wanted (CUDA graphs).
+class GraphGpu : public Gpu {
+ public:
+  // Memory of the host that the card reads by itself. ResourceExhausted.
+  virtual absl::StatusOr<void*> AllocatePinned(int64_t bytes) = 0;
+  virtual void FreePinned(void* memory) = 0;
+  // From such memory, which is read when the copy happens: it must not change before a Wait().
+  virtual void CopyPinnedToDevice(const void* pinned, void* device, int64_t bytes) = 0;
+
+  // From here to EndGraph() nothing happens: launches, products, copies from pinned memory and on
+  // the device, and zeros are kept. Nothing else may be asked for.
+  virtual void BeginGraph() = 0;
+  // nullptr, and a line in the log, if that went wrong; it leaves no fault behind.
+  virtual std::unique_ptr<Graph> EndGraph() = 0;
+  // Does all of it, in its order. `graph` lives until the next Wait() at least.
+  virtual void Run(const Graph& graph) = 0;
 };
 
 }  // namespace deltaworks::trainer::cuda

@@ -24,12 +24,13 @@ using cuda::Bf16;
 // Raised when a kernel's bytes change.
 constexpr int kKernelVersion = 1;
 
-void CheckTensor(const ConstTensorView& tensor, DType type, const std::vector<int64_t>& shape,
+void CheckTensor(const ConstTensorView& tensor, DType type, absl::Span<const int64_t> shape,
                  const char* name) {
   CHECK(tensor.dtype == type) << name << " is " << NameOf(tensor.dtype) << ", want "
                               << NameOf(type);
-  CHECK(tensor.shape == shape) << name << " is " << ShapeText(tensor.shape) << ", want "
-                               << ShapeText(shape);
+  CHECK(absl::MakeConstSpan(tensor.shape) == shape)
+      << name << " is " << ShapeText(tensor.shape) << ", want "
+      << ShapeText({shape.begin(), shape.end()});
 }
 
 // The Gpu is open until the backend and the last of its memory are gone.
@@ -409,9 +410,9 @@ class GpuBackend final : public Backend {
             .kv_heads = static_cast<int>(shape.kv_heads),
             .head_dim = static_cast<int>(shape.head_dim),
             .scale = shape.scale,
-            .causal = shape.causal,
             .spans = tables_.spans(),
-            .pages = tables_.pages()};
+            .pages = tables_.pages(),
+            .causal = shape.causal ? 1 : 0};
   }
 
   // Keys that were processed before may lie in pages.

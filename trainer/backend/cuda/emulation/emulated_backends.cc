@@ -1,8 +1,9 @@
-// TestedBackends() of CUDA's host code and kernels, emulated. A number of threads stands for an
-// order in which a block's threads run.
+// TestedBackends() of CUDA's host code and kernels, emulated, all of it in graphs. A number of
+// threads stands for an order in which a block's threads run.
 
 #include "trainer/backend/cuda/emulation/emulated_gpu.h"
 #include "trainer/backend/cuda/gpu_backend.h"
+#include "trainer/backend/cuda/graphed_gpu.h"
 #include "trainer/backend/parity/backends.h"
 
 namespace deltaworks::trainer {
@@ -13,8 +14,11 @@ std::vector<TestedBackend> TestedBackends() {
     const auto make = [type](int threads) {
       static constexpr cuda::ThreadOrder kOrders[] = {
           cuda::ThreadOrder::kForward, cuda::ThreadOrder::kBackward, cuda::ThreadOrder::kShuffled};
-      return NewGpuBackend(cuda::NewEmulatedGpu(kOrders[threads % 3]), type,
-                           /*finished=*/nullptr);
+      // Each operation is waited for, so that tests may look into its memory.
+      return NewGpuBackend(
+          std::make_unique<cuda::GraphedGpu>(cuda::NewEmulatedGpu(kOrders[threads % 3]),
+                                             cuda::GraphOptions{.pieces_first = 0}),
+          type, /*finished=*/[](const char*) {});
     };
     backends.push_back({.name = std::string(NameOf(type)) + "emulated",
                         .type = type == DType::kF32 ? DType::kF32 : DType::kBF16,

@@ -2,7 +2,9 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -37,18 +39,38 @@ std::vector<float> Widen(const Matrix& stored, bool transposed, DType type, int6
   return values;
 }
 
-class EmulatedGpu final : public Gpu {
+using Work = std::function<void()>;
+
+struct EmulatedGraph final : public Graph {
+  std::vector<Work> works;
+};
+
+// A launch that outlives its caller.
+Work Kept(const KernelLaunch& launch) {
+  std::vector<std::vector<char>> arguments;
+  for (int32_t i = 0; i < launch.argument_count; ++i) {
+    const char* const value = static_cast<const char*>(launch.arguments[i]);
+    arguments.emplace_back(value, value + launch.argument_bytes[i]);
+  }
+  std::vector<uint32_t> bytes(launch.argument_bytes, launch.argument_bytes + launch.argument_count);
+  return [launch = launch, arguments, bytes]() mutable {
+    std::vector<void*> places;
+    for (std::vector<char>& argument : arguments) places.push_back(argument.data());
+    launch.arguments = places.data();
+    launch.argument_bytes = bytes.data();
+    launch.run(launch);
+  };
+}
+
+class EmulatedGpu final : public GraphGpu, private Launcher {
  public:
   explicit EmulatedGpu(ThreadOrder order) : order_(order) {}
 
   std::string numerics() const override { return "emulated"; }
-  // Asked for at each launch.
-  Stream stream() const override {
-    SetThreadOrder(order_);
-    return nullptr;
-  }
+  Stream stream() override { return this; }
 
   absl::StatusOr<void*> Allocate(int64_t bytes) override {
+    CHECK(graph_ == nullptr);
     // Exactly so many bytes, so that ASan sees what is behind.
     void* memory = nullptr;
     if (posix_memalign(&memory, kAlignment, bytes) != 0) {
@@ -57,27 +79,83 @@ class EmulatedGpu final : public Gpu {
     std::memset(memory, 0, bytes);
     return memory;
   }
-  void Free(void* memory) override { std::free(memory); }
+  void Free(void* memory) override {
+    CHECK(graph_ == nullptr);
+    std::free(memory);
+  }
 
   void CopyToDevice(const void* host, void* device, int64_t bytes) override {
+    CHECK(graph_ == nullptr);
     std::memcpy(device, host, bytes);
   }
   void CopyRowsToDevice(const void* host, int64_t rows, int64_t row_bytes, void* device,
                         int64_t device_row_bytes) override {
+    CHECK(graph_ == nullptr);
     for (int64_t row = 0; row < rows; ++row) {
       std::memcpy(static_cast<char*>(device) + row * device_row_bytes,
                   static_cast<const char*>(host) + row * row_bytes, row_bytes);
     }
   }
   void CopyToHost(const void* device, void* host, int64_t bytes) override {
+    CHECK(graph_ == nullptr);
     std::memcpy(host, device, bytes);
   }
   void CopyOnDevice(const void* from, void* to, int64_t bytes) override {
-    std::memmove(to, from, bytes);
+    Do([=] { std::memmove(to, from, bytes); });
   }
-  void Zero(void* device, int64_t bytes) override { std::memset(device, 0, bytes); }
+  void Zero(void* device, int64_t bytes) override {
+    Do([=] { std::memset(device, 0, bytes); });
+  }
 
   void Multiply(const Product& product) override {
+    Do([=] { MultiplyNow(product); });
+  }
+
+  absl::StatusOr<void*> AllocatePinned(int64_t bytes) override { return Allocate(bytes); }
+  void FreePinned(void* memory) override { Free(memory); }
+  void CopyPinnedToDevice(const void* pinned, void* device, int64_t bytes) override {
+    Do([=] { std::memcpy(device, pinned, bytes); });
+  }
+
+  void BeginGraph() override {
+    CHECK(graph_ == nullptr);
+    graph_ = std::make_unique<EmulatedGraph>();
+  }
+  std::unique_ptr<Graph> EndGraph() override { return std::move(graph_); }
+  void Run(const Graph& graph) override {
+    for (const Work& work : static_cast<const EmulatedGraph&>(graph).works) work();
+  }
+
+  void Issued(const char* operation) override {
+    const std::string error = TakeLaunchError();
+    if (!error.empty() && fault_.ok()) {
+      fault_ = absl::InternalError(absl::StrCat(operation, ": ", error));
+    }
+  }
+  void Wait() override { CHECK(graph_ == nullptr); }
+  absl::Status Synchronize() override {
+    CHECK(graph_ == nullptr);
+    if (dead_) return absl::FailedPreconditionError("the device had a fault before");
+    dead_ = !fault_.ok();
+    return fault_;
+  }
+
+ private:
+  void Launch(const KernelLaunch& launch) override {
+    const auto run = [this](const Work& work) {
+      SetThreadOrder(order_);
+      work();
+    };
+    if (graph_ == nullptr) return run([&] { launch.run(launch); });
+    graph_->works.push_back([run, work = Kept(launch)] { run(work); });
+  }
+  // Now, or as part of the graph.
+  void Do(Work work) {
+    if (graph_ == nullptr) return work();
+    graph_->works.push_back(std::move(work));
+  }
+
+  static void MultiplyNow(const Product& product) {
     const DefaultFloatMode float_mode;
     CheckOperand(product.a, product.input, "a");
     CheckOperand(product.b, product.input, "b");
@@ -109,20 +187,6 @@ class EmulatedGpu final : public Gpu {
     }
   }
 
-  void Issued(const char* operation) override {
-    const std::string error = TakeLaunchError();
-    if (!error.empty() && fault_.ok()) {
-      fault_ = absl::InternalError(absl::StrCat(operation, ": ", error));
-    }
-  }
-  void Wait() override {}
-  absl::Status Synchronize() override {
-    if (dead_) return absl::FailedPreconditionError("the device had a fault before");
-    dead_ = !fault_.ok();
-    return fault_;
-  }
-
- private:
   static void Store(const Product& product, int64_t row, const std::vector<float>& sums) {
     const int64_t begin = row * product.out.stride;
     for (int64_t column = 0; column < product.columns; ++column) {
@@ -138,13 +202,14 @@ class EmulatedGpu final : public Gpu {
   }
 
   const ThreadOrder order_;
+  std::unique_ptr<EmulatedGraph> graph_;  // That is being made.
   absl::Status fault_;
   bool dead_ = false;
 };
 
 }  // namespace
 
-std::unique_ptr<Gpu> NewEmulatedGpu(ThreadOrder order) {
+std::unique_ptr<GraphGpu> NewEmulatedGpu(ThreadOrder order) {
   return std::make_unique<EmulatedGpu>(order);
 }
 

@@ -12,7 +12,7 @@
 namespace deltaworks::trainer::cuda {
 
 // Kernels run their threads, and blocks, in this order.
-std::unique_ptr<Gpu> NewEmulatedGpu(ThreadOrder order);
+std::unique_ptr<GraphGpu> NewEmulatedGpu(ThreadOrder order);
 
 }  // namespace deltaworks::trainer::cuda
 

@@ -30,8 +30,10 @@
 #include <cstdint>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
+#include "trainer/backend/cuda/kernels/types.h"
 
 #define __global__
 #define __device__
@@ -99,8 +101,6 @@ DW_MIN_MAX_(unsigned long long)
 
 namespace deltaworks::trainer::cuda {
 
-using Stream = void*;
-
 // While it lives, floats round to nearest and denormals are kept, as on a card, whatever the
 // calling OS thread has chosen for itself. Every launch has one.
 class DefaultFloatMode {
@@ -145,12 +145,18 @@ struct LaunchShape {
 // Calls `thread` once for each thread of the grid, or leaves a launch error.
 void RunGrid(const LaunchShape& shape, absl::FunctionRef<void()> thread);
 
-// `arguments` are converted to the kernel's parameters once, then copied for each thread.
+// KernelLaunch::run of a kernel with such parameters, which are copied for each thread. Blocks
+// until the grid has run.
 template <typename... Parameters>
-void Launch(Stream, const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
-            size_t shared_bytes, std::type_identity_t<Parameters>... arguments) {
-  RunGrid({name, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes},
-          [&] { kernel(arguments...); });
+void Run(const KernelLaunch& launch) {
+  const auto kernel = reinterpret_cast<void (*)(Parameters...)>(const_cast<void*>(launch.kernel));
+  const auto call = [&]<size_t... kIndex>(std::index_sequence<kIndex...>) {
+    kernel(*static_cast<const Parameters*>(launch.arguments[kIndex])...);
+  };
+  const auto& [gx, gy, gz] = launch.grid;
+  const auto& [bx, by, bz] = launch.block;
+  RunGrid({launch.name, launch.kernel, dim3(gx, gy, gz), dim3(bx, by, bz), launch.shared_bytes},
+          [&] { call(std::index_sequence_for<Parameters...>()); });
 }
 
 void AllowSharedOf(const void* kernel, int bytes);
@@ -178,11 +184,6 @@ T ShuffleAny(ShuffleFrom from, unsigned mask, T value, int64_t argument) {
 void WaitForCopies(int groups);
 
 }  // namespace emulation
-
-// Blocks until the grid has run. `kernel` may be a template-id in parentheses.
-#define DW_LAUNCH(stream, kernel, grid, block, shared_bytes, ...)                              \
-  ::deltaworks::trainer::cuda::emulation::Launch((stream), #kernel, (kernel), (grid), (block), \
-                                                 (shared_bytes)__VA_OPT__(, ) __VA_ARGS__)
 
 template <typename Kernel>
 void AllowShared(Kernel* kernel, int bytes) {

@@ -959,12 +959,12 @@ struct Adapters {
   AdapterTable Upload() {
     flags.assign(slices.size(), 0);
     return {.segments = segments.data(),
-            .segment_count = static_cast<int32_t>(segments.size()),
             .slices = slices.data(),
-            .slice_count = static_cast<int32_t>(slices.size()),
             .group_columns = group_columns.data(),
-            .group_width = static_cast<int32_t>(group_columns.size()),
-            .flags = flags.data()};
+            .flags = flags.data(),
+            .segment_count = static_cast<int32_t>(segments.size()),
+            .slice_count = static_cast<int32_t>(slices.size()),
+            .group_width = static_cast<int32_t>(group_columns.size())};
   }
   // All slices' columns, or those of one linear.
   const std::vector<Column>& ColumnsOf(int linear) const {
@@ -1413,8 +1413,8 @@ struct AttentionCase {
                  .kv_heads = shape.kv_heads,
                  .head_dim = shape.head_dim,
                  .scale = shape.scale,
-                 .causal = shape.causal,
-                 .spans = spans.data()};
+                 .spans = spans.data(),
+                 .causal = shape.causal};
     for (Matrix<T>* matrix : {&q, &k, &v, &dout}) matrix->FillRandom(random);
     group = shape.query_heads / shape.kv_heads;
   }

@@ -59,12 +59,13 @@ struct Column {
 // Some segments of a batch, ascending, and everything about their adapters; all on the device.
 struct AdapterTable {
   const SegmentRows* segments = nullptr;
-  int32_t segment_count = 0;
   const Slice* slices = nullptr;
-  int32_t slice_count = 0;
   const Column* group_columns = nullptr;  // [group_width].
-  int32_t group_width = 0;
   int32_t* flags = nullptr;  // One a slice, 0 at first: 1 if its A or B is not finite.
+  int32_t segment_count = 0;
+  int32_t slice_count = 0;
+  int32_t group_width = 0;
+  int32_t unused = 0;
 };
 
 // Rows [row_begin, row_begin + rows) of the batch; matrices begin at row_begin.

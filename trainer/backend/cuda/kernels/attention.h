@@ -34,11 +34,15 @@ struct AttentionArguments {
   int kv_heads = 0;  // Divides query_heads.
   int head_dim = 0;  // 1..256.
   float scale = 0;   // Above 0.
-  bool causal = true;
   // On the device.
   const Span* spans = nullptr;
   const int32_t* pages = nullptr;  // Of all spans that have any; kKeyTile rows each.
+  int64_t causal = 1;              // 0 or 1; so wide that no bytes are left over.
 };
+template <>
+inline constexpr bool kEqualInBytes<AttentionArguments> = sizeof(AttentionArguments) ==
+                                                          4 * sizeof(int) + 2 * sizeof(void*) +
+                                                              sizeof(int64_t);
 
 // Lists of pieces are made by attention_plan.h and copied to the device; `count` of 0 does nothing.
 

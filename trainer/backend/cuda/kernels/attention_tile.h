@@ -73,7 +73,7 @@ struct Places {
         key_begin(span.key_begin),
         queries(span.query_end - span.query_begin),
         keys(span.key_end - span.key_begin),
-        causal(arguments.causal),
+        causal(arguments.causal != 0),
         pages(span.page_begin < 0 ? nullptr : arguments.pages + span.page_begin) {}
 };
 

@@ -13,7 +13,9 @@
 #ifndef DELTAWORKS_TRAINER_BACKEND_CUDA_KERNELS_DEVICE_CODE_H_
 #define DELTAWORKS_TRAINER_BACKEND_CUDA_KERNELS_DEVICE_CODE_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "trainer/backend/cuda/kernels/types.h"
 
@@ -29,11 +31,6 @@ constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 #ifndef DW_EMULATED_CUDA
-
-// kernel<<<grid, block, shared_bytes, stream>>>(...). More than 48 KiB of shared memory is asked
-// for by AllowShared first. A failure shows in cudaGetLastError().
-#define DW_LAUNCH(stream, kernel, grid, block, shared_bytes, ...) \
-  (kernel)<<<(grid), (block), (shared_bytes), static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__)
 
 // The block's dynamic shared memory, 128 bytes aligned.
 template <typename T>
@@ -124,6 +121,46 @@ __device__ __forceinline__ void WaitForCopies() {
 }
 
 #endif  // DW_EMULATED_CUDA
+
+// Of an emulated kernel; on a card none is needed.
+template <typename... Parameters>
+constexpr auto RunnerOf() {
+#ifdef DW_EMULATED_CUDA
+  return &emulation::Run<Parameters...>;
+#else
+  return nullptr;
+#endif
+}
+
+// `arguments` are converted to the kernel's parameters.
+template <typename... Parameters>
+void LaunchKernel(Stream stream, const char* name, void (*kernel)(Parameters...), dim3 grid,
+                  dim3 block, size_t shared_bytes, std::type_identity_t<Parameters>... arguments) {
+  static_assert((kEqualInBytes<Parameters> && ...), "a parameter with bytes that are not its own");
+  static_assert(((alignof(Parameters) <= 8) && ...));
+  void* const places[] = {&arguments..., nullptr};
+  const uint32_t bytes[] = {sizeof(Parameters)..., 0};
+  const KernelLaunch launch = {.name = name,
+                               .kernel = reinterpret_cast<const void*>(kernel),
+                               .grid = {grid.x, grid.y, grid.z},
+                               .block = {block.x, block.y, block.z},
+                               .shared_bytes = static_cast<uint32_t>(shared_bytes),
+                               .run = RunnerOf<Parameters...>(),
+                               .argument_count = sizeof...(Parameters),
+                               .arguments = places,
+                               .argument_bytes = bytes};
+  if (stream == nullptr) {
+    launch.run(launch);
+  } else {
+    stream->Launch(launch);
+  }
+}
+
+// kernel<<<grid, block, shared_bytes>>>(...) on a Stream; `kernel` may be a template-id in
+// parentheses. More than 48 KiB of shared memory is asked for by AllowShared first.
+#define DW_LAUNCH(stream, kernel, grid, block, shared_bytes, ...)                         \
+  ::deltaworks::trainer::cuda::LaunchKernel((stream), #kernel, (kernel), (grid), (block), \
+                                            (shared_bytes)__VA_OPT__(, ) __VA_ARGS__)
 
 __device__ __forceinline__ float ToFloat(float x) { return x; }
 __device__ __forceinline__ float ToFloat(Bf16 x) {

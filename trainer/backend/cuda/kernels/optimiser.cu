@@ -2,6 +2,10 @@
 #include "trainer/backend/cuda/kernels/octets.h"
 
 namespace deltaworks::trainer::cuda {
+
+template <>
+inline constexpr bool kEqualInBytes<AdamWScalars> = sizeof(AdamWScalars) == 9 * sizeof(float);
+
 namespace {
 
 // Elements of one partial sum of squares, and the threads that make it.
