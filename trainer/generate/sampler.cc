@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -11,14 +12,66 @@
 namespace deltaworks::trainer {
 namespace {
 
+// The first of the largest numbers, of which NaN is none; 0 if there is no number.
 int32_t Largest(absl::Span<const float> logits) {
-  int32_t best = 0;
-  for (size_t i = 1; i < logits.size(); ++i) {
-    const bool first_number = std::isnan(logits[best]) && !std::isnan(logits[i]);
-    if (logits[i] > logits[best] || first_number) best = static_cast<int32_t>(i);
+  // Side by side, since each comparison waits for the one before.
+  constexpr size_t kLanes = 8;
+  float largest[kLanes];
+  std::fill_n(largest, kLanes, -std::numeric_limits<float>::infinity());
+  const size_t whole = logits.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      const float x = logits[i + lane];
+      largest[lane] = x > largest[lane] ? x : largest[lane];
+    }
   }
-  return best;
+  float best = *std::max_element(largest, largest + kLanes);
+  for (const float x : logits.subspan(whole)) best = x > best ? x : best;
+  const auto found = std::find(logits.begin(), logits.end(), best);
+  return found == logits.end() ? 0 : static_cast<int32_t>(found - logits.begin());
 }
+
+// The likeliest first; equal logits in order of their ids, so that the order is total.
+struct Candidate {
+  float logit;
+  int32_t id;
+
+  bool operator<(const Candidate& other) const {
+    return logit != other.logit ? logit > other.logit : id < other.id;
+  }
+};
+
+// Candidates in order, sorted no further than somebody looks: most often a few of a vocabulary.
+class Ranking {
+ public:
+  Ranking(absl::Span<const float> logits, int64_t top_k) {
+    for (size_t i = 0; i < logits.size(); ++i) {
+      if (!std::isnan(logits[i])) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
+    }
+    if (top_k == 0 || top_k >= std::ssize(candidates_)) return;
+    SortUpTo(top_k);
+    candidates_.resize(top_k);
+  }
+
+  // Those that were sorted first, the others by their ids.
+  const std::vector<Candidate>& all() const { return candidates_; }
+  const Candidate& At(size_t i) {
+    if (i >= sorted_) SortUpTo(std::min(candidates_.size(), std::max<size_t>(64, 4 * i)));
+    return candidates_[i];
+  }
+
+ private:
+  void SortUpTo(size_t count) {
+    const auto begin = candidates_.begin() + static_cast<int64_t>(sorted_);
+    const auto end = candidates_.begin() + static_cast<int64_t>(count);
+    if (end != candidates_.end()) std::nth_element(begin, end, candidates_.end());
+    std::sort(begin, end);
+    sorted_ = count;
+  }
+
+  std::vector<Candidate> candidates_;
+  size_t sorted_ = 0;
+};
 
 // Uniform in [0, 1).
 double Uniform(uint64_t seed, int64_t number) {
@@ -47,33 +100,27 @@ absl::Status CheckSamplingConfig(const SamplingConfig& config) {
 int32_t SampleToken(absl::Span<const float> logits, const SamplingConfig& config, int64_t number) {
   const int32_t best = Largest(logits);
   if (config.temperature == 0 || !std::isfinite(logits[best])) return best;
-  std::vector<int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::erase_if(order, [&](int32_t id) { return std::isnan(logits[id]); });
-  // Equal logits in order of their ids, so that the order is total.
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  });
-  if (config.top_k > 0 && config.top_k < static_cast<int64_t>(order.size())) {
-    order.resize(config.top_k);
-  }
-  std::vector<double> weights;
-  double total = 0;
-  for (const int32_t id : order) {
-    weights.push_back(std::exp((double{logits[id]} - logits[best]) / config.temperature));
-    total += weights.back();
-  }
+  Ranking ranking(logits, config.top_k);
+  const auto weight = [&](const Candidate& candidate) {
+    return std::exp((double{candidate.logit} - logits[best]) / config.temperature);
+  };
   double kept = 0;
-  size_t count = 0;
-  while (count < weights.size() && (count == 0 || kept < config.top_p * total)) {
-    kept += weights[count++];
+  for (const Candidate& candidate : ranking.all()) kept += weight(candidate);
+  size_t count = ranking.all().size();
+  if (config.top_p < 1) {
+    const double wanted = config.top_p * std::exchange(kept, 0);
+    size_t likeliest = 0;
+    while (likeliest < count && (likeliest == 0 || kept < wanted)) {
+      kept += weight(ranking.At(likeliest++));
+    }
+    count = likeliest;
   }
   double target = Uniform(config.seed, number) * kept;
   for (size_t i = 0; i + 1 < count; ++i) {
-    target -= weights[i];
-    if (target < 0) return order[i];
+    target -= weight(ranking.At(i));
+    if (target < 0) return ranking.At(i).id;
   }
-  return order[count - 1];
+  return ranking.At(count - 1).id;
 }
 
 }  // namespace deltaworks::trainer

@@ -1,11 +1,14 @@
 #include "trainer/generate/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
+#include "trainer/backend/philox.h"
 
 namespace deltaworks::trainer {
 namespace {
@@ -44,6 +47,55 @@ TEST(SamplerTest, TopKAndTopPKeepTheLikeliest) {
   EXPECT_GT(top_p[1], 0);
   const std::vector<int> first = Counts({.temperature = 1, .top_p = 1e-9, .seed = 3}, 100);
   EXPECT_EQ(first[2], 100);
+}
+
+// What SampleToken does, with all tokens sorted.
+int32_t SampleSorted(const std::vector<float>& logits, const SamplingConfig& config,
+                     double uniform) {
+  std::vector<int32_t> order;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!std::isnan(logits[i])) order.push_back(static_cast<int32_t>(i));
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  if (config.top_k > 0 && config.top_k < std::ssize(order)) order.resize(config.top_k);
+  double total = 0, kept = 0;
+  const auto weight = [&](int32_t id) {
+    return std::exp((double{logits[id]} - logits[order[0]]) / config.temperature);
+  };
+  for (const int32_t id : order) total += weight(id);
+  size_t count = 0;
+  while (count < order.size() && (count == 0 || kept < config.top_p * total)) {
+    kept += weight(order[count++]);
+  }
+  double sum = 0;
+  for (size_t i = 0; i + 1 < count; ++i) {
+    sum += weight(order[i]);
+    if (sum > uniform * kept) return order[i];
+  }
+  return order[count - 1];
+}
+
+TEST(SamplerTest, OfAWholeVocabularyItTakesWhatAFullSortWould) {
+  std::mt19937 random(1);
+  for (const float deviation : {0.0f, 0.5f, 3.0f}) {
+    std::normal_distribution<float> normal(0, deviation == 0 ? 1 : deviation);
+    std::vector<float> logits(3000);
+    for (float& logit : logits) logit = deviation == 0 ? 1 : normal(random);
+    logits[17] = logits[1234] = std::numeric_limits<float>::quiet_NaN();
+    for (const double top_p : {1e-9, 0.3, 0.999, 1.0}) {
+      for (const int64_t top_k : {0, 1, 65, 2999, 5000}) {
+        const SamplingConfig config{.temperature = 1, .top_p = top_p, .top_k = top_k, .seed = 5};
+        for (int64_t number = 0; number < 20; ++number) {
+          const PhiloxWords words =
+              Philox4x32(config.seed, {static_cast<uint32_t>(number), kSamplingSite, 0, 0});
+          const double uniform = ((uint64_t{words[0]} << 21) ^ (words[1] >> 11)) * 0x1p-53;
+          EXPECT_EQ(SampleToken(logits, config, number), SampleSorted(logits, config, uniform))
+              << deviation << " " << top_p << " " << top_k << " " << number;
+        }
+      }
+    }
+  }
 }
 
 TEST(SamplerTest, SeedAndNumberDecide) {

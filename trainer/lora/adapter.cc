@@ -63,9 +63,11 @@ Adapter::Adapter(Backend& backend, std::vector<LoraTarget> targets, bool trainab
       trainable_(trainable),
       tensors_(AdapterTensors(targets_)),
       elements_(TrainableParameters(targets_)) {
+  for (const LoraTarget& target : targets_) slots_ = std::max(slots_, target.module.slot + 1);
   for (size_t i = 0; i < targets_.size(); ++i) {
-    const LinearModule& module = targets_[i].module;
-    target_of_slot_[{module.layer, module.slot}] = static_cast<int64_t>(i);
+    const size_t place = PlaceOf(targets_[i].module.layer, targets_[i].module.slot);
+    target_of_place_.resize(std::max(target_of_place_.size(), place + 1), -1);
+    target_of_place_[place] = static_cast<int64_t>(i);
   }
 }
 
@@ -146,8 +148,10 @@ void Adapter::RoundParameters() {
 }
 
 const LoraPair* Adapter::pair(int64_t layer, int64_t slot) const {
-  const auto found = target_of_slot_.find({layer, slot});
-  return found == target_of_slot_.end() ? nullptr : &pairs_[found->second];
+  const size_t place = PlaceOf(layer, slot);
+  if (slot >= slots_ || place >= target_of_place_.size()) return nullptr;
+  const int64_t target = target_of_place_[place];
+  return target < 0 ? nullptr : &pairs_[target];
 }
 
 int64_t Adapter::lowest_layer() const {

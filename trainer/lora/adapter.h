@@ -13,13 +13,12 @@
 #ifndef DELTAWORKS_TRAINER_LORA_ADAPTER_H_
 #define DELTAWORKS_TRAINER_LORA_ADAPTER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "trainer/backend/backend.h"
@@ -96,7 +95,12 @@ class Adapter {
   std::unique_ptr<DeviceBuffer> wide_;     // One array, or four if trainable.
   std::unique_ptr<DeviceBuffer> rounded_;  // Null where compute and wide type are one.
   std::vector<LoraPair> pairs_;            // By target.
-  absl::flat_hash_map<std::pair<int64_t, int64_t>, int64_t> target_of_slot_;
+  // Asked for each linear of each pass, so by place: layer by layer its slots.
+  size_t PlaceOf(int64_t layer, int64_t slot) const {
+    return static_cast<size_t>(layer * slots_ + slot);
+  }
+  int64_t slots_ = 0;                     // Of a layer, up to the last that is adapted.
+  std::vector<int64_t> target_of_place_;  // -1: not adapted.
 };
 
 }  // namespace deltaworks::trainer
