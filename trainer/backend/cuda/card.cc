@@ -144,8 +144,8 @@ class Card final : public GraphGpu, private Launcher {
     const absl::Status status = std::exchange(unnamed_fault_, fault_before_graph_);
     cudaGetLastError();  // It is told here.
     if (status.ok()) return std::make_unique<CardGraph>(executable);
-    LOG(WARNING) << "cuda:" << device_ << " keeps no graph, so kernels are launched one by one: "
-                 << status.message();
+    LOG(WARNING) << "cuda:" << device_
+                 << " keeps no graph, so kernels are launched one by one: " << status.message();
     return nullptr;
   }
   void Run(const Graph& graph) override {

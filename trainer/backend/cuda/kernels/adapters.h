@@ -61,7 +61,7 @@ struct AdapterTable {
   const SegmentRows* segments = nullptr;
   const Slice* slices = nullptr;
   const Column* group_columns = nullptr;  // [group_width].
-  int32_t* flags = nullptr;  // One a slice, 0 at first: 1 if its A or B is not finite.
+  int32_t* flags = nullptr;               // One a slice, 0 at first: 1 if its A or B is not finite.
   int32_t segment_count = 0;
   int32_t slice_count = 0;
   int32_t group_width = 0;
