@@ -230,6 +230,10 @@ void CountingBackend::Logits(const FrozenLinear& output, ConstTensorView x, Tens
         WeightBytes(output) + Bytes({x, logits}));
 }
 
+void CountingBackend::ArgMax(ConstTensorView x, TensorView places) {
+  Count("ArgMax", 0, Bytes({x, places}));
+}
+
 double CountingBackend::SumOfSquares(ConstTensorView x) {
   Count("SumOfSquares", 0, Bytes({x}));
   return 0;

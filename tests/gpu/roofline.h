@@ -93,6 +93,7 @@ class CountingBackend final : public ForwardingBackend {
   void Logits(const FrozenLinear& output, ConstTensorView x, TensorView logits,
               ProductPath path) override;
   // Zero.
+  void ArgMax(ConstTensorView x, TensorView places) override;
   double SumOfSquares(ConstTensorView x) override;
   void AdamW(const AdamWSettings& settings, ConstTensorView gradient, TensorView parameter,
              TensorView m, TensorView v) override;

@@ -289,6 +289,10 @@ class Backend {
   virtual void Logits(const FrozenLinear& output, ConstTensorView x, TensorView logits,
                       ProductPath path) = 0;
 
+  // places[i] = where the first of the largest numbers of x[i] is; NaN is none, and 0 the place if
+  // there is no number.   x [L,V] wide, places [L] i32.
+  virtual void ArgMax(ConstTensorView x, TensorView places) = 0;
+
   // Sum of the squares of all elements, in f64, in their order.   x wide, any shape.
   virtual double SumOfSquares(ConstTensorView x) = 0;
 

@@ -101,8 +101,9 @@ void Generator::Append(Stream& stream, int64_t rows_max, PackedBatch* batch) {
   batch->segments.push_back({begin, batch->rows(), stream.request.adapter, DropoutKey()});
 }
 
-GeneratedToken Generator::Take(Stream& stream, absl::Span<const float> logits) {
-  const int32_t token = SampleToken(logits, stream.request.sampling, stream.generated);
+GeneratedToken Generator::Take(Stream& stream, int32_t likeliest, absl::Span<const float> logits) {
+  const int32_t token =
+      logits.empty() ? likeliest : SampleToken(logits, stream.request.sampling, stream.generated);
   const std::vector<int32_t>& stop = stream.request.stop_tokens;
   if (std::find(stop.begin(), stop.end(), token) != stop.end()) {
     return {stream.number, -1, GeneratedToken::Finish::kStop};
@@ -116,8 +117,8 @@ GeneratedToken Generator::Take(Stream& stream, absl::Span<const float> logits) {
 absl::StatusOr<std::vector<GeneratedToken>> Generator::Step() {
   const bool reading = HasStreams(true) && !(read_last_ && HasStreams(false));
   PackedBatch batch;
-  std::vector<int32_t> rows;   // Whose logits give a token: not those of a prompt's earlier pieces.
-  std::vector<size_t> taking;  // The places of these.
+  // Places and rows whose logits give a token: not those of a prompt's earlier pieces.
+  std::vector<std::pair<size_t, int32_t>> taking;
   int64_t left = options_.prompt_rows_max;
   for (size_t place = 0; place < places_.size() && left > 0; ++place) {
     Stream* stream = places_[place].get();
@@ -126,19 +127,26 @@ absl::StatusOr<std::vector<GeneratedToken>> Generator::Step() {
     Append(*stream, left, &batch);
     if (reading) left -= batch.rows() - rows_before;
     if (stream->prompt_left() > 0) continue;
-    rows.push_back(static_cast<int32_t>(batch.rows() - 1));
-    taking.push_back(place);
+    taking.emplace_back(place, static_cast<int32_t>(batch.rows() - 1));
   }
   std::vector<GeneratedToken> tokens;
   if (batch.rows() == 0) return tokens;
   read_last_ = reading;
   const ProductPath path = reading ? ProductPath::kBatch : ProductPath::kDecode;
-  DW_ASSIGN_OR_RETURN(const std::vector<float> logits,
-                      model_.Logits(batch, rows, workspace_, path, &pool_.cache()));
+  // Only those that sample need their logits here.
+  const auto others = std::stable_partition(taking.begin(), taking.end(),
+                                            [&](const auto& each) { return Samples(each.first); });
+  const auto sampled = static_cast<size_t>(others - taking.begin());
+  std::vector<int32_t> rows;
+  for (const auto& [place, row] : taking) rows.push_back(row);
+  DW_ASSIGN_OR_RETURN(const NextTokens next, model_.Next(batch, rows, static_cast<int64_t>(sampled),
+                                                         workspace_, path, &pool_.cache()));
   const size_t vocab = model_.config().vocab_size;
   for (size_t i = 0; i < taking.size(); ++i) {
-    std::unique_ptr<Stream>& stream = places_[taking[i]];
-    tokens.push_back(Take(*stream, absl::MakeConstSpan(logits).subspan(i * vocab, vocab)));
+    std::unique_ptr<Stream>& stream = places_[taking[i].first];
+    absl::Span<const float> logits;
+    if (i < sampled) logits = absl::MakeConstSpan(next.logits).subspan(i * vocab, vocab);
+    tokens.push_back(Take(*stream, next.likeliest[i], logits));
     if (tokens.back().finish != GeneratedToken::Finish::kNot) Drop(stream);
   }
   std::sort(tokens.begin(), tokens.end(),

@@ -96,8 +96,10 @@ class Generator {
   bool HasStreams(bool reading) const;
   // Appends up to `rows_max` tokens of the stream.
   void Append(Stream& stream, int64_t rows_max, PackedBatch* batch);
-  GeneratedToken Take(Stream& stream, absl::Span<const float> logits);
+  // `logits` is empty if the stream takes the likeliest.
+  GeneratedToken Take(Stream& stream, int32_t likeliest, absl::Span<const float> logits);
   void Drop(std::unique_ptr<Stream>& stream);
+  bool Samples(size_t place) const { return places_[place]->request.sampling.temperature > 0; }
 
   const Llama& model_;
   const GeneratorOptions options_;

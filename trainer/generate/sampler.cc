@@ -2,34 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "trainer/backend/arg_max.h"
 #include "trainer/backend/philox.h"
 
 namespace deltaworks::trainer {
 namespace {
-
-// The first of the largest numbers, of which NaN is none; 0 if there is no number.
-int32_t Largest(absl::Span<const float> logits) {
-  // Side by side, since each comparison waits for the one before.
-  constexpr size_t kLanes = 8;
-  float largest[kLanes];
-  std::fill_n(largest, kLanes, -std::numeric_limits<float>::infinity());
-  const size_t whole = logits.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      const float x = logits[i + lane];
-      largest[lane] = x > largest[lane] ? x : largest[lane];
-    }
-  }
-  float best = *std::max_element(largest, largest + kLanes);
-  for (const float x : logits.subspan(whole)) best = x > best ? x : best;
-  const auto found = std::find(logits.begin(), logits.end(), best);
-  return found == logits.end() ? 0 : static_cast<int32_t>(found - logits.begin());
-}
 
 // The likeliest first; equal logits in order of their ids, so that the order is total.
 struct Candidate {
@@ -98,7 +79,7 @@ absl::Status CheckSamplingConfig(const SamplingConfig& config) {
 }
 
 int32_t SampleToken(absl::Span<const float> logits, const SamplingConfig& config, int64_t number) {
-  const int32_t best = Largest(logits);
+  const int32_t best = ArgMax(logits);
   if (config.temperature == 0 || !std::isfinite(logits[best])) return best;
   Ranking ranking(logits, config.top_k);
   const auto weight = [&](const Candidate& candidate) {

@@ -477,31 +477,52 @@ absl::StatusOr<std::vector<double>> Llama::LossesAndGradients(const PackedBatch&
   return pass.ReadLosses();
 }
 
-absl::StatusOr<std::vector<float>> Llama::Logits(const PackedBatch& batch,
-                                                 absl::Span<const int32_t> rows,
-                                                 Workspace& workspace, ProductPath path,
-                                                 KvCache* cache) const {
+absl::Status Llama::IssueLogits(const PackedBatch& batch, absl::Span<const int32_t> rows,
+                                Workspace& workspace, ProductPath path, KvCache* cache) const {
   const int64_t count = static_cast<int64_t>(rows.size());
   LlamaPass pass(*this, batch, workspace);
   DW_RETURN_IF_ERROR(pass.Reserve(count, /*training=*/false, /*logits=*/count));
   pass.Forward(path, cache, /*training=*/false);
-  std::vector<float> values;
-  if (count == 0) {
-    DW_RETURN_IF_ERROR(backend_.Synchronize());
+  if (count == 0) return absl::OkStatus();
+  pass.NormAndGather(rows);
+  backend_.Logits(output(), Rows(workspace.labelled, count), Rows(workspace.logits, count), path);
+  return absl::OkStatus();
+}
+
+std::vector<float> Llama::ReadLogits(const Workspace& workspace, int64_t rows) const {
+  if (rows == 0) return {};
+  const TensorView logits = Rows(workspace.logits, rows);
+  if (logits.dtype == DType::kF32) {
+    std::vector<float> values(logits.elements());
+    backend_.CopyToHost(logits, values.data());
     return values;
   }
-  const TensorView logits = Rows(workspace.logits, count);
-  pass.NormAndGather(rows);
-  backend_.Logits(output(), Rows(workspace.labelled, count), logits, path);
+  const std::vector<double> wide = ReadWide(backend_, logits);
+  return {wide.begin(), wide.end()};
+}
+
+absl::StatusOr<std::vector<float>> Llama::Logits(const PackedBatch& batch,
+                                                 absl::Span<const int32_t> rows,
+                                                 Workspace& workspace, ProductPath path,
+                                                 KvCache* cache) const {
+  DW_RETURN_IF_ERROR(IssueLogits(batch, rows, workspace, path, cache));
   DW_RETURN_IF_ERROR(backend_.Synchronize());
-  if (logits.dtype == DType::kF32) {
-    values.resize(logits.elements());
-    backend_.CopyToHost(logits, values.data());
-  } else {
-    const std::vector<double> wide = ReadWide(backend_, logits);
-    values.assign(wide.begin(), wide.end());
-  }
-  return values;
+  return ReadLogits(workspace, static_cast<int64_t>(rows.size()));
+}
+
+absl::StatusOr<NextTokens> Llama::Next(const PackedBatch& batch, absl::Span<const int32_t> rows,
+                                       int64_t sampled, Workspace& workspace, ProductPath path,
+                                       KvCache* cache) const {
+  const int64_t count = static_cast<int64_t>(rows.size());
+  CHECK(sampled >= 0 && sampled <= count) << sampled << " of " << count;
+  DW_RETURN_IF_ERROR(IssueLogits(batch, rows, workspace, path, cache));
+  if (count > 0) backend_.ArgMax(Rows(workspace.logits, count), Rows(workspace.likeliest, count));
+  DW_RETURN_IF_ERROR(backend_.Synchronize());
+  NextTokens next;
+  next.likeliest.resize(count);
+  if (count > 0) backend_.CopyToHost(Rows(workspace.likeliest, count), next.likeliest.data());
+  next.logits = ReadLogits(workspace, sampled);
+  return next;
 }
 
 }  // namespace deltaworks::trainer

@@ -33,6 +33,11 @@
 
 namespace deltaworks::trainer {
 
+struct NextTokens {
+  std::vector<int32_t> likeliest;  // The first of the largest logits (Backend::ArgMax).
+  std::vector<float> logits;
+};
+
 struct LlamaOptions {
   // Longest document; at most the config's max_position_embeddings.
   int64_t positions_max = 0;
@@ -74,6 +79,11 @@ class Llama {
                                             absl::Span<const int32_t> rows, Workspace& workspace,
                                             ProductPath path = ProductPath::kBatch,
                                             KvCache* cache = nullptr) const;
+  // The same, but of the logits only what comes next: each row's likeliest token, which the device
+  // finds, and the logits [sampled, V] of the first `sampled` rows.
+  absl::StatusOr<NextTokens> Next(const PackedBatch& batch, absl::Span<const int32_t> rows,
+                                  int64_t sampled, Workspace& workspace, ProductPath path,
+                                  KvCache* cache) const;
 
  private:
   friend class LlamaPass;
@@ -91,6 +101,10 @@ class Llama {
   absl::StatusOr<ConstTensorView> Find(const TensorMap& tensors, const std::string& name,
                                        const std::vector<int64_t>& shape, DType dtype);
   absl::Status MakeRope();
+  // Issues Logits() of these rows, which stay in the workspace.
+  absl::Status IssueLogits(const PackedBatch& batch, absl::Span<const int32_t> rows,
+                           Workspace& workspace, ProductPath path, KvCache* cache) const;
+  std::vector<float> ReadLogits(const Workspace& workspace, int64_t rows) const;
   const FrozenLinear& output() const { return head_ == nullptr ? *embedding_ : *head_; }
 
   Backend& backend_;

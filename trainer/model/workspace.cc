@@ -95,6 +95,7 @@ void Workspace::Plan(Planner& planner, const WorkspaceSize& size) {
   labelled = planner.Take(compute, {labels, d});
   dlabelled = planner.Take(compute, {labels, d});
   logits = planner.Take(wide, {size.logits, config_.vocab_size});
+  likeliest = planner.Take(DType::kI32, {size.logits});
   if (!size.training) return;
   dx = planner.Take(wide, {rows, d});
   dbranch = planner.Take(compute, {rows, d});

@@ -79,6 +79,7 @@ class Workspace {
   TensorView label_weights, losses;  // [L] wide.
   TensorView labelled, dlabelled;    // [L,D] compute.
   TensorView logits;                 // [logits,V] wide.
+  TensorView likeliest;              // [logits] i32.
   // Training only.
   TensorView dx;                      // [T,D] wide.
   TensorView dbranch, dnormed;        // [T,D] compute.

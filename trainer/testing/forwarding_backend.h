@@ -105,6 +105,7 @@ class ForwardingBackend : public Backend {
               ProductPath path) override {
     backend_.Logits(output, x, logits, path);
   }
+  void ArgMax(ConstTensorView x, TensorView places) override { backend_.ArgMax(x, places); }
   double SumOfSquares(ConstTensorView x) override { return backend_.SumOfSquares(x); }
   void AdamW(const AdamWSettings& settings, ConstTensorView gradient, TensorView parameter,
              TensorView m, TensorView v) override {

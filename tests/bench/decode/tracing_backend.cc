@@ -188,6 +188,11 @@ void TracingBackend::Logits(const FrozenLinear& output, ConstTensorView x, Tenso
   backend().Logits(output, std::move(x), std::move(logits), path);
 }
 
+void TracingBackend::ArgMax(ConstTensorView x, TensorView places) {
+  Trace("ArgMax", Shape(x), Shape(places));
+  backend().ArgMax(std::move(x), std::move(places));
+}
+
 double TracingBackend::SumOfSquares(ConstTensorView x) {
   Trace("SumOfSquares", Shape(x));
   return backend().SumOfSquares(std::move(x));

@@ -63,6 +63,7 @@ class TracingBackend final : public ForwardingBackend {
                     ConstTensorView weights, TensorView losses, TensorView dx) override;
   void Logits(const FrozenLinear& output, ConstTensorView x, TensorView logits,
               ProductPath path) override;
+  void ArgMax(ConstTensorView x, TensorView places) override;
   double SumOfSquares(ConstTensorView x) override;
   void AdamW(const AdamWSettings& settings, ConstTensorView gradient, TensorView parameter,
              TensorView m, TensorView v) override;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "trainer/backend/adamw_scalars.h"
+#include "trainer/backend/arg_max.h"
 #include "trainer/backend/cpu/attention.h"
 #include "trainer/backend/cpu/cpu_backend_testing.h"
 #include "trainer/backend/cpu/cross_entropy.h"
@@ -275,6 +276,16 @@ class CpuBackend final : public Backend {
     } else {
       LogitsInPanels(context_, WeightOf(output), x, logits);
     }
+  }
+
+  void ArgMax(ConstTensorView x, TensorView places) override {
+    const int64_t columns = x.dim(1);
+    CheckTensor(x, DType::kF32, {x.dim(0), columns}, "x");
+    CheckTensor(places, DType::kI32, {x.dim(0)}, "places");
+    context_.ForBlocks(x.dim(0), 1, [&](int64_t row, int64_t) {
+      places.as<int32_t>()[row] = trainer::ArgMax<float>(
+          absl::MakeConstSpan(x.as<const float>() + row * columns, static_cast<size_t>(columns)));
+    });
   }
 
   double SumOfSquares(ConstTensorView x) override {

@@ -309,6 +309,13 @@ class GpuBackend final : public Backend {
     Issued("Logits");
   }
 
+  void ArgMax(ConstTensorView x, TensorView places) override {
+    CheckTensor(x, DType::kF32, {x.dim(0), x.dim(1)}, "x");
+    CheckTensor(places, DType::kI32, {x.dim(0)}, "places");
+    cuda::ArgMax(stream(), x.as<const float>(), x.dim(1), x.dim(0), x.dim(1), places.as<int32_t>());
+    Issued("ArgMax");
+  }
+
   double SumOfSquares(ConstTensorView x) override {
     const int64_t count = x.elements();
     auto* sums = static_cast<double*>(

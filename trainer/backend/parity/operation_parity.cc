@@ -327,6 +327,39 @@ TEST_P(OperationParityTest, CrossEntropy) {
   }
 }
 
+// Exactly: nothing is rounded. Ties, NaN and -inf are where a largest one is easily another.
+TEST_P(OperationParityTest, ArgMax) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const int64_t columns : {1, 7, 33, 1025, 5000}) {
+    constexpr int64_t kRows = 7;
+    Twin x = Wide({kRows, columns});
+    const auto set = [&](int64_t row, int64_t column, float value) {
+      if (column < columns) x.Set(row * columns + column, value);
+    };
+    for (int64_t i = 0; i < columns; ++i) {
+      set(1, i, nan);
+      set(2, i, i % 3 == 0 ? nan : -infinity);
+      set(3, i, i % 2 == 0 ? 0.0f : -0.0f);
+    }
+    for (const int64_t i : {3, 5, 31, 1024, 4999}) set(4, i, 100);
+    set(5, columns - 1, infinity);
+    for (int64_t i = 0; i + 1 < columns; ++i) set(6, i, nan);
+    Twin places = Integers(std::vector<int32_t>(kRows, -1));
+    Twin want = Integers(std::vector<int32_t>(kRows, -1));
+    backend_->ArgMax(x.test, places.test);
+    reference_->ArgMax(x.reference, want.test);
+    for (int64_t row = 0; row < kRows; ++row) {
+      EXPECT_EQ(places.test.as<int32_t>()[row], want.test.as<int32_t>()[row])
+          << row << " of " << columns;
+    }
+    EXPECT_EQ(want.test.as<int32_t>()[1], 0);
+    EXPECT_EQ(want.test.as<int32_t>()[2], columns > 1 ? 1 : 0);
+    EXPECT_EQ(want.test.as<int32_t>()[3], 0);
+    EXPECT_EQ(want.test.as<int32_t>()[6], columns - 1);
+  }
+}
+
 TEST_P(OperationParityTest, Logits) {
   for (const ProductPath path : {ProductPath::kBatch, ProductPath::kDecode}) {
     for (const int64_t rows : {1, 2, 16, 33, 129}) {

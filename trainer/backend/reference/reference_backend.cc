@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "trainer/backend/arg_max.h"
 #include "trainer/backend/fp8.h"
 #include "trainer/backend/philox.h"
 
@@ -381,6 +382,13 @@ class ReferenceBackend : public Backend {
         logits.as<Real>()[i * vocab + v] =
             Dot(x.as<const Real>() + i * width, Weight(output) + v * width, width);
       }
+    }
+  }
+
+  void ArgMax(ConstTensorView x, TensorView places) override {
+    for (int64_t i = 0; i < x.dim(0); ++i) {
+      places.as<int32_t>()[i] = trainer::ArgMax<Real>(
+          absl::MakeConstSpan(x.as<const Real>() + i * x.dim(1), static_cast<size_t>(x.dim(1))));
     }
   }
 

@@ -798,6 +798,40 @@ TYPED_TEST(KernelTable, RmsNormBackward) {
 
 // ---- Output layer
 
+TEST(ArgMaxTable, ArgMax) {
+  std::mt19937_64 random(5);
+  for (const ThreadOrder order : kOrders) {
+    SetThreadOrder(order);
+    for (const int64_t rows : {1, 33}) {
+      for (const int64_t columns : {1, 31, 1024, 1025, 4500}) {
+        Matrix<float> x(rows, columns, columns + 3, /*offset=*/1);
+        x.FillRandom(random);
+        Matrix<int32_t> places(rows, 1);
+        std::vector<int32_t> want(rows);
+        for (int64_t row = 0; row < rows; ++row) {
+          // Few values, so that the largest stands in several places; some are no number.
+          for (int64_t i = 0; i < columns; ++i) {
+            float& value = x.At(row, i);
+            value = std::floor(value);
+            if (random() % 8 == 0) value = kNaN;
+            const float best = x.At(row, want[row]);
+            if (value > best || (std::isnan(best) && !std::isnan(value))) {
+              want[row] = static_cast<int32_t>(i);
+            }
+          }
+        }
+        Check check("ArgMax", "f32", rows, columns);
+        ArgMax(nullptr, x.data(), x.stride(), rows, columns, places.data());
+        for (int64_t row = 0; row < rows; ++row) {
+          check.ExpectExact(places.At(row, 0), want[row], row, 0);
+        }
+        check.ExpectCleanSurroundings(places);
+      }
+    }
+  }
+  SetThreadOrder(ThreadOrder::kForward);
+}
+
 TYPED_TEST(KernelTable, SoftmaxLoss) {
   using T = TypeParam;
   constexpr int64_t kLossRows[] = {1, 31, 33, 128};

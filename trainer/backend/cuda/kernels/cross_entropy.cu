@@ -7,6 +7,7 @@ namespace {
 
 // One block takes one row.
 constexpr int kLossThreads = 1024;
+constexpr int kArgMaxThreads = 1024;
 
 template <typename T>
 __global__ void __launch_bounds__(kLossThreads)
@@ -39,7 +40,46 @@ __global__ void __launch_bounds__(kLossThreads)
   }
 }
 
+// Every thread the first of the largest of its own columns, then by pairs.
+__global__ void __launch_bounds__(kArgMaxThreads)
+    ArgMaxKernel(const float* x, int64_t x_row, int64_t columns, int32_t* places) {
+  float* largest = DynamicShared<float>();
+  int32_t* found = reinterpret_cast<int32_t*>(largest + kArgMaxThreads);
+  const float* from = x + blockIdx.x * x_row;
+  const int self = threadIdx.x;
+  float best = 0;
+  int32_t place = -1;
+  for (int64_t i = self; i < columns; i += kArgMaxThreads) {
+    const float value = from[i];
+    if (value > best || (place < 0 && value == value)) {
+      best = value;
+      place = static_cast<int32_t>(i);
+    }
+  }
+  largest[self] = best;
+  found[self] = place;
+  for (int half = kArgMaxThreads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (self >= half) continue;
+    const float other = largest[self + half];
+    const int32_t other_place = found[self + half];
+    const bool first = other == largest[self] && other_place < found[self];
+    if (other_place >= 0 && (found[self] < 0 || other > largest[self] || first)) {
+      largest[self] = other;
+      found[self] = other_place;
+    }
+  }
+  if (self == 0) places[blockIdx.x] = max(found[0], 0);
+}
+
 }  // namespace
+
+void ArgMax(Stream stream, const float* x, int64_t x_row, int64_t rows, int64_t columns,
+            int32_t* places) {
+  if (rows == 0) return;
+  DW_LAUNCH(stream, ArgMaxKernel, static_cast<unsigned>(rows), kArgMaxThreads,
+            kArgMaxThreads * (sizeof(float) + sizeof(int32_t)), x, x_row, columns, places);
+}
 
 template <typename T>
 void SoftmaxLoss(Stream stream, const float* logits, int64_t logits_row, int64_t rows,

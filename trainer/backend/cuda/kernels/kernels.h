@@ -81,6 +81,10 @@ void SoftmaxLoss(Stream stream, const float* logits, int64_t logits_row, int64_t
                  int64_t vocabulary, const int32_t* labels, const float* weights, float* losses,
                  T* gradient, int64_t gradient_row, int64_t columns_filled);
 
+// places[i] = the first of the largest numbers of x[i], of which NaN is none; 0 if there is none.
+void ArgMax(Stream stream, const float* x, int64_t x_row, int64_t rows, int64_t columns,
+            int32_t* places);
+
 // ---- Optimiser (optimiser.cu) ----
 
 // Partial sums that SumOfSquares needs room for.
