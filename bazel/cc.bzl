@@ -31,6 +31,9 @@ def dw_test(name, copts = [], deps = [], size = "small", main = True, **kwargs):
         name = name,
         size = size,
         copts = COPTS + copts,
-        deps = deps + ["//bazel/system:gtest_main" if main else "//bazel/system:gtest"],
+        deps = deps + ["//bazel/system:gtest_main" if main else "//bazel/system:gtest"] + select({
+            "//bazel:tsan": ["//bazel:tsan_suppressions"],
+            "//conditions:default": [],
+        }),
         **kwargs
     )
