@@ -192,5 +192,23 @@ TEST_P(GenerationParityTest, AStreamsTokensDependOnTheStreamAlone) {
   }
 }
 
+// One pass each, which differ in nothing but the tokens and where their keys lie.
+TEST_P(GenerationParityTest, PromptsOfOneLengthReadOneAfterTheOtherHaveTheirOwnKeys) {
+  const auto pool = *KvPool::Create(served_.backend(), weights_.config(), 4 * kKeyPage);
+  const auto generator =
+      Generator::CreateOn(served_.model(), *pool, {.streams_max = 4, .prompt_rows_max = 9});
+  std::map<int64_t, Ids> alone;
+  for (int32_t i = 0; i < 4; ++i) {
+    GenerationRequest request{.max_new_tokens = 1};
+    for (int32_t j = 0; j < 9; ++j) request.prompt.push_back((j * (7 + 4 * i) + 3 + 11 * i) % 50);
+    const int64_t stream = *generator->Add(request);
+    alone[stream] = Alone(request);
+  }
+  EXPECT_EQ(Drain(*generator), alone);
+  const auto first = alone.begin()->second;
+  EXPECT_TRUE(std::any_of(alone.begin(), alone.end(),
+                          [&](const auto& tokens) { return tokens.second != first; }));
+}
+
 }  // namespace
 }  // namespace deltaworks::trainer

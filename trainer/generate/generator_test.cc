@@ -70,20 +70,29 @@ class GeneratorTest : public ::testing::Test {
   std::unique_ptr<Adapter> adapter_;
 };
 
-TEST_F(GeneratorTest, GreedyTokensAreTheLargestLogitsOfTheWholeText) {
-  Ids text = {5, 9, 2};
-  const Ids got = Alone({.prompt = text, .adapter = adapter_.get(), .max_new_tokens = 6});
-  Workspace workspace(*backend_, model_->config());
-  for (const int32_t token : got) {
-    PackedBatch batch;
-    batch.BeginSegment(adapter_.get(), {});
-    batch.AppendDocument(text, Ids(text.size(), -1), 1);
-    batch.EndSegment();
-    const auto logits = *model_->Logits(batch, {static_cast<int32_t>(text.size()) - 1}, workspace);
-    EXPECT_EQ(token, SampleToken(logits, {}, 0));
-    text.push_back(token);
+TEST_F(GeneratorTest, TokensAreWhatTheSamplerTakesOfTheWholeTextsLogits) {
+  const Ids prompt = {5, 9, 2};
+  std::vector<Ids> texts;
+  for (const SamplingConfig& sampling :
+       {SamplingConfig{}, SamplingConfig{.temperature = 1.5, .seed = 9}}) {
+    Ids text = prompt;
+    const Ids got = Alone(
+        {.prompt = text, .adapter = adapter_.get(), .sampling = sampling, .max_new_tokens = 6});
+    Workspace workspace(*backend_, model_->config());
+    for (size_t i = 0; i < got.size(); ++i) {
+      PackedBatch batch;
+      batch.BeginSegment(adapter_.get(), {});
+      batch.AppendDocument(text, Ids(text.size(), -1), 1);
+      batch.EndSegment();
+      const auto logits =
+          *model_->Logits(batch, {static_cast<int32_t>(text.size()) - 1}, workspace);
+      EXPECT_EQ(got[i], SampleToken(logits, sampling, static_cast<int64_t>(i)));
+      text.push_back(got[i]);
+    }
+    EXPECT_EQ(got.size(), 6u);
+    texts.push_back(text);
   }
-  EXPECT_EQ(got.size(), 6u);
+  EXPECT_NE(texts[0], texts[1]);
 }
 
 TEST_F(GeneratorTest, AStreamDoesNotDependOnItsNeighbours) {

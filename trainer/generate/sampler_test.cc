@@ -27,6 +27,14 @@ TEST(SamplerTest, GreedyTakesTheFirstOfTheLargest) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   EXPECT_EQ(SampleToken({nan, 3, nan}, {}, 0), 1);
   EXPECT_EQ(SampleToken({nan, nan}, {.temperature = 1}, 0), 0);
+  // Where it is and what stands before it do not matter.
+  for (size_t place = 0; place < 40; ++place) {
+    std::vector<float> logits(40, nan);
+    for (size_t i = 0; i < logits.size(); i += 3)
+      logits[i] = -std::numeric_limits<float>::infinity();
+    logits[place] = logits[39] = -1;
+    EXPECT_EQ(SampleToken(logits, {}, 0), static_cast<int32_t>(place));
+  }
 }
 
 TEST(SamplerTest, AtTemperatureOneTokensComeWithTheirProbability) {
