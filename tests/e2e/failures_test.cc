@@ -117,6 +117,7 @@ TEST(StartTest, ADeviceThatIsNotThereIsNamedByWhoWouldComputeOnIt) {
          {std::pair("cuda:99", kExitCannotStart), std::pair("tpu:0", kExitUsage)}) {
       Service other = service->Twin();
       other.AddArgument(absl::StrCat("--device=", device));
+      other.AddArgument("--cuda_graphs");  // Both know it.
       const auto second = other.Launch();
       EXPECT_EQ(second->Wait(kPatience), std::optional<int>(status)) << other.LogTail();
       EXPECT_THAT(other.LogTail(8), HasSubstr(absl::StrCat("device is \\\"", device)));

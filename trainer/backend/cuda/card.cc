@@ -121,7 +121,10 @@ class Card final : public GraphGpu, private Launcher {
     return absl::ResourceExhaustedError(
         absl::StrCat("no room for ", bytes, " bytes of pinned memory, ", TextOf(error)));
   }
-  void FreePinned(void* memory) override { Note(cudaFreeHost(memory)); }
+  void FreePinned(void* memory) override {
+    Use();
+    Note(cudaFreeHost(memory));
+  }
   void CopyPinnedToDevice(const void* pinned, void* device, int64_t bytes) override {
     Use();
     Note(cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyDefault, stream_));

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <type_traits>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/hash/hash.h"
 #include "absl/types/span.h"
 #include "glog/logging.h"
@@ -70,8 +70,8 @@ void GraphedGpu::Launch(const KernelLaunch& launch) {
 
 size_t GraphedGpu::IssueLaunch(size_t at) {
   const uint64_t* const words = &words_[at];
-  std::vector<void*> arguments;
-  std::vector<uint32_t> bytes;
+  absl::InlinedVector<void*, 16> arguments;
+  absl::InlinedVector<uint32_t, 16> bytes;
   size_t next = at + kArguments + 1;
   for (uint64_t i = 0; i < words[kArguments]; ++i) {
     bytes.push_back(Low(words_[next]));
